@@ -1,0 +1,44 @@
+# What a person types. `make install` is the only set-up, and every other target does it first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
+JOBS ?= 2
+
+.PHONY: help install demo test lint bench clean
+
+help:
+	@echo "make install   set up $(VENV) with all that demo and test need"
+	@echo "make demo      train and score on real handwritten digits; says where the picture is"
+	@echo "make test      the tests"
+	@echo "make lint      formatting, lint and types"
+	@echo "make bench     throughput and memory, beside other ways to do the same"
+
+install: $(STAMP)
+
+$(STAMP): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[demo,bench,test,lint]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m pipelines.digits --output build/digits
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.memory
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,40 @@
+"""Run a TensorFlow script over a PCollection, in its own process and its own Python environment.
+
+The map of the rooms, in the order in which a record meets them:
+
+    transforms   RunTFScript: the arguments, and the graph it expands to
+    options      the arguments, checked while the pipeline is built
+    sharding     rows -> (shard, chunk)
+    beam_types   Beam's schemas <-> ours
+    data/        schema, rows <-> Arrow <-> Examples, TFRecord files
+    dofns        the life of a bundle: chunks in, one run a shard, rows out
+    script/      the script's files and its interpreter
+    worker/      the script process, the channel to it, the pool of them
+    runtime/     what runs inside the script process: `main(config)` is called there
+    metrics      what is counted
+    errors       every exception, and whose fault it is
+
+This file is also imported by the script's interpreter, which may be as old as Python 3.6 and has
+neither Beam nor Arrow: it imports nothing, and its public names are loaded when they are asked for.
+"""
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "RunTFScript": "beam_tfscript.transforms",
+    "TFScriptError": "beam_tfscript.errors",
+}
+
+__all__ = ["RunTFScript", "TFScriptError", "__version__"]
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'beam_tfscript' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,171 @@
+"""One run of a shard, from its chunks to its reports: spooled, leased a process, repeated where it may be."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from beam_tfscript import metrics
+from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptRaised
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.runtime import wire
+from beam_tfscript.script.staging import link_files
+from beam_tfscript.worker.pool import ProcessPool
+from beam_tfscript.worker.process import ProcessSpec
+from beam_tfscript.worker.session import NeverStarted, RunRequest, Session
+from beam_tfscript.worker.spool import OutputSpool, write_dataset
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ShardRun:
+    """A run of one (shard, window), in the `dataset` feed.
+
+    Args:
+      options: the transform's arguments.
+      spec: the process it runs on.
+      pool: where that is leased.
+      staged: directory of the script's files.
+      user: the DoFn instance the leases are counted to.
+    """
+
+    def __init__(self, options: ScriptOptions, spec: ProcessSpec, *, pool: ProcessPool, staged: str, user: object):
+        self._options = options
+        self._spec = spec
+        self._pool = pool
+        self._staged = staged
+        self._user = user
+
+    def reports(
+        self, shard: int, window: tuple[float, float] | None, chunks: Iterable[tuple[int, bytes]]
+    ) -> Iterator[wire.Frame]:
+        """Runs the script over the chunks and yields its EXAMPLES and METRICS frames.
+
+        They are yielded as they come where a failure fails the bundle, and after the run has ended well
+        where it is repeated inside the bundle: what goes downstream goes once.
+
+        Args:
+          shard: which shard.
+          window: start and end in seconds, None in the global window.
+          chunks: (count, TFRecord bytes) each.
+
+        Raises:
+          ScriptError: the last attempt failed.
+          ScriptEnvironmentError: no process could be started, or the disk is full.
+        """
+        with tempfile.TemporaryDirectory(prefix="run-", dir=self._pool.scratch()) as directory:
+            dataset = os.path.join(directory, "dataset.tfrecord")
+            rows, _ = write_dataset(dataset, chunks)
+            message = {
+                "shard": shard,
+                "window": window,
+                "dataset_file": dataset,
+                "dataset_length": rows,
+            }
+            if self._options.max_attempts == 1:
+                yield from self._attempt(1, message, directory)
+            else:
+                yield from self._repeat(message, directory)
+
+    def _repeat(self, message: dict[str, Any], directory: str) -> Iterator[wire.Frame]:
+        spool = OutputSpool(os.path.join(directory, "outputs"))
+        for attempt in range(1, self._options.max_attempts + 1):
+            try:
+                spool.fill(self._attempt(attempt, message, directory))
+                break
+            except (ScriptDied, ScriptRaised) as error:
+                if attempt == self._options.max_attempts:
+                    raise
+                _LOGGER.warning("%s\nThe run is repeated from its spool.", error)
+        yield from spool.reports()
+
+    def _attempt(self, attempt: int, message: dict[str, Any], directory: str) -> Iterator[wire.Frame]:
+        request = self._make_request(attempt, message, directory)
+        metrics.add("runs")
+        begin = time.monotonic()
+        try:
+            yield from self._run(request)
+        except (ScriptDied, ScriptRaised) as error:
+            metrics.add("runs_failed")
+            metrics.add("process_deaths", isinstance(error, ScriptDied))
+            raise
+        finally:
+            metrics.observe_seconds("run_ms", time.monotonic() - begin)
+            shutil.rmtree(request.message["work_dir"], ignore_errors=True)
+
+    def _run(self, request: RunRequest) -> Iterator[wire.Frame]:
+        while True:
+            with self._pool.lease(self._spec, max_processes=_max_processes(), user=self._user) as lease:
+                metrics.observe_seconds("process_wait_ms", lease.wait_s)
+                if lease.is_fresh:
+                    metrics.add("process_starts")
+                    metrics.observe_seconds("process_start_ms", lease.process.start_s)
+                session = Session(lease.process, request)
+                try:
+                    yield from session.reports()
+                except NeverStarted as error:
+                    if lease.is_fresh:
+                        raise lease.process.died(request.label) from error
+                    # It ended while it was idle, before it took the run: nothing of the run was lost,
+                    # and another process takes it. A fresh one that ends so would end so again.
+                    _LOGGER.warning("%s: the idle process %r %s", request.label, lease.process, error)
+                    continue
+                if session.completed:
+                    lease.keep()
+                return
+
+    def _make_request(self, attempt: int, message: dict[str, Any], directory: str) -> RunRequest:
+        options = self._options
+        work_dir = os.path.join(directory, f"work-{attempt}")
+        try:
+            os.mkdir(work_dir)
+            link_files(self._staged, work_dir)
+        except OSError as error:
+            raise ScriptEnvironmentError(f"the run's directory {work_dir} cannot be made: {error}") from error
+        window = message["window"]
+        place = "" if window is None else f" window [{window[0]:g}, {window[1]:g})"
+        label = f"{options.script.name} chief:0 shard {message['shard']}/{options.num_workers}{place} attempt {attempt}"
+        full = {
+            **message,
+            "run": os.path.basename(directory),
+            "attempt": attempt,
+            "num_shards": options.num_workers,
+            "num_workers": options.num_workers,
+            "cluster": {"chief": ["localhost:0"]},
+            "task_type": "chief",
+            "task_index": 0,
+            "work_dir": work_dir,
+            "script": options.script.name,
+            "entry": options.entry,
+            "script_args": list(options.script_args),
+            "user_params": options.user_params,
+            "input_schema": None if options.input_schema is None else options.input_schema.to_wire(),
+            "output_schema": None if options.output_schema is None else options.output_schema.to_wire(),
+        }
+        return RunRequest(label, full, options.feed_timeout_s)
+
+
+def _max_processes() -> int:
+    """How many runs of a transform go side by side in one harness: more would only share the same cores."""
+    return max(2, os.cpu_count() or 1)
+
+
+def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> ProcessSpec:
+    """The process that a transform's runs need."""
+    return ProcessSpec(
+        key=options.key,
+        name=options.script.name,
+        python=python,
+        runtime_path=runtime_path,
+        env=options.env,
+        intra_op_parallelism=options.intra_op_parallelism,
+        start_timeout_s=options.start_timeout_s,
+    )
+
+
+__all__ = ["ShardRun", "make_spec"]

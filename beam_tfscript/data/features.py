@@ -1,0 +1,229 @@
+"""One column's Arrow array to the lists of Example features, and back.
+
+Comes in: an Arrow array of a column's type. Goes out: lists of int64, float32 or bytes, null where the feature has
+no list; and from such lists, the array again, or a `Misfit` that says what is wrong with the features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_tfscript.data.faults import Misfit
+from beam_tfscript.data.kinds import INTEGER_BITS, units_a_second
+from beam_tfscript.data.schema import Column
+from beam_tfscript.data.schema_arrow import element_arrow_type, list_array, tensor_array
+
+__all__ = ["FEATURE_TYPES", "array_from_features", "array_to_features", "count_rounded"]
+
+FEATURE_TYPES: dict[str, pa.DataType] = {
+    "int64": pa.int64(),
+    "float": pa.float32(),
+    "bytes": pa.large_binary(),
+}
+# What Python's datetime.date holds: 0001-01-01 to 9999-12-31.
+_FIRST_DAY, _LAST_DAY = -719162, 2932896
+_DAY_S = 86400
+
+
+def array_to_features(array: pa.Array, column: Column) -> list[tuple[str, pa.LargeListArray]]:
+    """Returns the features that hold a column, by name.
+
+    Args:
+      array: Arrow array of the column's type.
+      column: name and type.
+    """
+    valid = None if not array.null_count else array.is_valid().to_numpy(zero_copy_only=False)
+    if column.is_scalar:
+        # A null's one value lies under the mask, where the encoder does not look.
+        offsets = pa.array(np.arange(len(array) + 1))
+        mask = None if valid is None else pa.array(~valid)
+        return [(column.name, pa.LargeListArray.from_arrays(offsets, _pack(array, column), mask=mask))]
+    if column.is_tensor:
+        flat = array
+        for _ in column.shape:
+            flat = flat.flatten()
+        size = math.prod(length or 0 for length in column.shape)
+        lengths = np.full(len(array), size) if valid is None else np.where(valid, size, 0)
+        return [(column.name, list_array(lengths, _pack(flat, column), valid))]
+    lengths = _lengths(array)
+    if column.row_lengths is None:
+        return [(column.name, list_array(lengths, _pack(array.flatten(), column), valid))]
+    rows = array.flatten()
+    row_lengths = _lengths(rows)
+    values = list_array(_sums(row_lengths, lengths), _pack(rows.flatten(), column), valid)
+    return [(column.name, values), (column.row_lengths, list_array(lengths, pa.array(row_lengths), valid))]
+
+
+def array_from_features(features: Mapping[str, pa.Array], column: Column) -> pa.Array:
+    """Returns a column's array.
+
+    Args:
+      features: the features by name, as lists of any type that an Example has; a feature in which no Example has
+        a value has Arrow's null type.
+      column: name and type.
+
+    Raises:
+      Misfit: the features do not hold values of the column.
+    """
+    lists = _typed(features[column.name], column.feature)
+    valid = None if not lists.null_count else lists.is_valid().to_numpy(zero_copy_only=False)
+    if valid is not None and not column.nullable:
+        raise Misfit("the feature is empty, which is null, but the column is `not null`")
+    lengths = _lengths(lists)
+    if column.is_scalar:
+        _check_lengths(lengths, 1, valid, "a scalar")
+        return _scatter(_unpack(lists.flatten(), column), valid)
+    values = _unpack(lists.flatten(), column)
+    if column.is_tensor:
+        _check_lengths(lengths, math.prod(size or 0 for size in column.shape), valid, f"shape {column.shape}")
+        return tensor_array(values, column, valid)
+    if column.row_lengths is None:
+        return list_array(lengths, values, valid)
+    return _ragged(values, lengths, valid, _typed(features[column.row_lengths], "int64"), column)
+
+
+def count_rounded(array: pa.Array, column: Column) -> int:
+    """Returns how many values of a `double` column a 32-bit float does not hold exactly; nan is held."""
+    if column.kind != "double":
+        return 0
+    flat = array
+    for _ in column.shape:
+        flat = flat.flatten()
+    doubles = flat.drop_null().to_numpy()
+    with np.errstate(over="ignore"):
+        return int(np.count_nonzero((doubles.astype(np.float32) != doubles) & (doubles == doubles)))
+
+
+def _ragged(
+    values: pa.Array, lengths: np.ndarray, valid: np.ndarray | None, rows: pa.Array, column: Column
+) -> pa.Array:
+    present = None if not rows.null_count else rows.is_valid().to_numpy(zero_copy_only=False)
+    same = (valid is None and present is None) or np.array_equal(
+        np.ones(len(rows), bool) if valid is None else valid,
+        np.ones(len(rows), bool) if present is None else present,
+    )
+    if not same:
+        raise Misfit(f"one of the features {column.name!r} and {column.row_lengths!r} is empty and the other is not")
+    row_lengths = rows.flatten().to_numpy()
+    outer = _lengths(rows)
+    if (row_lengths < 0).any() or not np.array_equal(_sums(row_lengths, outer), lengths):
+        raise Misfit(f"the lengths in feature {column.row_lengths!r} do not add up to the number of values")
+    return list_array(outer, list_array(row_lengths, values, None), valid)
+
+
+def _typed(lists: pa.Array, feature: str) -> pa.Array:
+    wanted = FEATURE_TYPES[feature]
+    if pa.types.is_null(lists.type):
+        return pa.nulls(len(lists), pa.large_list(wanted))
+    if lists.type.value_type != wanted:
+        names = {arrow: name for name, arrow in FEATURE_TYPES.items()}
+        found = names.get(lists.type.value_type, str(lists.type.value_type))
+        raise Misfit(f"expected values in {feature}_list, found {found}_list")
+    return lists
+
+
+def _lengths(lists: pa.Array) -> np.ndarray:
+    lengths = lists.value_lengths()
+    return (lengths.fill_null(0) if lengths.null_count else lengths).to_numpy()
+
+
+def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Returns the sum of each run of `values`; the runs have the given lengths."""
+    totals = np.concatenate(([0], np.cumsum(values)))
+    ends = np.cumsum(lengths)
+    return totals[ends] - totals[ends - lengths]
+
+
+def _check_lengths(lengths: np.ndarray, size: int, valid: np.ndarray | None, what: str) -> None:
+    wrong = lengths != size if valid is None else (lengths != size) & valid
+    if wrong.any():
+        count = int(lengths[wrong.argmax()])
+        raise Misfit(f"the feature has {count} value{'' if count == 1 else 's'}, and {what} has exactly {size}")
+
+
+def _scatter(values: pa.Array, valid: np.ndarray | None) -> pa.Array:
+    if valid is None:
+        return values
+    places = np.cumsum(valid) - 1
+    return values.take(pa.array(np.maximum(places, 0), mask=~valid))
+
+
+def _pack(values: pa.Array, column: Column) -> pa.Array:
+    """Element values to int64, float32 or bytes."""
+    kind = column.kind
+    if kind == "double":
+        return values.cast(pa.float32())
+    if kind == "double exact":
+        return values.view(pa.int64())
+    if kind == "string":
+        return values.view(pa.large_binary())
+    if kind in ("date", "time", "timestamp"):
+        return values.view(pa.int32() if values.type.bit_width == 32 else pa.int64()).cast(pa.int64())
+    if kind == "decimal":
+        # Not Arrow's cast, which writes small numbers as 1E-8, and not every reader takes that.
+        texts = [None if value is None else f"{value:f}".encode() for value in values.to_pylist()]
+        return pa.array(texts, pa.large_binary())
+    return values.cast(FEATURE_TYPES[column.feature])
+
+
+def _unpack(values: pa.Array, column: Column) -> pa.Array:
+    """Int64, float32 or bytes to element values."""
+    kind = column.kind
+    if kind in INTEGER_BITS:
+        bits = INTEGER_BITS[kind]
+        _check_range(values, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1, column)
+    elif kind == "boolean":
+        _check_range(values, 0, 1, column)
+    elif kind == "date":
+        _check_range(values, _FIRST_DAY, _LAST_DAY, column)
+        return values.cast(pa.int32()).view(pa.date32())
+    elif kind == "time":
+        _check_range(values, 0, _DAY_S * units_a_second(column.unit or "us") - 1, column)
+        return (values if column.unit == "us" else values.cast(pa.int32())).view(element_arrow_type(column))
+    elif kind in ("timestamp", "double exact"):
+        return values.view(element_arrow_type(column))
+    elif kind in ("string", "decimal"):
+        return _texts(values, column)
+    _check_sizes(values, column)
+    return values.cast(element_arrow_type(column))
+
+
+def _check_range(values: pa.Array, low: int, high: int, column: Column) -> None:
+    if not len(values):
+        return
+    numbers = values.to_numpy()
+    for found in (int(numbers.min()), int(numbers.max())):
+        if not low <= found <= high:
+            raise Misfit(f"{found} is out of range for {column.element_type} ({low} to {high})")
+
+
+def _check_sizes(values: pa.Array, column: Column) -> None:
+    if column.length is None:
+        return
+    is_text = column.kind == "string"
+    sizes = pc.utf8_length(values) if is_text else pc.binary_length(values)
+    wrong = pc.not_equal(sizes, column.length) if column.fixed_length else pc.greater(sizes, column.length)
+    if pc.any(wrong).as_py():
+        bound = "exactly" if column.fixed_length else "at most"
+        found = sizes.filter(wrong)[0].as_py()
+        unit = "characters" if is_text else "bytes"
+        raise Misfit(f"a value has {found} {unit}, and {column.element_type} has {bound} {column.length}")
+
+
+def _texts(values: pa.Array, column: Column) -> pa.Array:
+    try:
+        texts = values.cast(pa.large_string())
+    except pa.ArrowInvalid as error:
+        raise Misfit("the bytes are not UTF-8; for bytes that are not text the column must be varbinary") from error
+    if column.kind == "string":
+        _check_sizes(texts, column)
+        return texts
+    try:
+        return texts.cast(element_arrow_type(column))
+    except pa.ArrowInvalid as error:
+        raise Misfit(f"the text does not fit {column.element_type} exactly: {error}") from error

@@ -1,0 +1,172 @@
+"""Rows to Arrow and back, a column at a time.
+
+Comes in: a list of rows (dicts, NamedTuples, numpy records, or any objects with attributes, mixed as they come) and
+their schema. Goes out: an Arrow batch of the schema's types, or a `RowError` that names the first row and column
+that do not fit; and from a batch, tuples in the schema's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter, itemgetter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_tfscript.data.faults import Misfit, find_first, find_ranges, shorten
+from beam_tfscript.data.from_arrow import Timestamps, arrow_to_values
+from beam_tfscript.data.schema import Column, Schema, near_names
+from beam_tfscript.data.to_arrow import values_to_arrow
+from beam_tfscript.errors import RowError
+
+__all__ = [
+    "record_batch_to_columns",
+    "record_batch_to_tuples",
+    "rows_to_record_batch",
+    "split_rows",
+]
+
+# Rows are read a column at a time, so a block of them should stay in the processor's cache from one column to the
+# next: 300 columns of 4,096 rows at once take four times as long a value as of 200. But each block has its fixed
+# cost a column.
+_BLOCK_VALUES = 1 << 16
+_MIN_BLOCK_ROWS = 128
+
+
+def rows_to_record_batch(rows: Sequence[Any], schema: Schema) -> pa.RecordBatch:
+    """Converts rows to an Arrow batch.
+
+    Args:
+      rows: dicts, NamedTuples, numpy records or objects with attributes; more columns than the schema names are
+        left out.
+      schema: the columns to take.
+
+    Returns:
+      A batch of `schema.to_arrow()`.
+
+    Raises:
+      RowError: a row lacks a column, or has a value there that does not fit its type exactly.
+    """
+    step = max(_MIN_BLOCK_ROWS, _BLOCK_VALUES // len(schema))
+    if len(rows) <= step:
+        return _block_to_record_batch(rows, schema, 0)
+    blocks = [_block_to_record_batch(rows[at : at + step], schema, at) for at in range(0, len(rows), step)]
+    return pa.Table.from_batches(blocks).combine_chunks().to_batches()[0]
+
+
+def _block_to_record_batch(rows: Sequence[Any], schema: Schema, first_index: int) -> pa.RecordBatch:
+    faults: list[tuple[int, Column, Misfit]] = []
+    arrays = []
+    types = set(map(type, rows))
+    for column in schema:
+        try:
+            arrays.append(values_to_arrow(_take_column(rows, column.name, types), column))
+        except Misfit:
+            found = find_first(len(rows), lambda start, stop: _convert(rows[start:stop], column))
+            if found:
+                faults.append((found[0], column, found[1]))
+    if faults:
+        index, column, misfit = min(faults, key=lambda fault: fault[0])
+        raise row_error(rows[index], first_index + index, column, misfit)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.to_arrow())
+
+
+def split_rows(rows: Sequence[Any], schema: Schema) -> tuple[pa.RecordBatch, list[tuple[int, RowError]]]:
+    """Converts those rows that fit.
+
+    Args:
+      rows: as in `rows_to_record_batch`.
+      schema: the columns to take.
+
+    Returns:
+      The batch of the rows that fit, in order, and for each of the others its index and what is wrong with it.
+    """
+    bad: dict[int, RowError] = {}
+    for column in schema:
+        _, misfits = find_ranges(len(rows), lambda start, stop: _convert(rows[start:stop], column))
+        for index, misfit in misfits:
+            bad.setdefault(index, row_error(rows[index], index, column, misfit))
+    good = [row for index, row in enumerate(rows) if index not in bad] if bad else rows
+    return rows_to_record_batch(good, schema), sorted(bad.items())
+
+
+def record_batch_to_columns(
+    batch: pa.RecordBatch, schema: Schema, *, timestamps: Timestamps | None = None
+) -> list[list[Any]]:
+    """Converts a batch to one list of Python values a column; the options are those of `record_batch_to_tuples`."""
+    return [
+        arrow_to_values(array, column, timestamps=timestamps) for array, column in zip(batch.columns, schema)
+    ]
+
+
+def record_batch_to_tuples(
+    batch: pa.RecordBatch, schema: Schema, *, timestamps: Timestamps | None = None
+) -> list[tuple[Any, ...]]:
+    """Converts a batch to one tuple a row.
+
+    Args:
+      batch: a batch of `schema.to_arrow()`.
+      schema: its columns, in the order of the tuples.
+      timestamps: makes the values of timestamp columns from lists of integers and a unit; without it they stay
+        integers in the column's unit.
+
+    Returns:
+      Tuples of Python's own values; tensors are numpy arrays, arrays are lists.
+    """
+    return list(zip(*record_batch_to_columns(batch, schema, timestamps=timestamps)))
+
+
+def row_error(row: Any, index: int, column: Column, misfit: Misfit) -> RowError:
+    """Returns the error for one value of one row."""
+    where = f"Row #{index}, column {column.name!r} ({column.type})"
+    if isinstance(misfit, _MissingColumn):
+        return RowError(f"{where}: {misfit}", index=index, column=column.name)
+    (value,) = _take_column([row], column.name, {type(row)})
+    return RowError(f"{where}: {shorten(value)} {misfit}.", index=index, column=column.name)
+
+
+class _MissingColumn(Misfit):
+    """A row has no such column; the message stands alone."""
+
+
+def _convert(rows: Sequence[Any], column: Column) -> pa.Array:
+    return values_to_arrow(_take_column(rows, column.name, set(map(type, rows))), column)
+
+
+def _take_column(rows: Sequence[Any], name: str, types: set[type]) -> list[Any]:
+    """Returns each row's value of a column; `types` are the types of the rows."""
+    try:
+        if len(types) == 1:
+            (row_type,) = types
+            return list(map(_getter(row_type, name), rows))
+        getters = {found: _getter(found, name) for found in types}
+        return [getters[type(row)](row) for row in rows]
+    except (KeyError, AttributeError, ValueError, IndexError) as error:
+        if len(rows) != 1:
+            raise _MissingColumn("is missing in some rows") from error
+        known = _names_of(rows[0])
+        raise _MissingColumn(
+            f"the row has no such column{near_names(name, known)} For a null, put None there."
+        ) from error
+
+
+def _getter(row_type: type, name: str) -> Callable[[Any], Any]:
+    if issubclass(row_type, (Mapping, np.void)):
+        return itemgetter(name)
+    fields = getattr(row_type, "_fields", None)
+    if issubclass(row_type, tuple) and fields is not None:
+        # By place: by name, a column called `count` or `index` would be the tuple's method.
+        if name not in fields:
+            raise KeyError(name)
+        return itemgetter(fields.index(name))
+    return attrgetter(name)
+
+
+def _names_of(row: Any) -> list[str]:
+    if isinstance(row, Mapping):
+        return [str(name) for name in row]
+    if isinstance(row, np.void):
+        return list(row.dtype.names or ())
+    fields = getattr(row, "_fields", None)
+    return list(fields) if fields is not None else list(getattr(row, "__dict__", ()))

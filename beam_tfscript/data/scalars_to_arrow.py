@@ -1,0 +1,224 @@
+"""Python scalars of one column to a flat Arrow array.
+
+Comes in: a list of scalars, None for null, or a numpy array without nulls. Goes out: an Arrow array of the column's
+element type, or a `Misfit`.
+"""
+
+from __future__ import annotations
+
+import decimal
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_tfscript.data.faults import Misfit
+from beam_tfscript.data.kinds import INTEGER_BITS, KINDS
+from beam_tfscript.data.schema import Column
+from beam_tfscript.data.schema_arrow import element_arrow_type
+
+__all__ = ["ARROW_ERRORS", "FLOATS", "check_lengths", "check_types", "floats_to_arrow", "numbers_to_arrow", "scalars_to_arrow"]
+
+FLOATS = ("float", "double", "double exact")
+_BYTES = (bytes, bytearray, memoryview)
+# What pyarrow raises for a value that it cannot convert; OverflowError for integers beyond 64 bits.
+ARROW_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError)
+
+
+def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
+    """Converts a list of scalars.
+
+    Args:
+      values: the scalars; None is null, whether or not the column is nullable.
+      column: the column they are of, or whose elements they are.
+
+    Raises:
+      Misfit: one of them does not fit the column's element type.
+    """
+    kind = column.kind
+    if kind in FLOATS:
+        array = floats_to_arrow(values, column, element_arrow_type(column))
+        if array is not None:
+            return array
+    types = set(map(type, values))
+    types.discard(type(None))
+    check_types(types, column)
+    if kind in ("date", "time", "timestamp"):
+        from beam_tfscript.data.times_to_arrow import times_to_arrow
+
+        return times_to_arrow(values, types, column)
+    try:
+        array = pa.array(values, element_arrow_type(column))
+    except ARROW_ERRORS as error:
+        if kind in FLOATS:
+            return numbers_to_arrow(_exact_floats(values, column), column, nulls=[v is None for v in values])
+        raise Misfit(_reason(values, column, error)) from error
+    if kind == "float" and pc.any(pc.is_inf(array)).as_py():
+        return numbers_to_arrow(_exact_floats(values, column), column, nulls=[v is None for v in values])
+    check_lengths(array, column)
+    return array
+
+
+def floats_to_arrow(values: list[Any], column: Column, arrow: pa.DataType) -> pa.Array | None:
+    """Converts floats, or lists of them, without a look at the type of each.
+
+    What Arrow does not refuse by itself is booleans, which come out as 0 and 1, and numbers too large for 32 bits,
+    which come out infinite. Only where there are such numbers is there anything to look for.
+
+    Args:
+      values: floats or plain lists of floats; None is null.
+      column: the column they are of.
+      arrow: Arrow type to convert to.
+
+    Returns:
+      The array; None where a slower look must be had at the values.
+    """
+    try:
+        array = pa.array(values, arrow)
+    except ARROW_ERRORS:
+        return None
+    flat = array.flatten() if pa.types.is_large_list(arrow) else array
+    numbers = flat.to_numpy(zero_copy_only=False)
+    if column.kind == "float" and np.isinf(numbers).any():
+        return None
+    if ((numbers == 0) | (numbers == 1)).any():
+        elements = values if flat is array else chain.from_iterable(filter(None, values))
+        if any(issubclass(found, bool) for found in set(map(type, elements))):
+            return None
+    return array
+
+
+def check_types(types: set[type], column: Column) -> None:
+    """Sees to it that values of these types may be in a column; their range is another matter.
+
+    Raises:
+      Misfit: a type is not one of the column's.
+    """
+    kind = column.kind
+    for found in types:
+        if not _fits(found, kind):
+            raise Misfit(f"is a {found.__name__} where {KINDS[kind].takes} is expected{_hint(found, kind)}")
+
+
+def check_lengths(array: pa.Array, column: Column) -> None:
+    """Sees to it that texts and bytes are as long as the column says.
+
+    Raises:
+      Misfit: one is not.
+    """
+    if column.length is None:
+        return
+    is_text = column.kind == "string"
+    lengths = pc.utf8_length(array) if is_text else pc.binary_length(array)
+    wrong = pc.not_equal(lengths, column.length) if column.fixed_length else pc.greater(lengths, column.length)
+    if pc.any(wrong).as_py():
+        bound = "exactly" if column.fixed_length else "at most"
+        raise Misfit(f"does not have {bound} {column.length} {'characters' if is_text else 'bytes'}")
+
+
+def numbers_to_arrow(values: np.ndarray, column: Column, *, nulls: list[bool] | None = None) -> pa.Array:
+    """Converts a one-dimensional numpy array; other than numbers and booleans go through Python.
+
+    Args:
+      values: the array.
+      column: the column whose elements they are.
+      nulls: which of them stand for null.
+
+    Raises:
+      Misfit: one of them does not fit the column's element type.
+    """
+    code = values.dtype.kind
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    if code in "iu" and column.kind in INTEGER_BITS:
+        return pa.array(_checked_integers(values, column))
+    if code in "iuf" and column.kind in FLOATS and values.dtype.itemsize <= 8:
+        return pa.array(_checked_floats(values, column), mask=None if nulls is None else np.array(nulls, bool))
+    if code == "b" and column.kind == "boolean":
+        return pa.array(values)
+    return scalars_to_arrow(values.tolist() if code == "O" else list(values), column)
+
+
+def _fits(found: type, kind: str) -> bool:
+    """Says whether a Python type may be in a column; its values are looked at later."""
+    if issubclass(found, bool):
+        return kind == "boolean"
+    if kind in INTEGER_BITS:
+        return issubclass(found, (int, np.integer)) and not issubclass(found, np.timedelta64)
+    if kind in FLOATS:
+        floats = (float, int, np.float16, np.float32, np.integer)
+        return issubclass(found, floats) and not issubclass(found, np.timedelta64)
+    if kind == "boolean":
+        return issubclass(found, np.bool_)
+    if kind == "string":
+        return issubclass(found, str)
+    if kind == "varbinary":
+        return issubclass(found, _BYTES)
+    if kind == "decimal":
+        return issubclass(found, (decimal.Decimal, int))
+    from beam_tfscript.data.times_to_arrow import fits_time
+
+    return fits_time(found, kind)
+
+
+def _hint(found: type, kind: str) -> str:
+    if kind == "string" and issubclass(found, _BYTES):
+        return "; decode it, or make the column varbinary"
+    if kind == "varbinary" and issubclass(found, str):
+        return "; encode it, or make the column string"
+    return ""
+
+
+def _reason(values: list[Any], column: Column, error: Exception) -> str:
+    kind = column.kind
+    if kind in INTEGER_BITS:
+        bits = INTEGER_BITS[kind]
+        return f"is out of range for {kind} ({-(2 ** (bits - 1))} to {2 ** (bits - 1) - 1})"
+    if kind == "decimal":
+        return f"does not fit {column.element_type} exactly"
+    if isinstance(error, UnicodeEncodeError):
+        return "is not valid Unicode: it holds half of a surrogate pair"
+    return f"does not fit {column.element_type}: {error}"
+
+
+def _checked_integers(values: np.ndarray, column: Column) -> np.ndarray:
+    target = np.dtype(KINDS[column.kind].dtype)
+    limits = np.iinfo(target)
+    if values.size and not np.can_cast(values.dtype, target):
+        if int(values.min()) < limits.min or int(values.max()) > limits.max:
+            raise Misfit(f"is out of range for {column.kind} ({limits.min} to {limits.max})")
+    return values.astype(target, copy=False)
+
+
+def _checked_floats(values: np.ndarray, column: Column) -> np.ndarray:
+    target = np.dtype(np.float32 if column.kind == "float" else np.float64)
+    with np.errstate(over="ignore"):
+        floats = values.astype(target, copy=False)
+    if values.dtype.kind != "f":
+        # Floats above a power of two may be rounded to it, so that the way back is out of the integers' range.
+        limit = float(np.iinfo(values.dtype).max)
+        inside = floats < limit if np.iinfo(values.dtype).bits == 64 else np.ones(floats.shape, bool)
+        if not (inside.all() and (floats.astype(values.dtype) == values).all()):
+            raise Misfit(f"is an integer that {target} does not hold exactly")
+    elif target == np.float32 and (np.isinf(floats) & np.isfinite(values)).any():
+        raise Misfit("is out of range for float (32 bits); make the column double exact")
+    return floats
+
+
+def _exact_floats(values: list[Any], column: Column) -> np.ndarray:
+    """Goes over floats one by one, for the sake of integers too large for what Arrow takes."""
+    floats = np.zeros(len(values), np.float64)
+    for index, value in enumerate(values):
+        if isinstance(value, (int, np.integer)):
+            try:
+                floats[index] = np.float32(value) if column.kind == "float" else float(value)
+                exact = int(floats[index]) == value
+            except OverflowError:  # larger than any float
+                exact = False
+            if not exact:
+                raise Misfit(f"is an integer that {column.kind} does not hold exactly")
+        elif value is not None:
+            floats[index] = value
+    return floats

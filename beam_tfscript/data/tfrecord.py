@@ -1,0 +1,87 @@
+"""TFRecord framing: what TensorFlow's `TFRecordDataset` reads.
+
+Comes in: serialized records. Goes out: one block of bytes with each record framed, and the records of such a file
+again. A frame is the length (8 bytes), the masked CRC-32C of the length, the record, and its masked CRC-32C.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+import google_crc32c
+import numpy as np
+
+__all__ = ["FRAME_OVERHEAD_BYTES", "frame", "iter_records", "read"]
+
+FRAME_OVERHEAD_BYTES = 16
+
+_HEADER = struct.Struct("<QI")
+_CRC = struct.Struct("<I")
+_MASK = 0xA282EAD8
+
+
+def frame(records: Sequence[bytes]) -> bytes:
+    """Frames records, one after the other.
+
+    Args:
+      records: the records' bytes.
+    """
+    count = len(records)
+    crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, count)
+    footers = (((crcs >> 15) | (crcs << 17)) + np.uint32(_MASK)).astype("<u4").tobytes()
+    lengths = list(map(len, records))
+    headers = {length: _header(length) for length in set(lengths)}
+    parts: list[bytes] = [b""] * (3 * count)
+    parts[0::3] = map(headers.__getitem__, lengths)
+    parts[1::3] = records
+    parts[2::3] = [footers[at : at + 4] for at in range(0, 4 * count, 4)]
+    return b"".join(parts)
+
+
+def iter_records(data: bytes) -> Iterator[bytes]:
+    """Yields the records of framed bytes, and checks both checksums of each.
+
+    Args:
+      data: what `frame` has returned, or several of those after one another.
+
+    Raises:
+      ValueError: a checksum does not match, or the last frame is cut short.
+    """
+    at = 0
+    while at < len(data):
+        if len(data) - at < FRAME_OVERHEAD_BYTES:
+            raise ValueError(f"The frame at byte {at} is cut short.")
+        length, _ = _HEADER.unpack_from(data, at)
+        record = data[at + _HEADER.size : at + _HEADER.size + length]
+        end = at + _HEADER.size + length
+        if data[at : at + _HEADER.size] != _header(length):
+            raise ValueError(f"The length at byte {at} does not match its checksum.")
+        if len(data) < end + _CRC.size:
+            raise ValueError(f"The frame at byte {at} is cut short.")
+        if _CRC.unpack_from(data, end)[0] != _masked(google_crc32c.value(record)):
+            raise ValueError(f"The record at byte {at} does not match its checksum.")
+        yield record
+        at = end + _CRC.size
+
+
+def read(path: str) -> list[bytes]:
+    """Returns the records of a TFRecord file.
+
+    Args:
+      path: a local file, not compressed.
+
+    Raises:
+      ValueError: the file is damaged or cut short.
+    """
+    with open(path, "rb") as file:
+        return list(iter_records(file.read()))
+
+
+def _header(length: int) -> bytes:
+    packed = struct.pack("<Q", length)
+    return packed + _CRC.pack(_masked(google_crc32c.value(packed)))
+
+
+def _masked(crc: int) -> int:
+    return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF

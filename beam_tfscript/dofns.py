@@ -1,0 +1,252 @@
+"""The life of a bundle: rows into chunks before the shuffle, one run a shard after it."""
+
+# Annotations are not postponed here: Beam reads those of `process` as type hints.
+import os
+import random
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_tfscript import metrics
+from beam_tfscript.attempts import ShardRun, make_spec
+from beam_tfscript.bad_records import BadRecords
+from beam_tfscript.beam_types import beam_rows
+from beam_tfscript.data.encoding import Encoded, RowEncoder
+from beam_tfscript.data.examples import ExampleDecoder
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.runtime import wire
+from beam_tfscript.script.environment import find_interpreter
+from beam_tfscript.script.staging import stage_files, stage_runtime
+from beam_tfscript.sharding import Chunk, Chunker, shards_of
+from beam_tfscript.worker.pool import ProcessPool, get_pool
+
+# The vectorised path is at its best from some thousand rows on; more would only hold memory.
+_MAX_ROWS_BUFFERED = 4096
+# The first rows of a DoFn are of unknown size.
+_FIRST_ROWS_BUFFERED = 64
+_TARGET_BYTES_BUFFERED = 2 << 20
+
+_staging_lock = threading.Lock()
+
+
+class _UsesScript(beam.DoFn):
+    """A DoFn that needs script processes: one of their users for as long as it is set up."""
+
+    _pool: ProcessPool | None = None
+
+    def __init__(self, options: ScriptOptions):
+        self._options = options
+
+    def setup(self) -> None:
+        """Asks the harness' pool for a process, whose start then overlaps with what comes first."""
+        self._pool = get_pool()
+        self._pool.register(self._options.key, self)
+        self._files, runtime = _stage(self._options, self._pool.scratch())
+        self._spec = make_spec(self._options, find_interpreter(), runtime)
+        self._pool.warm(self._spec)
+
+    def teardown(self) -> None:
+        """Ends what this instance still leases; the last instance ends the idle processes too."""
+        if self._pool is not None:
+            self._pool.unregister(self._options.key, self)
+            self._pool = None
+
+
+class ChunkRows(_UsesScript):
+    """Rows of the global window -> (shard, (count, TFRecord bytes)).
+
+    Windowed rows go through `ChunkWindowedRows`: asking Beam for each row's window costs as much as all
+    that is done here.
+    """
+
+    _limit = _FIRST_ROWS_BUFFERED
+
+    def __init__(self, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None):
+        super().__init__(options)
+        self._encoder = encoder
+        self._bad = bad
+
+    def start_bundle(self) -> None:
+        """Begins with no rows, at a shard that differs from bundle to bundle."""
+        self._rows: list[Any] = []
+        self._chunker = Chunker(self._options.num_workers, random.randrange(self._options.num_workers))
+
+    def process(self, row: Any) -> Iterable[Any]:
+        """Takes one row; now and then there are chunks to give out."""
+        self._rows.append(row)
+        return self._encode_rows() if len(self._rows) >= self._limit else ()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Gives out the rest."""
+        window = GlobalWindow()
+        for output in self._encode_rows():
+            yield _in_window(output, window)
+        for chunk in self._chunker.flush():
+            yield _in_window(_keyed(chunk), window)
+
+    def _encode_rows(self) -> Iterator[Any]:
+        rows, self._rows = self._rows, []
+        encoded = self._encode(rows)
+        for index, error in encoded.bad:
+            yield self._record(rows[index], error)
+        shards = self._shards(encoded)
+        yield from map(_keyed, self._chunker.add(encoded.examples, shards=shards))
+
+    def _encode(self, rows: list[Any]) -> Encoded:
+        encoded = self._encoder.encode(rows, keep_going=self._bad is not None)
+        size = sum(map(len, encoded.examples))
+        metrics.add("rows_in", len(encoded.examples))
+        metrics.add("bytes_in", size)
+        metrics.add("doubles_rounded", encoded.doubles_rounded)
+        self._limit = _next_limit(self._limit, len(encoded.examples), size)
+        return encoded
+
+    def _shards(self, encoded: Encoded) -> list[int] | None:
+        return None if encoded.keys is None else shards_of(encoded.keys, self._options.num_workers)
+
+    def _record(self, row: Any, error: Exception) -> TaggedOutput:
+        assert self._bad is not None
+        metrics.add("rows_bad")
+        return self._bad.record(row, error)
+
+
+class ChunkWindowedRows(ChunkRows):
+    """Rows of any windows -> (shard, (count, TFRecord bytes)), the chunks of a window in that window."""
+
+    def start_bundle(self) -> None:
+        """Begins with no rows."""
+        super().start_bundle()
+        self._windows: list[Any] = []
+
+    def process(self, row: Any, window: Any = beam.DoFn.WindowParam) -> Iterable[Any]:
+        """Takes one row with its window; now and then there are chunks to give out."""
+        self._windows.append(window)
+        return super().process(row)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Gives out the rest."""
+        yield from self._encode_rows()
+        for chunk in self._chunker.flush():
+            yield _in_window(_keyed(chunk), chunk.window)
+
+    def _encode_rows(self) -> Iterator[Any]:
+        rows, self._rows = self._rows, []
+        windows, self._windows = self._windows, []
+        # All windows' rows are encoded at once: there may be many windows with a few rows each.
+        encoded = self._encode(rows)
+        for index, error in encoded.bad:
+            yield _in_window(self._record(rows[index], error), windows[index])
+        for window, examples, shards in _by_window(encoded, self._shards(encoded), windows):
+            for chunk in self._chunker.add(examples, window=window, shards=shards):
+                yield _in_window(_keyed(chunk), chunk.window)
+
+
+class RunShard(_UsesScript):
+    """(shard, its chunks) -> the rows that one run of the script writes.
+
+    Args:
+      options: the transform's arguments.
+      bad: what to do with outputs that do not fit; None fails the bundle.
+      stamp: whether outputs must be given the window's end as timestamp, since Beam's GroupByKey was
+        told to give them another.
+    """
+
+    def __init__(self, options: ScriptOptions, bad: BadRecords | None, *, stamp: bool):
+        super().__init__(options)
+        self._bad = bad
+        self._stamp = stamp
+
+    def setup(self) -> None:
+        """Makes what decodes the outputs."""
+        super().setup()
+        schema = self._options.output_schema
+        self._decoder = None if schema is None else ExampleDecoder(schema)
+
+    def process(
+        self, element: tuple[int, Iterable[tuple[int, bytes]]], window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[Any]:
+        """Runs the script over one shard's rows of one window."""
+        shard, chunks = element
+        assert self._pool is not None
+        run = ShardRun(self._options, self._spec, pool=self._pool, staged=self._files, user=self)
+        for report in run.reports(shard, _bounds(window), chunks):
+            if report.kind == wire.METRICS:
+                metrics.add_from_script(report.json())
+            elif self._stamp:
+                end = window.max_timestamp()
+                for row in self._decode(report):
+                    yield row if isinstance(row, TaggedOutput) else TimestampedValue(row, end)
+            else:
+                yield from self._decode(report)
+
+    def _decode(self, report: wire.Frame) -> Iterable[Any]:
+        """The rows of one EXAMPLES frame, and the bad records."""
+        assert self._decoder is not None
+        examples = report.records()
+        metrics.add("bytes_out", len(report.payload) - 4 * report.count)
+        if self._bad is None:
+            metrics.add("rows_out", report.count)
+            return beam_rows(self._decoder.decode(examples), self._decoder.schema)
+        batch, bad = self._decoder.decode_good(examples)
+        metrics.add("rows_out", report.count - len(bad))
+        metrics.add("rows_bad", len(bad))
+        rows = beam_rows(batch, self._decoder.schema)
+        return [*rows, *(self._bad.record(example, error) for example, error in bad)]
+
+
+def _stage(options: ScriptOptions, scratch: str) -> tuple[str, str]:
+    """Writes the script's files and the runtime, once a harness; returns where they are."""
+    directory = os.path.join(scratch, f"script-{options.key}")
+    files, runtime = os.path.join(directory, "files"), os.path.join(directory, "runtime")
+    with _staging_lock:
+        if not os.path.isdir(files):
+            if not os.path.isdir(runtime):
+                stage_runtime(runtime)
+            stage_files(options.files, files)
+    return files, runtime
+
+
+def _keyed(chunk: Chunk) -> tuple[int, tuple[int, bytes]]:
+    return chunk.shard, (chunk.count, chunk.payload)
+
+
+def _in_window(output: Any, window: Any) -> Any:
+    """The output in its window, at the window's end: never late, and what a GroupByKey makes of it anyway."""
+    if isinstance(output, TaggedOutput):
+        return TaggedOutput(output.tag, WindowedValue(output.value, window.max_timestamp(), [window]))
+    return WindowedValue(output, window.max_timestamp(), [window])
+
+
+def _by_window(
+    encoded: Encoded, shards: list[int] | None, windows: list[Any]
+) -> Iterator[tuple[Any, list[bytes], list[int] | None]]:
+    """The Examples and their shards, a window at a time."""
+    if encoded.bad:
+        bad = {index for index, _ in encoded.bad}
+        windows = [window for index, window in enumerate(windows) if index not in bad]
+    positions: dict[Any, list[int]] = {}
+    for position, window in enumerate(windows):
+        positions.setdefault(window, []).append(position)
+    for window, chosen in positions.items():
+        own_shards = None if shards is None else [shards[position] for position in chosen]
+        yield window, [encoded.examples[position] for position in chosen], own_shards
+
+
+def _next_limit(limit: int, rows: int, size_bytes: int) -> int:
+    """How many rows to gather next: at most twice as many as now, and about two mebibytes of Examples."""
+    if not rows:
+        return limit
+    fitting = _TARGET_BYTES_BUFFERED * rows // max(size_bytes, 1)
+    return max(1, min(2 * limit, fitting, _MAX_ROWS_BUFFERED))
+
+
+def _bounds(window: Any) -> tuple[float, float] | None:
+    if isinstance(window, GlobalWindow):
+        return None
+    start = getattr(window, "start", window.end)
+    return start.micros / 1e6, window.end.micros / 1e6

@@ -1,0 +1,120 @@
+"""The exception tree: every error of this package, and whose fault each one is.
+
+    TFScriptError
+    ├── ArgumentError        the pipeline's arguments: fix the call of the transform (also a ValueError)
+    │   └── SchemaError      a schema text or type that cannot be used
+    ├── RowError             the rows: an input element does not fit the input schema
+    ├── ScriptError          the script: its own code is what to look at
+    │   ├── ScriptLoadError  it cannot be imported, or has no such entry function
+    │   ├── ScriptRaised     its entry function raised
+    │   ├── ScriptDied       its process ended in the middle of a run
+    │   └── OutputError      what it wrote does not fit the output schema
+    ├── ScriptEnvironmentError    the script's environment: interpreter, packages, files, disk
+    └── ProtocolError        this package: the two ends of the channel disagree; please report it
+
+The script process has the same names for what it can raise by itself (`beam_tfscript.runtime`);
+they arrive here as text, since the two interpreters need not share a class.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "ScriptEnvironmentError",
+    "OutputError",
+    "ProtocolError",
+    "RowError",
+    "SchemaError",
+    "ScriptDied",
+    "ScriptError",
+    "ScriptLoadError",
+    "ScriptRaised",
+    "TFScriptError",
+]
+
+
+class TFScriptError(Exception):
+    """Anything that this package raises on purpose."""
+
+
+class ArgumentError(TFScriptError, ValueError):
+    """The transform was given something it cannot use; raised while the pipeline is built."""
+
+
+class SchemaError(ArgumentError):
+    """A schema cannot be parsed, or names a type, column or conversion that does not exist."""
+
+
+class RowError(TFScriptError):
+    """An input element does not fit the input schema.
+
+    Attributes:
+      index: position of the element in the list that was being encoded, or None.
+      column: name of the column that does not fit, or None.
+    """
+
+    def __init__(self, message: str, *, index: int | None = None, column: str | None = None):
+        super().__init__(message)
+        self.index = index
+        self.column = column
+
+    def __reduce__(self) -> tuple:
+        return _rebuild, (type(self), str(self), {"index": self.index, "column": self.column})
+
+
+class ScriptError(TFScriptError):
+    """The script failed. The message names script, task, shard, window and attempt."""
+
+
+class ScriptLoadError(ScriptError):
+    """The script cannot be imported, or does not define the entry function."""
+
+
+class ScriptRaised(ScriptError):
+    """The script's entry function raised; the message holds the traceback of its own lines."""
+
+
+class ScriptDied(ScriptError):
+    """The script's process ended before its run was finished.
+
+    Attributes:
+      returncode: exit status, negative for a signal, as in `subprocess.Popen.returncode`.
+    """
+
+    def __init__(self, message: str, *, returncode: int | None = None):
+        super().__init__(message)
+        self.returncode = returncode
+
+    def __reduce__(self) -> tuple:
+        return _rebuild, (type(self), str(self), {"returncode": self.returncode})
+
+
+class OutputError(ScriptError):
+    """An Example that the script wrote does not fit the output schema.
+
+    Attributes:
+      index: position of the Example in the list that was being decoded, or None.
+      column: name of the column that does not fit, or None.
+    """
+
+    def __init__(self, message: str, *, index: int | None = None, column: str | None = None):
+        super().__init__(message)
+        self.index = index
+        self.column = column
+
+    def __reduce__(self) -> tuple:
+        return _rebuild, (type(self), str(self), {"index": self.index, "column": self.column})
+
+
+class ScriptEnvironmentError(TFScriptError):
+    """The script's environment cannot be used: its interpreter, packages, files or disk."""
+
+
+class ProtocolError(TFScriptError):
+    """The script process sent something that is not a frame of the protocol: a bug of this package,
+    or a file descriptor that the script closed or wrote to."""
+
+
+def _rebuild(cls: type[TFScriptError], message: str, fields: dict) -> TFScriptError:
+    # Exceptions with keyword arguments do not unpickle by themselves, and bad records are pickled.
+    return cls(message, **fields)

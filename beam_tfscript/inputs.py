@@ -1,0 +1,62 @@
+"""What the input is: its form and its columns, from the PCollection's type and the arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from beam_tfscript.beam_types import schema_of
+from beam_tfscript.data.encoding import RowEncoder
+from beam_tfscript.errors import ArgumentError, SchemaError
+from beam_tfscript.options import ScriptOptions
+
+_THREE_WAYS = (
+    'There are three ways to give one: input_schema="id string, x array<float>" in the call; elements that are '
+    "beam.Row or a NamedTuple with types, as in beam.Map(lambda r: beam.Row(id=str(r.id), x=float(r.x))); or "
+    ".with_output_types(...) on the transform before, with such a type, or with bytes for serialized tf.train.Examples."
+)
+
+
+def plan_input(element_type: Any, options: ScriptOptions) -> tuple[ScriptOptions, RowEncoder]:
+    """How elements of this type are encoded.
+
+    Args:
+      element_type: the PCollection's.
+      options: the transform's arguments.
+
+    Returns:
+      The options with the schema of what the script is given, and the encoder of the elements.
+
+    Raises:
+      ArgumentError, SchemaError: the type cannot be used, or a column is not in the schema.
+    """
+    schema = options.input_schema or schema_of(element_type, columns=_needed_columns(options))
+    if schema is None and not _is_example(element_type):
+        raise ArgumentError(f"The columns of the input are not known: its elements are {element_type}. {_THREE_WAYS}")
+    if schema is None:
+        for argument in ("selected_cols", "shard_by"):
+            if getattr(options, argument) is not None:
+                raise ArgumentError(f"{argument} needs input_schema, since the elements are serialized Examples.")
+        return options, RowEncoder(None)
+    try:
+        selected = schema if options.selected_cols is None else schema.select(options.selected_cols)
+        if options.shard_by is not None:
+            schema.select([options.shard_by])
+    except SchemaError as error:
+        raise SchemaError(f"selected_cols or shard_by: {error} The input's columns are: {schema}") from error
+    encoder = RowEncoder(schema, selected, shard_by=options.shard_by)
+    return dataclasses.replace(options, input_schema=selected), encoder
+
+
+def _needed_columns(options: ScriptOptions) -> list[str] | None:
+    """The columns that are used of rows with more; None for all of them."""
+    if options.selected_cols is None:
+        return None
+    names = list(options.selected_cols)
+    return names if options.shard_by in (None, *names) else [*names, options.shard_by]
+
+
+def _is_example(element_type: Any) -> bool:
+    if element_type is bytes:
+        return True
+    return getattr(getattr(element_type, "DESCRIPTOR", None), "full_name", None) == "tensorflow.Example"

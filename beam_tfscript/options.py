@@ -1,0 +1,221 @@
+"""The transform's arguments as one frozen value, checked while the pipeline is built."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from beam_tfscript.data.schema import Schema
+from beam_tfscript.errors import ArgumentError, ScriptLoadError
+from beam_tfscript.script.staging import ScriptFile, collect_file
+
+FEEDS = ("dataset",)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScriptOptions:
+    """Everything a worker needs to know; plain values, so that it pickles into the job graph.
+
+    Attributes:
+      key: names this use of the transform; its processes are interchangeable.
+      script: the main script; `files` holds it and the user files.
+      others: as the transform's arguments of the same name, with `num_workers` resolved.
+    """
+
+    key: str
+    script: ScriptFile
+    files: tuple[ScriptFile, ...]
+    entry: str
+    script_args: tuple[str, ...]
+    user_params: Any
+    input_schema: Schema | None
+    output_schema: Schema | None
+    selected_cols: tuple[str, ...] | None
+    num_workers: int
+    intra_op_parallelism: int
+    max_attempts: int
+    start_timeout_s: float
+    feed_timeout_s: float
+    env: Mapping[str, str]
+    shard_by: str | None
+
+
+def check_options(
+    *,
+    main_script_file: str,
+    output_schema: str | Schema | None,
+    user_files: Sequence[str],
+    user_params: Any,
+    selected_cols: Sequence[str] | None,
+    num_workers: int | None,
+    intra_op_parallelism: int,
+    input_schema: str | Schema | None,
+    feed: str | None,
+    entry: str,
+    script_args: Sequence[str],
+    max_attempts: int,
+    start_timeout: float,
+    feed_timeout: float,
+    env: Mapping[str, str] | None,
+    shard_by: str | None,
+) -> ScriptOptions:
+    """Checks the arguments of the transform.
+
+    Raises:
+      ArgumentError: one of them cannot be used; the message says which, its value, and the rule.
+      ScriptLoadError: the main script has a syntax error, or does not define the entry function.
+    """
+    if feed is not None and feed not in FEEDS:
+        raise ArgumentError(f"feed must be one of {', '.join(map(repr, FEEDS))} or None, got {feed!r}.")
+    script, files = _collect_files(main_script_file, _strings("user_files", user_files))
+    entry = _identifier("entry", entry)
+    _check_script(script, entry)
+    return ScriptOptions(
+        key=uuid.uuid4().hex,
+        script=script,
+        files=files,
+        entry=entry,
+        script_args=_strings("script_args", script_args),
+        user_params=_json_value(user_params),
+        input_schema=_schema(input_schema),
+        output_schema=_schema(output_schema),
+        selected_cols=None if selected_cols is None else _columns("selected_cols", selected_cols),
+        num_workers=1 if num_workers is None else _at_least("num_workers", num_workers, 1),
+        intra_op_parallelism=_at_least("intra_op_parallelism", intra_op_parallelism, 0),
+        max_attempts=_at_least("max_attempts", max_attempts, 1),
+        start_timeout_s=_seconds("start_timeout", start_timeout),
+        feed_timeout_s=_seconds("feed_timeout", feed_timeout),
+        env=_environment(env),
+        shard_by=None if shard_by is None else _string("shard_by", shard_by),
+    )
+
+
+def _collect_files(main: str, others: Sequence[str]) -> tuple[ScriptFile, tuple[ScriptFile, ...]]:
+    script = collect_file("main_script_file", _string("main_script_file", main))
+    if not script.name.endswith(".py") or not script.name[:-3].isidentifier() or script.is_directory:
+        raise ArgumentError(
+            f"main_script_file must be a Python file whose name can be imported, such as score.py, got {main!r}."
+        )
+    files = {script.name: script}
+    for uri in others:
+        file = collect_file("user_files", uri)
+        known = files.setdefault(file.name, file)
+        if known.uri != file.uri:
+            raise ArgumentError(
+                f"user_files: {known.uri} and {file.uri} have the same name, and both would be {file.name} beside the "
+                "script: rename one."
+            )
+    return script, tuple(files.values())
+
+
+def _check_script(script: ScriptFile, entry: str) -> None:
+    """Finds in the source, without running it, what would otherwise fail on a worker."""
+    if script.content is None:
+        return
+    try:
+        tree = ast.parse(script.content, filename=script.name)
+    except (SyntaxError, ValueError) as error:
+        place = f"{script.uri}, line {getattr(error, 'lineno', '?')}"
+        raise ScriptLoadError(f"main_script_file: {place}: {error}") from error
+    names, has_star = _top_level_names(tree)
+    if entry not in names and not has_star:
+        raise ScriptLoadError(
+            f"main_script_file: {script.uri} defines no {entry!r}: the script needs `def {entry}(config)`, or entry= "
+            f"must name another of its functions ({', '.join(sorted(names)) or 'it defines none'})."
+        )
+
+
+def _top_level_names(tree: ast.Module) -> tuple[set[str], bool]:
+    """What the module's own code binds, also under `if` and `try`; and whether it has a star import."""
+    names: set[str] = set()
+    has_star = False
+    pending: list[ast.AST] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+            continue
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+            has_star = has_star or any(alias.name == "*" for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        pending.extend(ast.iter_child_nodes(node))
+    return names, has_star
+
+
+def _schema(schema: str | Schema | None) -> Schema | None:
+    return Schema.parse(schema) if isinstance(schema, str) else schema
+
+
+def _json_value(value: Any) -> Any:
+    """`user_params` as JSON keeps it, from a value or from JSON text."""
+    try:
+        if isinstance(value, str):
+            return json.loads(value)
+        text = json.dumps({} if value is None else value)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"user_params must be JSON: {error}; got {value!r}.") from error
+    _check_keys(value)
+    return json.loads(text)
+
+
+def _check_keys(value: Any) -> None:
+    # json.dumps turns other keys into text without a word, and the script would look for them in vain.
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ArgumentError(f"user_params: keys must be strings, got {key!r}.")
+            _check_keys(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_keys(inner)
+
+
+def _columns(argument: str, names: Sequence[str]) -> tuple[str, ...]:
+    columns = _strings(argument, names)
+    if not columns or len(set(columns)) != len(columns):
+        raise ArgumentError(f"{argument} must name one or more columns, each once, got {list(columns)!r}.")
+    return columns
+
+
+def _strings(argument: str, values: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise ArgumentError(f"{argument} must be a list of strings, got {values!r}.")
+    return tuple(values)
+
+
+def _string(argument: str, value: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ArgumentError(f"{argument} must be a string that is not empty, got {value!r}.")
+    return value
+
+
+def _identifier(argument: str, value: str) -> str:
+    if not _string(argument, value).isidentifier():
+        raise ArgumentError(f"{argument} must be the name of a function, got {value!r}.")
+    return value
+
+
+def _at_least(argument: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{argument} must be a whole number of at least {least}, got {value!r}.")
+    return value
+
+
+def _seconds(argument: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ArgumentError(f"{argument} must be a number of seconds greater than 0, got {value!r}.")
+    return float(value)
+
+
+def _environment(env: Mapping[str, str] | None) -> Mapping[str, str]:
+    env = dict(env or {})
+    for key, value in env.items():
+        if not isinstance(key, str) or not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
+            raise ArgumentError(f"env must map names of variables to strings, got {key!r}: {value!r}.")
+    return env

@@ -1,0 +1,193 @@
+"""What `main(config)` is handed: the run's place, its rows, and where its output goes."""
+
+from collections import namedtuple
+
+from beam_tfscript.runtime.columns import columns_from_wire
+
+_current = None
+
+
+def get_config():
+    """The config of the run that is going on, for modules of the script that are not handed it.
+
+    Raises:
+      RuntimeError: no run is going on, for example in a script that was started by hand.
+    """
+    if _current is None:
+        raise RuntimeError("no run is going on: get_config() works between the start and the end of main(config)")
+    return _current
+
+
+def set_config(config):
+    """Makes `config` the one that `get_config()` gives; None when the run is over."""
+    global _current
+    _current = config
+
+
+Window = namedtuple("Window", ["start", "end"])
+Window.__doc__ = "An event-time window: start (inclusive) and end (exclusive), in seconds since 1970 UTC."
+
+
+class Schema(tuple):
+    """The columns of the input or the output, in order; `names` and `str()` say which."""
+
+    @property
+    def names(self):
+        """The column names, in order."""
+        return [column.name for column in self]
+
+    def __str__(self):
+        return ", ".join("{} {}".format(column.name, column.type) for column in self)
+
+    __repr__ = __str__
+
+
+class FeatureSpec(dict):
+    """Feature name -> FixedLenFeature or VarLenFeature, as `tf.io.parse_example` takes it.
+
+    Calling it gives the same without some columns: `config.feature_spec(exclude=["label"])`.
+    """
+
+    def __init__(self, columns, exclude=()):
+        from beam_tfscript.runtime import reader
+
+        super(FeatureSpec, self).__init__(reader.feature_spec(columns, exclude=exclude))
+        self._columns = columns
+
+    def __call__(self, exclude=()):
+        return FeatureSpec(self._columns, exclude)
+
+
+class TaskConfig(object):
+    """What every kind of run is told.
+
+    Attributes:
+      shard: which share of the rows this run has, 0 … num_shards - 1.
+      num_shards: how many shares there are.
+      window: `Window(start, end)` in seconds, or None in the global window.
+      num_workers: the transform's `num_workers`.
+      cluster: role -> list of addresses of the TensorFlow cluster this run is part of; a run that is
+        alone is the chief of a cluster of one, at an address nobody listens on.
+      task_type, task_index: this run's place in the cluster.
+      tf_context: the process's one `TFContext`.
+      work_dir: the run's own directory: current directory, first on `sys.path`, holds the script and
+        the user files. It goes when the run is over.
+      user_params: the transform's `user_params`, as JSON keeps it.
+      attempt: 1 for the first try of this run, 2 for the next …
+      input_schema, output_schema: `Schema` of the rows in and out, or None.
+    """
+
+    def __init__(self, request, writer, metrics):
+        from beam_tfscript.runtime.context import TFContext
+
+        self.shard = request["shard"]
+        self.num_shards = request["num_shards"]
+        self.window = None if request["window"] is None else Window(*request["window"])
+        self.num_workers = request["num_workers"]
+        self.cluster = request["cluster"]
+        self.task_type = request["task_type"]
+        self.task_index = request["task_index"]
+        self.work_dir = request["work_dir"]
+        self.user_params = request["user_params"]
+        self.attempt = request["attempt"]
+        self.input_schema = _schema(request["input_schema"])
+        self.output_schema = _schema(request["output_schema"])
+        self.output_writer = writer
+        self._metrics = metrics
+        self.tf_context = TFContext.get_or_create(self)
+
+    @property
+    def feature_spec(self):
+        """`FeatureSpec` of the input schema; a dict, and callable with `exclude=`."""
+        return FeatureSpec(self._input_columns("feature_spec"))
+
+    def write(self, **row):
+        """Writes one row, a value a column; None is null.
+
+        Raises:
+          OutputMismatch: the row does not fit the output schema.
+        """
+        self.output_writer.write_row(row)
+
+    def write_batch(self, **columns):
+        """Writes many rows, an equally long list, numpy array or eager tensor a column.
+
+        Raises:
+          OutputMismatch: a column does not fit the output schema.
+        """
+        self.output_writer.write_columns(columns)
+
+    def counter(self, name):
+        """A Beam counter of that name, in the namespace `beam_tfscript.script`."""
+        from beam_tfscript.runtime.writer import Counter
+
+        return Counter(self._metrics, name)
+
+    def distribution(self, name):
+        """A Beam distribution of that name, in the namespace `beam_tfscript.script`."""
+        from beam_tfscript.runtime.writer import Distribution
+
+        return Distribution(self._metrics, name)
+
+    def _input_columns(self, what):
+        if self.input_schema is None:
+            raise ValueError(
+                "{} needs to know the columns, and the input came as serialized Examples without a schema: give the "
+                'transform input_schema="…", or read the Examples yourself'.format(what))
+        return self.input_schema
+
+    def __repr__(self):
+        return "<{} shard {}/{} {}:{} attempt {}>".format(
+            type(self).__name__, self.shard, self.num_shards, self.task_type, self.task_index, self.attempt)
+
+
+class BatchTaskConfig(TaskConfig):
+    """The config of a run in the `dataset` feed: its rows are complete before `main` is called.
+
+    Attributes:
+      dataset_file: path of a TFRecord file with the run's rows as serialized Examples; may be read
+        any number of times, and is empty where the transform has no input.
+      dataset_length: how many rows it holds.
+      output_writer: `write(example)` takes a `tf.train.Example` or its bytes.
+    """
+
+    def __init__(self, request, writer, metrics):
+        super(BatchTaskConfig, self).__init__(request, writer, metrics)
+        self.dataset_file = request["dataset_file"]
+        self.dataset_length = request["dataset_length"]
+
+    def dataset(self, batch_size, shuffle=0, repeat=1, masks=False, drop_remainder=False, exclude=()):
+        """The rows as a `tf.data.Dataset` of dicts, column name -> tensor, parsed a batch at a time.
+
+        Args:
+          batch_size: rows in a batch.
+          shuffle: size of the shuffle buffer in rows; 0 keeps the order.
+          repeat: how many times the rows are gone through; None for without end.
+          masks: adds `<name>__present` (bool) for nullable scalars without a default, and gives a zero
+            where the value is null. Without it a null there is an error.
+          drop_remainder: leaves out a last batch that is not full.
+          exclude: names of columns to leave out.
+        """
+        from beam_tfscript.runtime import reader
+
+        return reader.parsed_dataset(
+            self.dataset_file, self._input_columns("dataset()"), batch_size, shuffle=shuffle, repeat=repeat,
+            masks=masks, drop_remainder=drop_remainder, exclude=exclude)
+
+    def batches(self, n, masks=False):
+        """The rows as dicts, column name -> numpy array of up to `n` rows.
+
+        Args:
+          n: rows in a batch; the last one may have fewer.
+          masks: as for `dataset()`.
+
+        Yields:
+          A dict a batch. Strings are arrays of bytes, as TensorFlow gives them.
+        """
+        from beam_tfscript.runtime import reader
+
+        return reader.numpy_batches(self.dataset_file, self._input_columns("batches()"), n, masks=masks)
+
+
+def _schema(wire):
+    return None if wire is None else Schema(columns_from_wire(wire))

@@ -1,0 +1,129 @@
+"""The values of many rows in, as one flat list or array; what the Example holds of them out."""
+
+from beam_tfscript.runtime.values import TEMPORAL, bytes_of, is_null, mismatch, number_of, units_of
+
+# Up to here strings are checked in one go, which takes as much memory again.
+_CHECKED_AT_ONCE_BYTES = 4 << 20
+
+
+def elements_of(column, values, row_of):
+    """The flat values in the form that the feature holds them in.
+
+    Args:
+      column: the `Column`.
+      values: list or numpy array of one dimension.
+      row_of: function, index of a value -> index of its row, for messages.
+
+    Returns:
+      A list of bytes, or an array of float32 or int64.
+
+    Raises:
+      OutputMismatch: a value does not fit the column.
+    """
+    if column.feature == "bytes":
+        return _byte_strings(column, values if isinstance(values, list) else values.tolist(), row_of)
+    if not isinstance(values, list) and values.dtype == object:
+        values = values.tolist()
+    array = values
+    if isinstance(values, list):
+        array = array_of(values)
+        if len(array.shape) > 1 and array.size == len(values):
+            array = array.reshape(len(values))
+    numbers = _numbers(column, array) if len(array.shape) == 1 else None
+    return numbers if numbers is not None else _numbers_one_by_one(column, values, row_of)
+
+
+def _numbers(column, array):
+    """The values as float32 or int64; None where one of them needs a closer look."""
+    import numpy as np
+
+    kind = array.dtype.kind
+    if not len(array):
+        return np.empty(0, np.float32 if column.feature == "float" else np.int64)
+    if array.dtype.name == "bfloat16":
+        array, kind = array.astype(np.float32), "f"
+    if column.feature == "float":
+        return _float32(array) if kind in "fiub" else None
+    if column.kind == "double exact":
+        if kind != "f" or array.dtype.itemsize > 8:
+            return None
+        return array.astype(np.float64).view(np.int64)
+    if column.kind in TEMPORAL and kind == ("m" if column.kind == "time" else "M"):
+        units = units_of(array, "D" if column.kind == "date" else column.unit)
+        if units is None or np.isnat(array).any():
+            return None
+        array = units
+    elif kind not in ("iu" if column.kind in TEMPORAL else "iub"):
+        return None
+    elif kind == "b":
+        return array.astype(np.int64)
+    low, high = column.int_range
+    if int(array.min()) < low or int(array.max()) > high:
+        return None
+    return array.astype(np.int64)
+
+
+def _float32(array):
+    """`array` as float32; None where a finite value would become infinite."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        narrow = np.ascontiguousarray(array, "<f4")
+    if array.dtype.itemsize > 4 and (np.isinf(narrow) & np.isfinite(array)).any():
+        return None
+    return narrow
+
+
+def _numbers_one_by_one(column, values, row_of):
+    import numpy as np
+
+    numbers = [_one(number_of, column, value, index, row_of) for index, value in enumerate(values)]
+    return np.array(numbers, np.float32 if column.feature == "float" else np.int64)
+
+
+def _byte_strings(column, values, row_of):
+    kinds = set(map(type, values))
+    if kinds == {str} and column.kind == "string":
+        try:
+            return list(map(str.encode, values))
+        except UnicodeEncodeError:
+            pass  # found again below, with its row
+    if kinds == {bytes} and (column.kind == "varbinary" or column.kind == "string" and _are_utf8(values)):
+        return values
+    return [_one(bytes_of, column, value, index, row_of) for index, value in enumerate(values)]
+
+
+def _one(convert, column, value, index, row_of):
+    if is_null(value):
+        raise mismatch(column, row_of(index), "a null (None) inside an array or tensor")
+    return convert(column, value, row_of(index))
+
+
+def _are_utf8(values):
+    """Whether each of the bytes is UTF-8."""
+    try:
+        if sum(map(len, values)) <= _CHECKED_AT_ONCE_BYTES:
+            # Nothing of two strings can be taken for one character with a zero byte between them.
+            b"\0".join(values).decode("utf-8")
+        else:
+            for value in values:
+                value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def array_of(values, kind=None):
+    """`numpy.array`, but an object array where the values have no common shape, in every version of numpy."""
+    import numpy as np
+
+    if values and callable(getattr(values[0], "numpy", None)):
+        # Eager tensors: numpy itself would take them apart, a hundred times slower.
+        values = [value.numpy() if hasattr(value, "numpy") else value for value in values]
+    try:
+        return np.array(values, kind)
+    except (ValueError, TypeError, OverflowError):
+        array = np.empty(len(values), object)
+        for index, value in enumerate(values):
+            array[index] = value
+        return array

@@ -1,0 +1,74 @@
+"""The script process, from its first line to its last: comes up, serves runs, ends.
+
+Started by `worker/process.py` as `python -c "from beam_tfscript.runtime import launcher; launcher.main()"`
+with the socket's descriptor and the scratch directory in the environment.
+"""
+
+import gc
+import os
+import platform
+import socket
+import sys
+import traceback
+
+from beam_tfscript.runtime import streams, wire
+from beam_tfscript.runtime.connection import Connection, report_fatal_signals
+
+CHANNEL_VARIABLE = "BEAM_TFSCRIPT_CHANNEL"
+SCRATCH_VARIABLE = "BEAM_TFSCRIPT_SCRATCH"
+THREADS_VARIABLE = "BEAM_TFSCRIPT_INTRA_OP_PARALLELISM"
+
+
+def main():
+    """Serves runs until it is told to close or the pipeline's process is gone."""
+    descriptor = int(os.environ.pop(CHANNEL_VARIABLE))
+    scratch_directory = os.environ.pop(SCRATCH_VARIABLE)
+    # Programs that the script starts must not hold the channel open.
+    os.set_inheritable(descriptor, False)
+    # `python -c` puts the current directory first; a script's modules come from its own folder only.
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
+    streams.install()
+    report_fatal_signals()
+    connection = Connection(socket.socket(fileno=descriptor), scratch_directory)
+    connection.report(wire.READY, _come_up())
+    streams.reset_logging()
+    _serve(connection)
+    streams.flush()
+
+
+def _serve(connection):
+    # Imported late: the pipeline should hear of a process that is up before it hears of a broken import.
+    from beam_tfscript.runtime.runs import run_script
+
+    while True:
+        request = connection.next_request()
+        if request.kind == wire.CLOSE:
+            return
+        if not run_script(connection, request.json()):
+            return
+
+
+def _come_up():
+    """Imports TensorFlow, which takes seconds, before the first run needs it; says what is here."""
+    found = {"protocol": wire.PROTOCOL_VERSION, "python": platform.python_version(), "pid": os.getpid(),
+             "tensorflow": None, "tensorflow_error": None}
+    try:
+        import tensorflow
+
+        found["tensorflow"] = getattr(tensorflow, "__version__", "unknown")
+    except ImportError:
+        # No TensorFlow, or a broken one. A script may do without it; one that imports it gets the
+        # same error again, in its own line.
+        found["tensorflow_error"] = traceback.format_exc()[-4000:]
+        return found
+    if hasattr(gc, "freeze"):
+        # The million objects of these imports stay for good. Left to the collector, each collection, such as
+        # Keras makes whenever its session is cleared, would look through them again: 0.2 s a run.
+        gc.collect()
+        gc.freeze()
+    threads = int(os.environ.pop(THREADS_VARIABLE))
+    if threads:
+        from beam_tfscript.runtime import tf_versions
+
+        tf_versions.limit_threads(tensorflow, threads)
+    return found

@@ -1,0 +1,176 @@
+"""Vectors of serialized Examples in, column name -> tensor out: the TensorFlow operations between the two."""
+
+from collections import namedtuple
+
+from beam_tfscript.runtime import tf_versions
+from beam_tfscript.runtime.values import bytes_of, number_of
+
+Splits = namedtuple("Splits", ["values", "splits"])
+Splits.__doc__ = """Rows of different lengths: the values of all of them, and where each row ends.
+
+`splits` is a tuple, the innermost first, as in `tf.RaggedTensor.row_splits`.
+"""
+
+
+def plain_spec(column):
+    """The features of one column, feature name -> FixedLenFeature or VarLenFeature."""
+    import tensorflow as tf
+
+    dtype = {"int64": tf.int64, "float": tf.float32, "bytes": tf.string}[column.feature]
+    if not column.is_array:
+        return {column.name: tf.io.FixedLenFeature(list(column.shape), dtype, _default(column))}
+    spec = {column.name: tf.io.VarLenFeature(dtype)}
+    if column.row_lengths:
+        spec[column.row_lengths] = tf.io.VarLenFeature(tf.int64)
+    return spec
+
+
+class Parser(object):
+    """Callable: 1-D string tensor of Examples -> dict, column name -> tensor or `Splits`.
+
+    Args:
+      columns: what to parse.
+      masks: adds `<name>__present` for nullable columns without a default.
+
+    Raises:
+      ValueError: a mask would have the name of a column.
+    """
+
+    def __init__(self, columns, masks):
+        self._columns = columns
+        self._masked = [column for column in columns if masks and column.is_masked]
+        names = {column.name for column in columns}
+        for column in self._masked:
+            if column.mask_name in names:
+                raise ValueError('the mask of column "{}" would have the name of column "{}": exclude one of them'.format(
+                    column.name, column.mask_name))
+
+    def __call__(self, serialized):
+        import tensorflow as tf
+
+        spec = {}
+        for column in self._columns:
+            spec.update(plain_spec(column))
+        for column in self._masked:
+            spec[column.name] = tf.io.VarLenFeature(spec[column.name].dtype)
+        parsed = tf.io.parse_example(serialized, spec) if spec else {}
+        result = {}
+        for column in self._columns:
+            value = parsed[column.name]
+            if column.is_nested:
+                value = _nested(column, value, parsed[column.row_lengths])
+            elif column.is_array:
+                value = Splits(value.values, (_splits(value),))
+            elif column in self._masked:
+                value, result[column.mask_name] = _dense(column, value)
+            result[column.name] = _typed(column, value)
+        arrays = [column for column in self._masked if column.is_array]
+        if arrays:
+            result.update(_present(serialized, arrays))
+        return result
+
+
+def _default(column):
+    """The default as the Example would hold it, in the shape of a row; None for none."""
+    import numpy as np
+
+    if column.default is None:
+        return None
+    value = np.asarray(column.default, object)
+    flat = [_encoded(column, one) for one in value.reshape(-1)]
+    if value.shape != column.shape:
+        return np.full(column.shape, flat[0], object).tolist()
+    return np.array(flat, object).reshape(column.shape).tolist()
+
+
+def _encoded(column, value):
+    """One value of a default as the Example would hold it."""
+    if column.feature != "bytes":
+        return number_of(column, value, None)
+    if column.kind == "varbinary" and isinstance(value, str):
+        return value.encode("utf-8")  # JSON has no bytes
+    return bytes_of(column, value, None)
+
+
+def _typed(column, value):
+    """`value` with the column's own dtype instead of the feature's."""
+    if isinstance(value, Splits):
+        return Splits(_typed(column, value.values), value.splits)
+    import tensorflow as tf
+
+    if column.kind == "double exact":
+        return tf.bitcast(value, tf.float64)
+    if column.kind == "boolean":
+        return tf.not_equal(value, tf.zeros([], tf.int64))
+    if column.dtype == "bytes" or value.dtype.name == column.dtype:
+        return value
+    narrow = tf.cast(value, column.dtype)
+    if column.feature == "float":
+        return narrow
+    # Rows that came as ready Examples may hold anything, and a cast would wrap it.
+    message = "{}: a value is out of the range of {}".format(column.name, column.type)
+    return tf_versions.where_equal(tf, tf.cast(narrow, tf.int64), value, message, narrow)
+
+
+def _dense(column, sparse):
+    """A masked scalar or tensor: (values with zero where null, which rows are not null)."""
+    import tensorflow as tf
+
+    rows = sparse.dense_shape[0]
+    grid = tf.stack([rows, tf.constant(column.size, tf.int64)])
+    zero = "" if column.feature == "bytes" else 0
+    ones = tf.ones_like(sparse.indices[:, 0])
+    # An Example with more values than the shape has is an index out of bounds here, and an error.
+    values = tf.sparse.to_dense(tf.SparseTensor(sparse.indices, sparse.values, grid), zero)
+    counts = tf.reduce_sum(tf.sparse.to_dense(tf.SparseTensor(sparse.indices, ones, grid)), axis=1)
+    present = counts > 0
+    message = "{}: a row has neither 0 nor {} values".format(column.name, column.size)
+    expected = tf.cast(present, tf.int64) * column.size
+    values = tf_versions.where_equal(tf, counts, expected, message, values)
+    return tf.reshape(values, (-1,) + column.shape), present
+
+
+def _splits(sparse):
+    """Where the rows of a VarLen feature end."""
+    import tensorflow as tf
+
+    rows = sparse.indices[:, 0]
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, sparse.dense_shape[0])
+    return tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0)
+
+
+def _nested(column, values, lengths):
+    """Arrays of arrays, from their values and the lengths of the inner arrays."""
+    import tensorflow as tf
+
+    outer = _splits(lengths)
+    inner = tf.concat([tf.zeros([1], tf.int64), tf.cumsum(lengths.values)], 0)
+    message = "{}: the inner lengths do not add up to the number of values".format(column.name)
+    inner = tf_versions.where_equal(tf, tf.gather(inner, outer), _splits(values), message, inner)
+    return Splits(values.values, (inner, outer))
+
+
+def _present(serialized, columns):
+    """The masks of nullable arrays.
+
+    `parse_example` takes a null for an empty list; that one is a Feature of no bytes and the other is
+    not shows only in the message itself.
+    """
+    import tensorflow as tf
+
+    def decode(messages, kind, names):
+        return tf.io.decode_proto(messages, kind, names, [tf.string] * len(names))
+
+    features = tf.strings.reduce_join(decode(serialized, "tensorflow.Example", ["features"]).values[0], axis=1)
+    entries = decode(features, "tensorflow.Features", ["feature"])
+    filled = tf.sequence_mask(entries.sizes[:, 0], tf.shape(entries.values[0])[1])
+    places = tf_versions.indices_of_true(tf, filled)
+    rows = places[:, 0]
+    entry = decode(tf.gather_nd(entries.values[0], places), "tensorflow.Features.FeatureEntry", ["key", "value"])
+    key, feature = [tf.strings.reduce_join(value, axis=1) for value in entry.values]
+    result = {}
+    for column in columns:
+        found = tf.equal(key, column.name) & tf.not_equal(feature, "")
+        count = tf.math.unsorted_segment_sum(tf.cast(found, tf.int32), rows, tf.size(serialized))
+        result[column.mask_name] = count > 0
+    return result

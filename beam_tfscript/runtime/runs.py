@@ -1,0 +1,115 @@
+"""One run: imports the script, calls its entry function, and reports how that ended."""
+
+import importlib
+import os
+import sys
+import traceback
+
+from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.columns import columns_from_wire
+from beam_tfscript.runtime.config import BatchTaskConfig, set_config
+from beam_tfscript.runtime.context import TFContext
+from beam_tfscript.runtime.isolation import RunIsolation
+from beam_tfscript.runtime.writer import Metrics, OutputWriter
+
+# A traceback longer than this is cut in the middle: recursion errors repeat themselves.
+_TRACEBACK_CHARS = 32 << 10
+
+
+class LoadError(Exception):
+    """The script has no such entry function."""
+
+
+def run_script(connection, request):
+    """Runs the script once, as a RUN request says, and reports DONE or FAILED.
+
+    Args:
+      connection: where the reports go.
+      request: the JSON object of the RUN frame; `worker/session.py` makes it.
+
+    Returns:
+      Whether the process may serve another run.
+    """
+    isolation = RunIsolation(request["work_dir"], [request["script"]] + request["script_args"])
+    metrics = Metrics(connection)
+    failure = None
+    with isolation:
+        connection.report(wire.STARTED, {"run": request["run"]})
+        phase = "load"
+        try:
+            config = _make_config(connection, request, metrics)
+            entry = _load_entry(request)
+            phase = "main"
+            _call(entry, config)
+            config.output_writer.close()
+        except BaseException as error:  # noqa: BLE001 - a script may raise SystemExit or worse
+            failure = _describe(error, phase, request["work_dir"])
+        finally:
+            set_config(None)
+            TFContext.forget()
+    metrics.flush()
+    if failure is not None:
+        connection.report(wire.FAILED, failure)
+        return False
+    leftovers = isolation.leftovers()
+    connection.report(wire.DONE, {"rows": config.output_writer.count, "leftovers": leftovers})
+    return not leftovers
+
+
+def _make_config(connection, request, metrics):
+    wire_columns = request["output_schema"]
+    columns = None if wire_columns is None else columns_from_wire(wire_columns)
+    config = BatchTaskConfig(request, OutputWriter(connection, columns), metrics)
+    set_config(config)
+    return config
+
+
+def _load_entry(request):
+    """The entry function of the script, imported as a module of its file's name."""
+    name = os.path.splitext(request["script"])[0]
+    script = importlib.import_module(name)
+    entry = getattr(script, request["entry"], None)
+    if not callable(entry):
+        functions = sorted(key for key, value in vars(script).items()
+                           if callable(value) and getattr(value, "__module__", None) == name)
+        raise LoadError("{} has no function {!r}; it defines {}".format(
+            request["script"], request["entry"], ", ".join(functions) or "no function at all"))
+    return entry
+
+
+def _call(entry, config):
+    try:
+        entry(config)
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise
+        # sys.exit() and sys.exit(0) are how many scripts say that all went well.
+
+
+def _describe(error, phase, work_dir):
+    """A FAILED report: the error in the script's own lines, file names relative to the script's folder."""
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith(work_dir):
+        trace = trace.tb_next
+    if isinstance(error, LoadError):
+        text = str(error)
+    else:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    text = text.replace(os.path.join(work_dir, ""), "")
+    if len(text) > _TRACEBACK_CHARS:
+        half = _TRACEBACK_CHARS // 2
+        text = text[:half] + "\n  […]\n" + text[-half:]
+    return {
+        "phase": phase,
+        "type": type(error).__name__,
+        "message": _message(error),
+        "traceback": text,
+        "python": sys.executable,
+    }
+
+
+def _message(error):
+    try:
+        return str(error)[:_TRACEBACK_CHARS]
+    except Exception as broken:  # noqa: BLE001 - the script's own __str__ may fail in any way
+        return "its message cannot be shown: {}".format(type(broken).__name__)

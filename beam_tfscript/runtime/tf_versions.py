@@ -1,0 +1,99 @@
+"""Where TensorFlow's versions differ, 1.15 to the newest: asks what is there, never which version it is."""
+
+import sys
+
+# Keras has lived in all of these modules; what is loaded of them has state of its own.
+_KERAS_BACKENDS = (
+    "tensorflow_core.python.keras.backend",
+    "tensorflow.python.keras.backend",
+    "keras.src.backend",
+    "keras.backend",
+    "tf_keras.src.backend",
+    "tf_keras.backend",
+)
+
+
+def reset(tensorflow):
+    """Clears the default graph, the default session, and the session of every Keras that is loaded.
+
+    Args:
+      tensorflow: the imported module.
+    """
+    for name in _KERAS_BACKENDS:
+        # Looked up, never imported: importing Keras takes a second that not every script wants.
+        clear = getattr(sys.modules.get(name), "clear_session", None)
+        if clear is not None:
+            try:
+                clear()
+            except AssertionError:
+                pass  # it resets the default graph, which a session left open forbids; done below
+    try:
+        tensorflow.compat.v1.reset_default_graph()
+    except AssertionError:
+        # The script left a graph or an InteractiveSession entered. No public call leaves those.
+        from tensorflow.python.framework import ops
+
+        for stack in ("_default_session_stack", "_default_graph_stack"):
+            if hasattr(ops, stack):
+                getattr(ops, stack).reset()
+        tensorflow.compat.v1.reset_default_graph()
+
+
+def limit_threads(tensorflow, threads):
+    """Sizes the pool that computes single operations, for eager code and for sessions.
+
+    Args:
+      tensorflow: the imported module, before its first operation.
+      threads: number of threads.
+    """
+    config = getattr(tensorflow, "config", None)
+    if hasattr(config, "threading"):
+        config.threading.set_intra_op_parallelism_threads(threads)
+    if not tensorflow.executing_eagerly():
+        # Sessions do not look at the setting above. The process has one pool, and its size is that of
+        # the first session; later ones may ask for what they want.
+        with tensorflow.Graph().as_default():
+            tensorflow.compat.v1.Session(config=_session_config(tensorflow, threads)).close()
+
+
+def private_session(tensorflow, graph):
+    """A session on `graph` that takes no accelerator and does not resize the process's thread pool."""
+    threads = 0
+    config = getattr(tensorflow, "config", None)
+    if hasattr(config, "threading"):
+        threads = config.threading.get_intra_op_parallelism_threads()
+    return tensorflow.compat.v1.Session(graph=graph, config=_session_config(tensorflow, threads))
+
+
+def as_plain_function(tensorflow, function):
+    """`function` marked so that autograph leaves it alone."""
+    autograph = getattr(tensorflow, "autograph", None)
+    mark = getattr(getattr(autograph, "experimental", None), "do_not_convert", None)
+    return function if mark is None else mark(function)
+
+
+def one_record_each(tensorflow, dataset):
+    """`dataset` with one record an element, where it may hold vectors of records."""
+    rank = tensorflow.compat.v1.data.get_output_shapes(dataset).ndims
+    if not rank:
+        return dataset
+    if hasattr(dataset, "unbatch"):
+        return dataset.unbatch()
+    return dataset.apply(tensorflow.data.experimental.unbatch())
+
+
+def where_equal(tensorflow, left, right, message, value):
+    """`value`, once `left` and `right` are seen to be equal; else an InvalidArgumentError with `message`."""
+    check = tensorflow.compat.v1.debugging.assert_equal(left, right, message=message)
+    # None where the values are at hand and the check is done.
+    with tensorflow.control_dependencies([] if check is None else [check]):
+        return tensorflow.identity(value)
+
+
+def indices_of_true(tensorflow, mask):
+    """The coordinates of the True elements of a bool tensor."""
+    return tensorflow.compat.v2.where(mask)
+
+
+def _session_config(tensorflow, threads):
+    return tensorflow.compat.v1.ConfigProto(device_count={"GPU": 0}, intra_op_parallelism_threads=threads)

@@ -1,0 +1,218 @@
+"""One value that the script writes in, the number or bytes that the Example holds out.
+
+This is the authority on what fits a column and what is said where it does not; `cells.py` does the
+same for whole arrays and comes here wherever a value needs a closer look.
+"""
+
+import datetime
+import decimal
+import numbers
+import re
+import struct
+
+from beam_tfscript.runtime.columns import UNITS_PER_SECOND, OutputMismatch
+
+TEMPORAL = ("date", "time", "timestamp")
+
+# A message shows this much of a value.
+_SHOWN_CHARS = 80
+
+_EPOCH = datetime.datetime(1970, 1, 1)
+_DECIMAL = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
+
+
+def mismatch(column, row, problem):
+    """The error for a column that does not fit.
+
+    Args:
+      column: the `Column`.
+      row: index of the row in the call, or None.
+      problem: what is wrong and what to do.
+    """
+    place = "" if row is None else ", row {}".format(row)
+    null = "" if column.nullable else " not null"
+    return OutputMismatch('column "{}" ({}{}){}: {}'.format(column.name, column.type, null, place, problem))
+
+
+def number_of(column, value, row):
+    """The number that stands for one value of an `int64` or `float` feature.
+
+    Args:
+      column: the `Column`.
+      value: a Python or numpy number, bool, date or time, or an eager tensor of one value; not None.
+      row: index of the row, for the message.
+
+    Raises:
+      OutputMismatch: the value is of another kind, or out of range.
+    """
+    value = _unwrap(value)
+    if column.kind in TEMPORAL:
+        value = _count_units(column, value, row)
+    elif column.feature == "float" or column.kind == "double exact":
+        return _real(column, value, row)
+    if not isinstance(value, numbers.Integral):
+        hint = ": round it and convert it to int" if isinstance(value, numbers.Real) else ""
+        raise mismatch(column, row, "{} is not a whole number{}".format(shown(value), hint))
+    low, high = column.int_range
+    if not low <= value <= high:
+        raise mismatch(column, row, "{} is out of range: {} to {}".format(shown(value), low, high))
+    return int(value)
+
+
+def bytes_of(column, value, row):
+    """The bytes that stand for one value of a `bytes` feature.
+
+    Args:
+      column: the `Column`.
+      value: str, bytes, or for a decimal also Decimal or int; not None.
+      row: index of the row, for the message.
+
+    Raises:
+      OutputMismatch: the value is of another kind, is not UTF-8, or needs more digits than there are.
+    """
+    value = _unwrap(value)
+    if column.kind == "decimal":
+        return _decimal_text(column, value, row)
+    try:
+        if isinstance(value, str) and column.kind != "varbinary":
+            return value.encode("utf-8")
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            value = bytes(value)
+            if column.kind != "varbinary":
+                value.decode("utf-8")
+            return value
+    except UnicodeError as error:
+        raise mismatch(column, row, "{} is not UTF-8 ({}); a varbinary column takes any bytes".format(
+            shown(value), error.reason)) from error
+    wanted = "bytes (encode the text)" if column.kind == "varbinary" else "str or UTF-8 bytes"
+    raise mismatch(column, row, "expected {}, got {}".format(wanted, shown(value)))
+
+
+def is_null(value):
+    """Whether a value stands for null: None, or a NaT of numpy or pandas."""
+    if value is None:
+        return True
+    return type(value).__name__ in ("datetime64", "timedelta64", "NaTType") and value != value
+
+
+def shown(value):
+    """A value and its type, short enough for a message."""
+    if isinstance(value, (str, bytes)):
+        text = repr(value[:_SHOWN_CHARS])
+    else:
+        text = repr(value)
+    if len(text) > _SHOWN_CHARS:
+        text = text[:_SHOWN_CHARS] + "…"
+    return "{} ({})".format(text, type(value).__name__)
+
+
+def units_of(values, unit):
+    """Counts of `unit` since 1970 (or midnight) for a numpy datetime64 or timedelta64 array.
+
+    Returns:
+      An int64 array, or None where a value is no whole number of units or out of int64's range.
+    """
+    import numpy as np
+
+    target = "{}8[{}]".format(values.dtype.kind, unit)
+    units = values.astype(target)
+    # Also sees what wrapped around, as numpy does not.
+    if not np.array_equal(units.astype(values.dtype).view(np.int64), values.view(np.int64)):
+        return None
+    return units.view(np.int64)
+
+
+def _unwrap(value):
+    """A plain Python value for numpy scalars, arrays of one value and eager tensors of one value."""
+    if type(value) in (int, float, str, bytes, bool):
+        return value
+    if callable(getattr(value, "numpy", None)):
+        value = value.numpy()
+    if getattr(value, "size", None) == 1 and hasattr(value, "reshape"):
+        value = value.reshape(-1)[0]
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if kind in ("i", "u", "b"):
+        return value.item()
+    if kind in ("f", "V") and not isinstance(value, float) and hasattr(value, "__float__"):
+        return float(value)  # float32, bfloat16
+    return value
+
+
+def _real(column, value, row):
+    if not isinstance(value, (numbers.Real, decimal.Decimal)):
+        raise mismatch(column, row, "{} is not a number".format(shown(value)))
+    try:
+        number = float(value)
+        if column.feature == "float":
+            struct.pack("<f", number)
+    except OverflowError as error:
+        raise mismatch(column, row, "{} is out of the range of {}".format(
+            shown(value), "float32" if column.feature == "float" else "float64")) from error
+    if column.kind == "double exact":
+        if isinstance(value, numbers.Integral) and number != value:
+            raise mismatch(column, row, "{} has more digits than a double".format(shown(value)))
+        return struct.unpack("<q", struct.pack("<d", number))[0]
+    return number
+
+
+def _count_units(column, value, row):
+    """A date or time as a number of days or units; whole numbers are taken as such numbers."""
+    unit = "D" if column.kind == "date" else column.unit
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if kind == ("m" if column.kind == "time" else "M"):
+        units = units_of(value.reshape(1), unit)
+        count = None if units is None else int(units[0])
+    elif column.kind == "date" and type(value) is datetime.date:
+        return value.toordinal() - _EPOCH.toordinal()
+    elif column.kind == "timestamp" and isinstance(value, datetime.datetime):
+        count = _whole_units(_since_epoch(value), getattr(value, "nanosecond", 0), unit)
+    elif column.kind == "time" and isinstance(value, datetime.time) and value.tzinfo is None:
+        since = datetime.datetime.combine(_EPOCH.date(), value) - _EPOCH
+        count = _whole_units(since, 0, unit)
+    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return value
+    else:
+        expected = {"date": "datetime.date, datetime64 or days since 1970-01-01",
+                    "time": "datetime.time without time zone, timedelta64 or {} since midnight",
+                    "timestamp": "datetime.datetime (UTC where it has no time zone), datetime64 or {} since 1970"}
+        raise mismatch(column, row, "expected {}, got {}".format(
+            expected[column.kind].format(column.unit), shown(value)))
+    if count is None:
+        raise mismatch(column, row, "{} is not a whole number of {}, or out of range".format(
+            shown(value), "days" if unit == "D" else unit))
+    return count
+
+
+def _since_epoch(value):
+    if value.tzinfo is not None:
+        value = value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    return value - _EPOCH
+
+
+def _whole_units(delta, nanoseconds, unit):
+    """A timedelta and some more nanoseconds as a number of units; None where that is not whole."""
+    total = ((delta.days * 86400 + delta.seconds) * 10 ** 6 + delta.microseconds) * 1000 + nanoseconds
+    count, rest = divmod(total, 10 ** 9 // UNITS_PER_SECOND[unit])
+    return None if rest else count
+
+
+def _decimal_text(column, value, row):
+    """A decimal's ASCII text with exactly as many digits after the point as the type has."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, bool) or not isinstance(value, (decimal.Decimal, numbers.Integral, str)):
+        raise mismatch(column, row, "expected Decimal, int or the number as text, got {}".format(shown(value)))
+    digits = _DECIMAL.search(column.type)
+    context = decimal.Context(prec=100, traps=[decimal.Inexact, decimal.InvalidOperation])
+    try:
+        number = decimal.Decimal(value)
+        if not number.is_finite():
+            raise decimal.InvalidOperation("not finite")
+        if digits is not None:
+            precision, scale = int(digits.group(1)), int(digits.group(2) or 0)
+            number = context.quantize(number, decimal.Decimal(1).scaleb(-scale))
+            if number.adjusted() - (-scale) + 1 > precision and number:
+                raise decimal.InvalidOperation("too many digits")
+    except decimal.DecimalException as error:
+        raise mismatch(column, row, "{} is not a number that fits without rounding".format(shown(value))) from error
+    return "{:f}".format(abs(number) if not number else number).encode("ascii")

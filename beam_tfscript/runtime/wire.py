@@ -1,0 +1,171 @@
+"""The protocol between the pipeline's process and the script process: frames, both ends.
+
+A frame is a 20-byte header (magic, kind, count, payload length; little-endian) and its payload.
+Control frames carry JSON; EXAMPLES frames carry `count` records as their lengths (uint32 each)
+followed by their bytes, so that both ends cut and join them in bulk.
+
+A run, as the two ends see it:
+
+    pipeline's process                      script process
+                         <--- READY         once, when the interpreter is up
+    RUN                  --->
+                         <--- STARTED       the run's directory is entered; nothing was lost before this
+                         <--- EXAMPLES ...  what the script wrote
+                         <--- METRICS ...   counters and distributions since the last METRICS
+    PROBE (any time)     --->
+                         <--- STACK         where the script is
+                         <--- DONE | FAILED the end of the run: always a message, never the end of the pipe
+    CLOSE                --->               the process ends
+"""
+
+import json
+import socket
+import struct
+from collections import namedtuple
+
+PROTOCOL_VERSION = 1
+
+# Requests to the script process.
+RUN = 1
+PROBE = 2
+CLOSE = 3
+# Reports from the script process.
+READY = 16
+STARTED = 17
+EXAMPLES = 18
+METRICS = 19
+STACK = 20
+DONE = 21
+FAILED = 22
+
+NAMES = {
+    RUN: "RUN", PROBE: "PROBE", CLOSE: "CLOSE", READY: "READY", STARTED: "STARTED", EXAMPLES: "EXAMPLES",
+    METRICS: "METRICS", STACK: "STACK", DONE: "DONE", FAILED: "FAILED",
+}  # fmt: skip
+
+_MAGIC = b"BTFS"
+_HEADER = struct.Struct("<4sBxxxIQ")
+HEADER_BYTES = _HEADER.size
+
+# A frame holds many records only up to this size: small enough that a slow reader sees progress and
+# memory stays flat, large enough that the cost of a frame is nothing beside the cost of its records.
+FRAME_TARGET_BYTES = 1 << 20
+FRAME_TARGET_RECORDS = 4096
+
+# Python's socket calls take larger buffers, but no system takes more than this in one call.
+_SEND_SLICE_BYTES = 1 << 20
+
+
+class WireError(Exception):
+    """The bytes read are not a frame of this protocol, or the stream ended inside one."""
+
+
+class Frame(namedtuple("Frame", ["kind", "count", "payload"])):
+    """One message: its kind, the number of records in it, and its bytes."""
+
+    __slots__ = ()
+
+    @property
+    def name(self):
+        return NAMES.get(self.kind, "frame kind {}".format(self.kind))
+
+    def json(self):
+        """The payload of a control frame."""
+        try:
+            return json.loads(bytes(self.payload).decode("utf-8"))
+        except ValueError as error:
+            raise WireError("the payload of {} is not JSON: {}".format(self.name, error)) from error
+
+    def records(self):
+        """The records of an EXAMPLES frame, as a list of bytes."""
+        return unpack_records(self.count, self.payload)
+
+
+def control_frame(kind, value=None):
+    """A frame that carries a JSON value."""
+    return Frame(kind, 0, json.dumps(value).encode("utf-8"))
+
+
+def records_frame(records):
+    """An EXAMPLES frame of a list of bytes."""
+    lengths = struct.pack("<{}I".format(len(records)), *map(len, records))
+    return Frame(EXAMPLES, len(records), b"".join([lengths] + records))
+
+
+def unpack_records(count, payload):
+    """Cuts the payload of an EXAMPLES frame into its records."""
+    start = 4 * count
+    if len(payload) < start:
+        raise WireError("{} records are announced in a payload of {} bytes".format(count, len(payload)))
+    lengths = struct.unpack_from("<{}I".format(count), payload)
+    if start + sum(lengths) != len(payload):
+        raise WireError("the records' lengths add up to {} bytes, the payload has {}".format(
+            start + sum(lengths), len(payload)))
+    payload = bytes(payload)
+    records = []
+    for length in lengths:
+        records.append(payload[start:start + length])
+        start += length
+    return records
+
+
+def pack_header(frame):
+    """The header of a frame; its payload follows it on the wire."""
+    return _HEADER.pack(_MAGIC, frame.kind, frame.count, len(frame.payload))
+
+
+def unpack_header(header):
+    """(kind, count, payload length) of a header.
+
+    Raises:
+      WireError: it is not a header.
+    """
+    magic, kind, count, length = _HEADER.unpack(bytes(header))
+    if magic != _MAGIC or kind not in NAMES:
+        raise WireError("not a frame header: {!r}".format(bytes(header)))
+    return kind, count, length
+
+
+def send_frame(sock, frame):
+    """Sends one frame over a blocking socket."""
+    sock.sendall(pack_header(frame))
+    payload = memoryview(frame.payload)
+    for start in range(0, len(payload), _SEND_SLICE_BYTES):
+        sock.sendall(payload[start:start + _SEND_SLICE_BYTES])
+
+
+def receive_frame(sock):
+    """Receives one frame over a blocking socket.
+
+    Returns:
+      The frame, or None where the other end closed the stream between two frames.
+
+    Raises:
+      WireError: the stream ended inside a frame, or holds something else.
+    """
+    header = _receive_exactly(sock, HEADER_BYTES)
+    if header is None:
+        return None
+    kind, count, length = unpack_header(header)
+    payload = _receive_exactly(sock, length)
+    if payload is None:
+        raise WireError("the stream ended before the payload of {}".format(NAMES[kind]))
+    return Frame(kind, count, payload)
+
+
+def _receive_exactly(sock, length):
+    """`length` bytes, or None where the stream ends before the first of them."""
+    data = bytearray(length)
+    view = memoryview(data)
+    got = 0
+    while got < length:
+        try:
+            step = sock.recv_into(view[got:], min(length - got, _SEND_SLICE_BYTES))
+        except (ConnectionResetError, socket.timeout):
+            step = 0
+        if not step:
+            if not got:
+                return None
+            raise WireError("the stream ended after {} of {} bytes".format(got, length))
+        got += step
+    return data

@@ -1,0 +1,108 @@
+"""Rows -> (shard, chunk): many small elements become few large ones before the shuffle.
+
+A chunk is `(count, TFRecord bytes)`: the spool file of a run is its chunks, one after the other.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from beam_tfscript.data import tfrecord
+
+# Small enough that several shards' and windows' chunks fit in memory beside each other, large enough
+# that the shuffle's cost per element is nothing beside its cost per byte.
+CHUNK_TARGET_BYTES = 1 << 20
+# All that is gathered and not yet given to the shuffle; reached only with many shards or windows.
+BUFFER_MAX_BYTES = 64 << 20
+
+
+class Chunk(NamedTuple):
+    """Some rows of one shard and window, ready for the shuffle."""
+
+    window: Hashable
+    shard: int
+    count: int
+    payload: bytes
+
+
+class Chunker:
+    """Gathers Examples by window and shard, and gives out chunks as they fill.
+
+    Args:
+      num_shards: how many shards there are.
+      first_shard: where the round robin begins. Bundles may be tiny, so it should differ between them.
+    """
+
+    def __init__(self, num_shards: int, first_shard: int):
+        self._num_shards = num_shards
+        self._next_shard = first_shard % num_shards
+        self._pending: dict[tuple[Hashable, int], list[bytes]] = {}
+        self._sizes: dict[tuple[Hashable, int], int] = {}
+
+    def add(
+        self, examples: list[bytes], *, window: Hashable = None, shards: Sequence[int] | None = None
+    ) -> Iterator[Chunk]:
+        """Takes Examples of one window.
+
+        Args:
+          examples: serialized Examples.
+          window: the window they are in.
+          shards: the shard of each, or None to deal them out in turn.
+
+        Yields:
+          The chunks that are full.
+        """
+        for shard, part in self._deal(examples) if shards is None else _group(examples, shards):
+            key = (window, shard)
+            self._pending.setdefault(key, []).extend(part)
+            self._sizes[key] = self._sizes.get(key, 0) + sum(map(len, part))
+            if self._sizes[key] >= CHUNK_TARGET_BYTES:
+                yield self._take(key)
+        if sum(self._sizes.values()) >= BUFFER_MAX_BYTES:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[Chunk]:
+        """Yields all that is gathered."""
+        for key in list(self._pending):
+            yield self._take(key)
+
+    def _deal(self, examples: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+        first = self._next_shard
+        self._next_shard = (first + len(examples)) % self._num_shards
+        for offset in range(min(self._num_shards, len(examples))):
+            yield (first + offset) % self._num_shards, examples[offset :: self._num_shards]
+
+    def _take(self, key: tuple[Hashable, int]) -> Chunk:
+        window, shard = key
+        examples = self._pending.pop(key)
+        del self._sizes[key]
+        return Chunk(window, shard, len(examples), tfrecord.frame(examples))
+
+
+def shards_of(column: pa.Array, num_shards: int) -> list[int]:
+    """The shard of each value: the same value goes to the same shard, in every process and on every machine.
+
+    Args:
+      column: the values of the `shard_by` column; null is a value like any other.
+      num_shards: how many shards there are.
+    """
+    encoded = pa.array(column).dictionary_encode()
+    # Only the distinct values are hashed one by one; hash() differs between processes.
+    by_code = [_stable_hash(value) % num_shards for value in encoded.dictionary.to_pylist()]
+    null_shard = _stable_hash(None) % num_shards
+    return [null_shard if code is None else by_code[code] for code in encoded.indices.to_pylist()]
+
+
+def _stable_hash(value: Any) -> int:
+    return zlib.crc32(repr(value).encode("utf-8"))
+
+
+def _group(examples: list[bytes], shards: Sequence[int]) -> Iterator[tuple[int, list[bytes]]]:
+    groups: dict[int, list[bytes]] = {}
+    for example, shard in zip(examples, shards):
+        groups.setdefault(shard, []).append(example)
+    yield from groups.items()

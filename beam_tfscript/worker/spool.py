@@ -1,0 +1,81 @@
+"""Files of one run: its rows, complete before `main`, and its outputs where the run may be repeated."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from beam_tfscript.errors import ScriptEnvironmentError
+from beam_tfscript.runtime import wire
+
+_ENTRY = struct.Struct("<BIQ")
+
+
+def write_dataset(path: str, chunks: Iterable[tuple[int, bytes]]) -> tuple[int, int]:
+    """Appends the chunks of a shard to one TFRecord file, as they are iterated.
+
+    Args:
+      path: the file to make.
+      chunks: (count, TFRecord bytes) each; iterated once.
+
+    Returns:
+      (rows, bytes) written.
+
+    Raises:
+      ScriptEnvironmentError: the disk is full or cannot be written.
+    """
+    rows = size = 0
+    try:
+        # Unbuffered: chunks are large, and a buffer would only copy them once more.
+        with open(path, "wb", buffering=0) as file:
+            for count, payload in chunks:
+                _write_fully(file, payload)
+                rows += count
+                size += len(payload)
+    except OSError as error:
+        raise ScriptEnvironmentError(
+            f"the rows of the run cannot be spooled to {path}, after {size} bytes: {error}. A run's rows are "
+            "kept on disk until it ends: free space there, set TMPDIR to a larger disk, or use more shards."
+        ) from error
+    return rows, size
+
+
+class OutputSpool:
+    """Keeps the reports of a run on disk until it is known that the run ended well.
+
+    Args:
+      path: the file to make.
+
+    Raises (all methods):
+      ScriptEnvironmentError: the disk is full or cannot be written.
+    """
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def fill(self, reports: Iterable[wire.Frame]) -> None:
+        """Writes all reports, replacing what an earlier attempt left."""
+        try:
+            with open(self._path, "wb") as file:
+                for frame in reports:
+                    file.write(_ENTRY.pack(frame.kind, frame.count, len(frame.payload)))
+                    file.write(frame.payload)
+        except OSError as error:
+            raise ScriptEnvironmentError(
+                f"the outputs of the run cannot be spooled to {self._path}: {error}. With max_attempts > 1 outputs "
+                "are kept on disk until the run ends: free space there, or set TMPDIR to a larger disk."
+            ) from error
+
+    def reports(self) -> Iterator[wire.Frame]:
+        """The reports again, in order."""
+        with open(self._path, "rb") as file:
+            while entry := file.read(_ENTRY.size):
+                kind, count, length = _ENTRY.unpack(entry)
+                yield wire.Frame(kind, count, file.read(length))
+
+
+def _write_fully(file: IO[bytes], payload: bytes) -> None:
+    view = memoryview(payload)
+    while view:
+        view = view[file.write(view) :]

@@ -1,0 +1,147 @@
+"""Runs a command in a fresh process: command in, wall time and peak memory of its processes out.
+
+Memory is the kernel's own high-water mark (VmHWM), read several times a second: a peak between two readings is
+not missed, only what a process added in its last fraction of a second is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import psutil
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_SAMPLE_S = 0.2  # shorter misses less of a process's last growth, but takes CPU from what is measured
+_STDERR_TAIL_CHARS = 3000
+
+
+class CommandFailed(Exception):
+    """A measured command ended with an error; the message holds the end of its stderr."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What one run of a command took.
+
+    Attributes:
+      whole_s: from the start of the process to its end, the interpreter's start included.
+      peak_rss_mib: peak resident memory of the process itself.
+      child_peaks_mib: the same for each process that it started, largest first.
+    """
+
+    whole_s: float
+    peak_rss_mib: float
+    child_peaks_mib: tuple[float, ...]
+
+
+def run_measured(command: Sequence[str], *, log_path: str, timeout_s: float = 1800) -> Measurement:
+    """Runs a command to its end.
+
+    Args:
+      command: program and arguments.
+      log_path: file that gets its stdout and stderr.
+      timeout_s: it is ended after this time.
+
+    Returns:
+      Its measurements.
+
+    Raises:
+      CommandFailed: its exit status is not 0, or it took too long.
+    """
+    with open(log_path, "wb") as log:
+        start_s = time.perf_counter()
+        process = subprocess.Popen(list(command), stdout=log, stderr=subprocess.STDOUT, env=_environment())
+        peaks = _PeakSampler(process.pid)
+        try:
+            returncode = process.wait(timeout_s)
+            whole_s = time.perf_counter() - start_s
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"{' '.join(command)} took longer than {timeout_s:g} s: ended.") from error
+        finally:
+            peaks.stop()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if returncode != 0:
+        raise CommandFailed(f"{' '.join(command)} ended with status {returncode}:\n{_tail(log_path)}")
+    own, children = peaks.result()
+    return Measurement(whole_s, own, children)
+
+
+def read_rss_mib(pid: int | str = "self", field: str = "VmHWM") -> float | None:
+    """Reads a process's memory from the kernel.
+
+    Args:
+      pid: the process.
+      field: `VmHWM` for its peak, `VmRSS` for now.
+
+    Returns:
+      MiB, or None if the process has ended.
+    """
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith(field):
+                    return int(line.split()[1]) / 1024
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return None
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Returns the command that runs a module with this interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+class _PeakSampler:
+    """Watches a process and its descendants from a thread."""
+
+    def __init__(self, pid: int):
+        self._pid = pid
+        self._peaks: dict[int, float] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def result(self) -> tuple[float, tuple[float, ...]]:
+        children = sorted((peak for pid, peak in self._peaks.items() if pid != self._pid), reverse=True)
+        return self._peaks.get(self._pid, 0.0), tuple(children)
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(_SAMPLE_S):
+            for pid in self._family():
+                peak = read_rss_mib(pid)
+                # The last reading and not the largest: between fork and exec a child shows its parent's peak.
+                if peak is not None:
+                    self._peaks[pid] = peak
+
+    def _family(self) -> list[int]:
+        try:
+            children = psutil.Process(self._pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        return [self._pid, *(child.pid for child in children)]
+
+
+def _environment() -> dict[str, str]:
+    environment = dict(os.environ)
+    # Without bytecode caches importing TensorFlow takes three times as long, in every process anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, environment.get("PYTHONPATH")]))
+    return environment
+
+
+def _tail(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()[-_STDERR_TAIL_CHARS:]

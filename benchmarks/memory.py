@@ -1,0 +1,225 @@
+"""What one shard of gigabytes costs in memory: its size in, a report out.
+
+Two jobs, each in a fresh process on the in-memory runner, over the same rows: RunTFScript with a script that reads
+its shard, and a GroupByKey of the same chunks that does nothing with them. The runner holds the whole group in
+both; the difference is what this project adds. The script process is set against itself right after it has
+imported TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from benchmarks.measure import python_command, run_measured
+from benchmarks.report import Ratio
+
+FLOATS_OF_A_ROW = 4096  # 16 KiB
+ROWS_OF_A_MIB = 64
+BATCH_SIZE = 64  # a mebibyte
+PIPELINE_TARGET_MIB = 300
+SCRIPT_TARGET_MIB = 300
+
+JOBS = ("identity", "tfscript")
+_SCRIPT = os.path.join(os.path.dirname(__file__), "scripts", "read.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Peaks in MiB; medians where there are repeats."""
+
+    gib: float
+    rows: int
+    identity_peak_mib: float
+    tfscript_peak_mib: float
+    script_after_import_mib: float
+    script_peak_mib: float
+
+    @property
+    def pipeline_added_mib(self) -> float:
+        """What the pipeline's process holds beyond the runner's own share."""
+        return self.tfscript_peak_mib - self.identity_peak_mib
+
+    @property
+    def script_added_mib(self) -> float:
+        """What the script process holds beyond TensorFlow."""
+        return self.script_peak_mib - self.script_after_import_mib
+
+    def targets(self) -> list[Ratio]:
+        """The two figures that have a target."""
+        return [
+            Ratio("pipeline's process, added by RunTFScript, MiB", self.pipeline_added_mib, PIPELINE_TARGET_MIB),
+            Ratio("script process, above importing TensorFlow, MiB", self.script_added_mib, SCRIPT_TARGET_MIB),
+        ]
+
+
+class ChunkExamples(beam.DoFn):
+    """Serialized Examples -> the chunks that RunTFScript would make of them."""
+
+    def start_bundle(self) -> None:
+        """Begins with no rows."""
+        from beam_tfscript.sharding import Chunker
+
+        self._chunker = Chunker(1, 0)
+
+    def process(self, example: bytes) -> Iterator[tuple[int, tuple[int, bytes]]]:
+        """Takes one Example."""
+        for chunk in self._chunker.add([example]):
+            yield chunk.shard, (chunk.count, chunk.payload)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Gives out the rest."""
+        for chunk in self._chunker.flush():
+            yield WindowedValue((chunk.shard, (chunk.count, chunk.payload)), 0, [GlobalWindow()])
+
+
+def run_job(job: str, mib: int, example: str, result: str) -> None:
+    """Runs one of the two jobs in this process.
+
+    Args:
+      job: one of `JOBS`.
+      mib: size of the shard.
+      example: file with the serialized Example that all rows are. It isn't made here, as that would import
+        TensorFlow into both jobs, and hide it where RunTFScript did so.
+      result: JSON file to write: the rows that came out, and the script's own figures.
+    """
+    with open(example, "rb") as file:
+        of_a_mib = [file.read()] * ROWS_OF_A_MIB
+    with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
+        rows = (
+            pipeline
+            | "Mebibytes" >> beam.Create(range(mib), reshuffle=False)
+            | "Rows" >> beam.FlatMap(lambda _: of_a_mib).with_output_types(bytes)
+        )
+        out = _read_in_script(rows) if job == "tfscript" else _group(rows)
+        out | "Write" >> beam.Map(_write_json, result)
+
+
+def make_example() -> bytes:
+    """Returns the serialized Example that all rows are."""
+    import tensorflow as tf
+
+    feature = tf.train.Feature(float_list=tf.train.FloatList(value=range(FLOATS_OF_A_ROW)))
+    return tf.train.Example(features=tf.train.Features(feature={"x": feature})).SerializeToString()
+
+
+def measure(options: argparse.Namespace) -> Figures:
+    """Runs both jobs and takes the medians of the repeats."""
+    peaks: dict[str, list[float]] = {job: [] for job in JOBS}
+    results: dict[str, dict[str, Any]] = {}
+    mib = round(options.gib * 1024)
+    with tempfile.TemporaryDirectory(prefix="memory-", dir=options.work_dir) as directory:
+        example = os.path.join(directory, "example")
+        with open(example, "wb") as file:
+            file.write(make_example())
+        for _ in range(options.repeats):
+            for job in JOBS:
+                path = os.path.join(directory, f"{job}.json")
+                arguments = (f"--job={job}", f"--mib={mib}", f"--example={example}", f"--result={path}")
+                command = python_command("benchmarks.memory", *arguments)
+                measurement = run_measured(command, log_path=os.path.join(directory, f"{job}.log"))
+                peaks[job].append(measurement.peak_rss_mib)
+                with open(path, encoding="utf-8") as text:
+                    results[job] = json.load(text)
+                print(f"{job:10} {measurement.whole_s:8.2f} s", file=sys.stderr, flush=True)
+    if {result["rows"] for result in results.values()} != {mib * ROWS_OF_A_MIB}:
+        raise ValueError(f"the jobs had {results} rows, there were {mib * ROWS_OF_A_MIB}")
+    return Figures(
+        gib=options.gib,
+        rows=mib * ROWS_OF_A_MIB,
+        identity_peak_mib=statistics.median(peaks["identity"]),
+        tfscript_peak_mib=statistics.median(peaks["tfscript"]),
+        script_after_import_mib=results["tfscript"]["after_import_mib"],
+        script_peak_mib=results["tfscript"]["peak_mib"],
+    )
+
+
+def format_figures(figures: Figures) -> str:
+    """Returns the report."""
+    lines = [
+        f"A shard of {figures.gib:g} GiB, {figures.rows:,} rows of 16 KiB, in-memory runner; peak resident memory, MiB",
+        "",
+        f"pipeline's process, GroupByKey of the same chunks  {figures.identity_peak_mib:10,.0f}",
+        f"pipeline's process, RunTFScript                    {figures.tfscript_peak_mib:10,.0f}",
+        f"script process, right after importing TensorFlow   {figures.script_after_import_mib:10,.0f}",
+        f"script process, having read config.dataset()       {figures.script_peak_mib:10,.0f}",
+        "",
+    ]
+    lines += [f"{ratio.name:50} {ratio.value:10,.0f}   {ratio.verdict()}" for ratio in figures.targets()]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the benchmark, or one job of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gib", type=float, default=2.0, help="size of the shard (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each job; the median counts")
+    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--work-dir", default=tempfile.gettempdir(), help="directory for logs (%(default)s)")
+    parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
+    parser.add_argument("--example", help=argparse.SUPPRESS)
+    parser.add_argument("--mib", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--result", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.job:
+        run_job(options.job, options.mib, options.example, options.result)
+        return 0
+    os.makedirs(options.work_dir, exist_ok=True)
+    figures = measure(options)
+    print(format_figures(figures))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(figures), file, indent=2)
+    return 0
+
+
+def _read_in_script(rows: beam.PCollection) -> beam.PCollection:
+    from beam_tfscript import RunTFScript
+
+    return (
+        rows
+        | "Read"
+        >> RunTFScript(
+            main_script_file=_SCRIPT,
+            input_schema=f"x tensor<float>({FLOATS_OF_A_ROW}) not null",
+            output_schema="rows bigint, after_import_mib double, peak_mib double",
+            user_params={"batch_size": BATCH_SIZE},
+            num_workers=1,
+        )
+        | "AsDict" >> beam.Map(lambda row: row._asdict())
+    )
+
+
+def _group(rows: beam.PCollection) -> beam.PCollection:
+    return (
+        rows
+        | "Chunk" >> beam.ParDo(ChunkExamples())
+        | "GroupByShard" >> beam.GroupByKey()
+        | "Count" >> beam.Map(_count)
+    )
+
+
+def _count(group: tuple[int, Iterable[tuple[int, bytes]]]) -> dict[str, int]:
+    return {"rows": sum(count for count, _ in group[1])}
+
+
+def _write_json(figures: dict[str, Any], path: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(figures, file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

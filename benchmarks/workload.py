@@ -1,0 +1,128 @@
+"""The rows and models that all contenders share: counts in, files in the work directory out.
+
+Rows and weights come from fixed seeds, so a file made once is used again, and the first rows of a long file are
+those of a short one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FEATURE_COUNT = 32
+INPUT_SCHEMA = f"id string not null, x tensor<float>({FEATURE_COUNT}) not null"
+OUTPUT_SCHEMA = "id string, score float"
+
+_SEED = 20
+_BLOCK_ROWS = 10_000
+_HEAVY_WIDTH = 512
+_HEAVY_PASSES = 20  # about 10 ms for a batch of 64 on two cores
+
+
+def make_rows(work_dir: str, rows: int) -> str:
+    """Makes a TFRecord file of Examples, or finds it made.
+
+    Args:
+      work_dir: directory for it.
+      rows: number of Examples, each with a string `id` and 32 floats `x`.
+
+    Returns:
+      Its path.
+    """
+    path = os.path.join(work_dir, f"rows-{rows}.tfrecord")
+    if not os.path.exists(path):
+        import tensorflow as tf
+
+        with tf.io.TFRecordWriter(path + ".part") as writer:
+            for block in _example_blocks(rows):
+                for example in block:
+                    writer.write(example)
+        os.replace(path + ".part", path)
+    return path
+
+
+def make_model(work_dir: str, *, heavy: bool) -> tuple[str, str]:
+    """Makes a model with fixed weights, or finds it made.
+
+    Args:
+      work_dir: directory for it.
+      heavy: a model that takes about 10 ms for 64 rows, instead of a small dense one.
+
+    Returns:
+      Path of the Keras file, and of the SavedModel whose signature takes serialized Examples.
+    """
+    name = "heavy" if heavy else "small"
+    keras_path = os.path.join(work_dir, f"{name}.keras")
+    saved_path = os.path.join(work_dir, f"{name}-saved-model")
+    if not (os.path.exists(keras_path) and os.path.exists(saved_path)):
+        model = _heavy_model() if heavy else _small_model()
+        _fix_weights(model)
+        model.save(keras_path)
+        shutil.rmtree(saved_path + ".part", ignore_errors=True)
+        _export(model, saved_path + ".part")
+        os.replace(saved_path + ".part", saved_path)
+    return keras_path, saved_path
+
+
+def _example_blocks(rows: int) -> Iterator[list[bytes]]:
+    import pyarrow as pa
+    from tfx_bsl.coders import example_coder
+
+    encoder = example_coder.RecordBatchToExamplesEncoder()
+    for first in range(0, rows, _BLOCK_ROWS):
+        count = min(_BLOCK_ROWS, rows - first)
+        x = np.random.default_rng([_SEED, first]).standard_normal((_BLOCK_ROWS, FEATURE_COUNT), np.float32)
+        ids = [[b"row-%09d" % number] for number in range(first, first + count)]
+        columns = {
+            "id": pa.array(ids, pa.large_list(pa.large_binary())),
+            "x": pa.array(list(x[:count]), pa.large_list(pa.float32())),
+        }
+        yield encoder.encode(pa.RecordBatch.from_pydict(columns))
+
+
+def _small_model() -> tf.keras.Model:
+    import tensorflow as tf
+
+    x = tf.keras.Input((FEATURE_COUNT,))
+    hidden = tf.keras.layers.Dense(64, "relu")(x)
+    hidden = tf.keras.layers.Dense(32, "relu")(hidden)
+    return tf.keras.Model(x, tf.keras.layers.Dense(1, "sigmoid")(hidden))
+
+
+def _heavy_model() -> tf.keras.Model:
+    """One layer passed many times: its weights stay in the cache, so that it is arithmetic that takes the time."""
+    import tensorflow as tf
+
+    x = tf.keras.Input((FEATURE_COUNT,))
+    hidden = tf.keras.layers.Dense(_HEAVY_WIDTH, "tanh")(x)
+    layer = tf.keras.layers.Dense(_HEAVY_WIDTH, "tanh")
+    for _ in range(_HEAVY_PASSES):
+        hidden = layer(hidden)
+    return tf.keras.Model(x, tf.keras.layers.Dense(1, "sigmoid")(hidden))
+
+
+def _fix_weights(model: tf.keras.Model) -> None:
+    rng = np.random.default_rng(_SEED)
+    model.set_weights([rng.normal(0, 1 / np.sqrt(w.shape[0]), w.shape).astype(np.float32) for w in model.get_weights()])
+
+
+def _export(model: tf.keras.Model, path: str) -> None:
+    import tensorflow as tf
+
+    features = {"x": tf.io.FixedLenFeature([FEATURE_COUNT], tf.float32)}
+
+    def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"score": model(tf.io.parse_example(examples, features)["x"], training=False)[:, 0]}
+
+    archive = tf.keras.export.ExportArchive()
+    archive.track(model)
+    signature = [tf.TensorSpec([None], tf.string, name="examples")]
+    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    archive.write_out(path, verbose=False)

@@ -1,0 +1,38 @@
+"""Packaging: what is installed, and what it needs. Tools are configured in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "beam_tfscript" / "__init__.py").read_text("utf-8")).group(1)
+
+setup(
+    name="beam-tfscript",
+    version=VERSION,
+    description="Run a TensorFlow script over an Apache Beam PCollection, in its own process.",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["beam_tfscript", "beam_tfscript.*"]),
+    package_data={"beam_tfscript": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "apache-beam>=2.65,<3",
+        "tensorflow>=2.17",
+        "tfx-bsl>=1.17,<2",
+        "protobuf>=4.25,<7",
+        "pyarrow>=14",
+        "numpy>=1.24",
+        "google-crc32c>=1.5",
+    ],
+    extras_require={
+        # The digits demo draws a picture.
+        "demo": ["matplotlib>=3.7"],
+        # The benchmarks read other processes' memory.
+        "bench": ["psutil>=5.9"],
+        "test": ["hypothesis>=6.90", "psutil>=5.9", "pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
+        "lint": ["mypy>=1.10", "ruff>=0.6"],
+    },
+)

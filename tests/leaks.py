@@ -1,0 +1,55 @@
+"""What a test may leave behind: no process, thread, file or descriptor of this package."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from beam_tfscript.runtime.scratch import PREFIX
+
+# How long what is ending may take to be gone.
+_GRACE_S = 5.0
+
+
+@contextmanager
+def assert_nothing_left() -> Iterator[None]:
+    """Fails if the block leaves a child process, a thread, a scratch directory or a descriptor."""
+    before = _snapshot()
+    yield
+    deadline = time.monotonic() + _GRACE_S
+    while left := _left_since(before):
+        if time.monotonic() > deadline:
+            raise AssertionError("left behind: " + "; ".join(left))
+        gc.collect()
+        time.sleep(0.05)
+
+
+def _snapshot() -> dict[str, set]:
+    return {
+        "process": {f"{child.pid} {child.name()}" for child in psutil.Process().children(recursive=True)},
+        "thread": {thread.name for thread in threading.enumerate() if thread.name.startswith("beam_tfscript")},
+        "directory": {name for name in os.listdir(tempfile.gettempdir()) if name.startswith(PREFIX)},
+        "descriptor": set(_descriptors()),
+    }
+
+
+def _left_since(before: dict[str, set]) -> list[str]:
+    now = _snapshot()
+    return [f"{kind} {name}" for kind in now for name in sorted(now[kind] - before[kind])]
+
+
+def _descriptors() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the descriptor of this listing
+        if not target.startswith(("/dev/", "anon_inode:[event")):
+            yield f"{name} -> {target}"

@@ -1,0 +1,5 @@
+"""A script that cannot be read."""
+
+
+def main(config):
+    return (

@@ -1,0 +1,7 @@
+"""A script whose main is not there when it is looked for."""
+if True:
+    main = None
+
+
+def other(config):
+    pass

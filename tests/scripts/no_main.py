@@ -1,0 +1,5 @@
+"""A script without an entry function."""
+
+
+def score(config):
+    pass
