@@ -87,7 +87,7 @@ def _outputs_type(main_tag: str, dead_letter_tag: str) -> type:
     """A pair of PCollections that unpacks as `good, bad`, and also answers to their tags, as Beam's results do."""
     pair = collections.namedtuple("Outputs", [main_tag, dead_letter_tag])  # type: ignore[misc]
 
-    class TaggedOutputs(pair):  # type: ignore[valid-type, misc]
+    class TaggedOutputs(pair):
         __slots__ = ()
 
         def __getitem__(self, key: Any) -> PCollection:

@@ -13,6 +13,7 @@ import datetime
 import decimal
 import functools
 import keyword
+import types
 import typing
 import uuid
 from collections.abc import Iterable, Sequence
@@ -49,9 +50,7 @@ _TYPES: dict[str, Any] = {
     "timestamp": Timestamp,
     "decimal": decimal.Decimal,
 }
-_KINDS: dict[Any, str] = {
-    beam: kind for kind, beam in _TYPES.items() if kind not in ("double exact", "decimal")
-}
+_KINDS: dict[Any, str] = {beam: kind for kind, beam in _TYPES.items() if kind not in ("double exact", "decimal")}
 
 
 def schema_of(element_type: Any, *, columns: Iterable[str] | None = None) -> Schema | None:
@@ -213,7 +212,8 @@ def _beam_type(column: Column) -> Any:
         # Pickled whole. As a sequence, a tensor would be coded number by number and come out of a shuffle as a
         # list; and Beam has no hint for times of day, nor for timestamps finer than microseconds.
         return Any
-    hint = _TYPES[column.kind]
+    hint: Any = _TYPES[column.kind]
     for _ in column.shape:
-        hint = Sequence[hint]
-    return Optional[hint] if column.nullable else hint
+        hint = types.GenericAlias(Sequence, (hint,))
+    # Beam knows Optional, but takes `X | None` for Any.
+    return Optional[hint] if column.nullable else hint  # noqa: UP045

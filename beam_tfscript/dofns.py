@@ -15,10 +15,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_tfscript import metrics
 from beam_tfscript.attempts import ShardRun, make_spec
 from beam_tfscript.bad_records import BadRecords
-from beam_tfscript.beam_types import beam_rows
 from beam_tfscript.data.encoding import Encoded, RowEncoder
-from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.options import ScriptOptions
+from beam_tfscript.outputs import OutputMaker
 from beam_tfscript.runtime import wire
 from beam_tfscript.script.environment import find_interpreter
 from beam_tfscript.script.staging import stage_files, stage_runtime
@@ -97,7 +96,7 @@ class ChunkRows(_UsesScript):
         shards = self._shards(encoded)
         yield from map(_keyed, self._chunker.add(encoded.examples, shards=shards))
 
-    def _encode(self, rows: list[Any]) -> Encoded:
+    def _encode(self, rows: Any) -> Encoded:
         encoded = self._encoder.encode(rows, keep_going=self._bad is not None)
         size = sum(map(len, encoded.examples))
         metrics.add("rows_in", len(encoded.examples))
@@ -146,6 +145,27 @@ class ChunkWindowedRows(ChunkRows):
                 yield _in_window(_keyed(chunk), chunk.window)
 
 
+class ChunkBatches(ChunkRows):
+    """Arrow record batches and tables -> (shard, (count, TFRecord bytes)), never taken apart into rows."""
+
+    def process(self, batch: Any, window: Any = beam.DoFn.WindowParam) -> Iterable[Any]:
+        """Takes one batch with its window; a large one is encoded in slices."""
+        start = 0
+        while start < batch.num_rows:
+            part = batch.slice(start, self._limit)
+            start += part.num_rows
+            encoded = self._encode(part)
+            for index, error in encoded.bad:
+                yield _in_window(self._record(part.slice(index, 1), error), window)
+            for chunk in self._chunker.add(encoded.examples, window=window, shards=self._shards(encoded)):
+                yield _in_window(_keyed(chunk), chunk.window)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Gives out the rest."""
+        for chunk in self._chunker.flush():
+            yield _in_window(_keyed(chunk), chunk.window)
+
+
 class RunShard(_UsesScript):
     """(shard, its chunks) -> the rows that one run of the script writes.
 
@@ -165,7 +185,7 @@ class RunShard(_UsesScript):
         """Makes what decodes the outputs."""
         super().setup()
         schema = self._options.output_schema
-        self._decoder = None if schema is None else ExampleDecoder(schema)
+        self._outputs = None if schema is None else OutputMaker(schema, self._options.output_as)
 
     def process(
         self, element: tuple[int, Iterable[tuple[int, bytes]]], window: Any = beam.DoFn.WindowParam
@@ -186,17 +206,16 @@ class RunShard(_UsesScript):
 
     def _decode(self, report: wire.Frame) -> Iterable[Any]:
         """The rows of one EXAMPLES frame, and the bad records."""
-        assert self._decoder is not None
+        assert self._outputs is not None
         examples = report.records()
         metrics.add("bytes_out", len(report.payload) - 4 * report.count)
         if self._bad is None:
             metrics.add("rows_out", report.count)
-            return beam_rows(self._decoder.decode(examples), self._decoder.schema)
-        batch, bad = self._decoder.decode_good(examples)
+            return self._outputs.make(examples)
+        outputs, bad = self._outputs.make_good(examples)
         metrics.add("rows_out", report.count - len(bad))
         metrics.add("rows_bad", len(bad))
-        rows = beam_rows(batch, self._decoder.schema)
-        return [*rows, *(self._bad.record(example, error) for example, error in bad)]
+        return [*outputs, *(self._bad.record(example, error) for example, error in bad)]
 
 
 def _stage(options: ScriptOptions, scratch: str) -> tuple[str, str]:

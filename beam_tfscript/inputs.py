@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import pyarrow as pa
+
 from beam_tfscript.beam_types import schema_of
-from beam_tfscript.data.encoding import RowEncoder
+from beam_tfscript.data.encoding import MESSAGES, RowEncoder
 from beam_tfscript.errors import ArgumentError, SchemaError
 from beam_tfscript.options import ScriptOptions
 
@@ -31,7 +33,7 @@ def plan_input(element_type: Any, options: ScriptOptions) -> tuple[ScriptOptions
       ArgumentError, SchemaError: the type cannot be used, or a column is not in the schema.
     """
     schema = options.input_schema or schema_of(element_type, columns=_needed_columns(options))
-    if schema is None and not _is_example(element_type):
+    if schema is None and not _is_serialized(element_type):
         raise ArgumentError(f"The columns of the input are not known: its elements are {element_type}. {_THREE_WAYS}")
     if schema is None:
         for argument in ("selected_cols", "shard_by"):
@@ -53,10 +55,16 @@ def _needed_columns(options: ScriptOptions) -> list[str] | None:
     if options.selected_cols is None:
         return None
     names = list(options.selected_cols)
-    return names if options.shard_by in (None, *names) else [*names, options.shard_by]
+    if options.shard_by is not None and options.shard_by not in names:
+        names.append(options.shard_by)
+    return names
 
 
-def _is_example(element_type: Any) -> bool:
-    if element_type is bytes:
-        return True
-    return getattr(getattr(element_type, "DESCRIPTOR", None), "full_name", None) == "tensorflow.Example"
+def is_arrow(element_type: Any) -> bool:
+    """Whether the elements are Arrow record batches or tables, of many rows each."""
+    return isinstance(element_type, type) and issubclass(element_type, (pa.RecordBatch, pa.Table))
+
+
+def _is_serialized(element_type: Any) -> bool:
+    name = getattr(getattr(element_type, "DESCRIPTOR", None), "full_name", None)
+    return element_type is bytes or name in MESSAGES

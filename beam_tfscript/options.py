@@ -11,6 +11,7 @@ from typing import Any
 
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, ScriptLoadError
+from beam_tfscript.outputs import FORMS
 from beam_tfscript.script.staging import ScriptFile, collect_file
 
 FEEDS = ("dataset",)
@@ -42,6 +43,7 @@ class ScriptOptions:
     feed_timeout_s: float
     env: Mapping[str, str]
     shard_by: str | None
+    output_as: str
 
 
 def check_options(
@@ -62,6 +64,7 @@ def check_options(
     feed_timeout: float,
     env: Mapping[str, str] | None,
     shard_by: str | None,
+    output_as: str,
 ) -> ScriptOptions:
     """Checks the arguments of the transform.
 
@@ -71,6 +74,8 @@ def check_options(
     """
     if feed is not None and feed not in FEEDS:
         raise ArgumentError(f"feed must be one of {', '.join(map(repr, FEEDS))} or None, got {feed!r}.")
+    if output_as not in FORMS:
+        raise ArgumentError(f"output_as must be one of {', '.join(map(repr, FORMS))}, got {output_as!r}.")
     script, files = _collect_files(main_script_file, _strings("user_files", user_files))
     entry = _identifier("entry", entry)
     _check_script(script, entry)
@@ -91,6 +96,7 @@ def check_options(
         feed_timeout_s=_seconds("feed_timeout", feed_timeout),
         env=_environment(env),
         shard_by=None if shard_by is None else _string("shard_by", shard_by),
+        output_as=output_as,
     )
 
 

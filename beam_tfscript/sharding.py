@@ -5,9 +5,10 @@ A chunk is `(count, TFRecord bytes)`: the spool file of a run is its chunks, one
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,7 +21,8 @@ CHUNK_TARGET_BYTES = 1 << 20
 BUFFER_MAX_BYTES = 64 << 20
 
 
-class Chunk(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
     """Some rows of one shard and window, ready for the shuffle."""
 
     window: Hashable

@@ -11,12 +11,12 @@ from apache_beam.transforms.core import Windowing
 from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 
 from beam_tfscript.bad_records import BadRecords
-from beam_tfscript.beam_types import row_class
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofns import ChunkRows, ChunkWindowedRows, RunShard
+from beam_tfscript.dofns import ChunkBatches, ChunkRows, ChunkWindowedRows, RunShard
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.inputs import plan_input
+from beam_tfscript.inputs import is_arrow, plan_input
 from beam_tfscript.options import ScriptOptions, check_options
+from beam_tfscript.outputs import output_type
 
 _Shard = beam.typehints.Tuple[int, beam.typehints.Tuple[int, bytes]]
 
@@ -31,7 +31,8 @@ class RunTFScript(beam.PTransform):
 
     Applied to a pipeline instead of a PCollection, it calls `main` once a shard without rows.
 
-    Input elements: `beam.Row`, NamedTuple, dict, `tf.train.Example`, or its serialized bytes. Output
+    Input elements: `beam.Row`, NamedTuple, dataclass, dict, numpy record, `tf.train.Example` or its serialized bytes,
+    `pyarrow.RecordBatch` or Table; a `tf.train.SequenceExample` or its bytes is passed on unread. Output
     elements: rows with a Beam schema, with the names and types of `output_schema`, at the end of their window.
 
     Args:
@@ -55,6 +56,8 @@ class RunTFScript(beam.PTransform):
       feed_timeout: seconds of silence after which the log says what line the script is at.
       env: environment variables for the script process.
       shard_by: column whose equal values go to the same shard; None deals rows out in turn.
+      output_as: form of the output elements: `"row"`, with a Beam schema; `"dict"`; `"example"`, a serialized
+        `tf.train.Example`; or `"record_batch"`, a `pyarrow.RecordBatch` of some rows.
 
     Raises:
       ArgumentError: an argument cannot be used; while the pipeline is built.
@@ -80,6 +83,7 @@ class RunTFScript(beam.PTransform):
         feed_timeout: float = 600,
         env: Mapping[str, str] | None = None,
         shard_by: str | None = None,
+        output_as: str = "row",
     ):
         super().__init__()
         self._options = check_options(
@@ -99,6 +103,7 @@ class RunTFScript(beam.PTransform):
             feed_timeout=feed_timeout,
             env=env,
             shard_by=shard_by,
+            output_as=output_as,
         )
         self._feed = feed
         self._bad: BadRecords | None = None
@@ -153,12 +158,12 @@ class RunTFScript(beam.PTransform):
         stamp = chunks.windowing.timestamp_combiner != TimestampCombiner.OUTPUT_AT_EOW
         run = beam.ParDo(RunShard(options, self._bad, stamp=stamp))
         grouped = chunks | "GroupByShard" >> beam.GroupByKey()
-        output_type = Any if options.output_schema is None else row_class(options.output_schema)
+        element_type = output_type(options.output_schema, options.output_as)
         if self._bad is None:
-            return grouped | "Run" >> run.with_output_types(output_type)
+            return grouped | "Run" >> run.with_output_types(element_type)
         bad_tag = self._bad.dead_letter_tag
         result = grouped | "Run" >> run.with_outputs(bad_tag, main=self._bad.main_tag)
-        result[self._bad.main_tag].element_type = output_type
+        result[self._bad.main_tag].element_type = element_type
         bad = result[bad_tag] if bad_rows is None else (bad_rows, result[bad_tag]) | "Bad" >> beam.Flatten()
         return self._bad.outputs(None if bad_rows is None else pcoll, result[self._bad.main_tag], bad)
 
@@ -173,7 +178,11 @@ class RunTFScript(beam.PTransform):
                 'give feed="dataset" for one run a (shard, window pane), and a windowing that has ends.'
             )
         options, encoder = plan_input(pcoll.element_type, self._options)
-        dofn = ChunkRows if isinstance(pcoll.windowing.windowfn, GlobalWindows) else ChunkWindowedRows
+        dofn: type[ChunkRows] = ChunkWindowedRows
+        if is_arrow(pcoll.element_type):
+            dofn = ChunkBatches
+        elif isinstance(pcoll.windowing.windowfn, GlobalWindows):
+            dofn = ChunkRows
         chunk = beam.ParDo(dofn(options, encoder, self._bad))
         if self._bad is None:
             return options, pcoll | "Chunk" >> chunk.with_output_types(_Shard), None

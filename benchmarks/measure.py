@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -31,11 +32,13 @@ class Measurement:
 
     Attributes:
       whole_s: from the start of the process to its end, the interpreter's start included.
+      cpu_s: CPU time of it and of the processes that it started, on all cores.
       peak_rss_mib: peak resident memory of the process itself.
       child_peaks_mib: the same for each process that it started, largest first.
     """
 
     whole_s: float
+    cpu_s: float
     peak_rss_mib: float
     child_peaks_mib: tuple[float, ...]
 
@@ -55,7 +58,7 @@ def run_measured(command: Sequence[str], *, log_path: str, timeout_s: float = 18
       CommandFailed: its exit status is not 0, or it took too long.
     """
     with open(log_path, "wb") as log:
-        start_s = time.perf_counter()
+        start_s, start_cpu_s = time.perf_counter(), _cpu_of_children_s()
         process = subprocess.Popen(list(command), stdout=log, stderr=subprocess.STDOUT, env=_environment())
         peaks = _PeakSampler(process.pid)
         try:
@@ -71,7 +74,7 @@ def run_measured(command: Sequence[str], *, log_path: str, timeout_s: float = 18
     if returncode != 0:
         raise CommandFailed(f"{' '.join(command)} ended with status {returncode}:\n{_tail(log_path)}")
     own, children = peaks.result()
-    return Measurement(whole_s, own, children)
+    return Measurement(whole_s, _cpu_of_children_s() - start_cpu_s, own, children)
 
 
 def read_rss_mib(pid: int | str = "self", field: str = "VmHWM") -> float | None:
@@ -131,6 +134,11 @@ class _PeakSampler:
         except psutil.NoSuchProcess:
             return []
         return [self._pid, *(child.pid for child in children)]
+
+
+def _cpu_of_children_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _environment() -> dict[str, str]:

@@ -32,6 +32,7 @@ start-up   whole time of the same job over a file of one row
 rate       rows / whole;   net rate: rows / (whole - start-up)
 2nd half   rate of the rows' second half, rows / 2 / (whole - whole time of half the rows): start-up that
            overlaps with work counts in none of it, so it is the rate that longer inputs come near to
+CPU s      CPU time of all the job's processes on all cores, which other work on the machine hardly changes
 peak MiB   peak resident memory of the pipeline's (or the plain script's) process; child: of the script process"""
 
 
@@ -53,6 +54,7 @@ class Result:
     whole_s: float
     half_s: float | None
     startup_s: float | None
+    cpu_s: float
     peak_rss_mib: float
     child_peak_mib: float
     digest: Digest
@@ -173,7 +175,18 @@ def format_report(
     Returns:
       Its lines.
     """
-    columns = ("contender", "rows", "whole s", "start-up s", "rate", "net rate", "2nd half", "peak MiB", "child MiB")
+    columns = (
+        "contender",
+        "rows",
+        "whole s",
+        "start-up s",
+        "rate",
+        "net rate",
+        "2nd half",
+        "CPU s",
+        "peak MiB",
+        "child MiB",
+    )
     lines = [
         f"{rows:,} rows, in-memory runner, batches of {batch_size:,}, median of {repeats}",
         "",
@@ -223,6 +236,7 @@ def _format_result(result: Result) -> str:
         _format(result.rate, ",.0f"),
         _format(result.net_rate, ",.0f"),
         _format(result.second_half_rate, ",.0f"),
+        _format(result.cpu_s, ".2f"),
         _format(result.peak_rss_mib, ",.0f"),
         _format(result.child_peak_mib or None, ",.0f"),
     )

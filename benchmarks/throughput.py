@@ -126,6 +126,7 @@ def summarize(contender: str, rounds: list[list[report.Sample]]) -> report.Resul
         whole_s=whole,
         half_s=half,
         startup_s=startup,
+        cpu_s=statistics.median(sample.measurement.cpu_s for sample in full),
         peak_rss_mib=max(sample.measurement.peak_rss_mib for sample in full),
         child_peak_mib=max(max(sample.measurement.child_peaks_mib, default=0.0) for sample in full),
         digest=full[0].digest,

@@ -15,7 +15,7 @@ import psutil
 from beam_tfscript.runtime.scratch import PREFIX
 
 # How long what is ending may take to be gone.
-_GRACE_S = 5.0
+_GRACE_S = 15.0
 
 
 @contextmanager

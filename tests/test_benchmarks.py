@@ -26,7 +26,7 @@ def run_benchmark(module, *arguments):
 
 def result(contender, *, rows=1000, whole_s=10.0, half_s=6.0, startup_s=2.0, checksum=100.0):
     digest = Digest(rows, checksum, first_checksum=checksum)
-    return report.Result(contender, rows, whole_s, half_s, startup_s, 100.0, 0.0, digest)
+    return report.Result(contender, rows, whole_s, half_s, startup_s, whole_s, 100.0, 0.0, digest)
 
 
 def ratio_values(results, **options):

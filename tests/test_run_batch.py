@@ -38,7 +38,7 @@ ROWS = [
         "strings": [str(j) for j in range(i % 4)],
         "longs": [2**40 + j for j in range(i % 3)],
         "ints": [-j for j in range(i % 5)],
-        "smalls": [j for j in range(i % 2)],
+        "smalls": list(range(i % 2)),
         "floats": [j / 8 for j in range(i % 6)],
         "doubles": [j / 16 for j in range(i % 4)],
         "booleans": [j % 2 == 0 for j in range(i % 3)],

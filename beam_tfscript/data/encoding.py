@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from beam_tfscript.data.examples import ExampleDecoder, ExampleEncoder, is_example_message
+from beam_tfscript.data.align import align_record_batch
+from beam_tfscript.data.examples import ExampleDecoder, ExampleEncoder
 from beam_tfscript.data.rows import rows_to_record_batch, split_rows
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import RowError
 
-__all__ = ["Encoded", "RowEncoder"]
+__all__ = ["MESSAGES", "Encoded", "RowEncoder"]
+
+# Messages that are passed on as their bytes; known by name, as TensorFlow is never imported here.
+MESSAGES = ("tensorflow.Example", "tensorflow.SequenceExample")
 
 
 class Encoded(NamedTuple):
@@ -50,18 +54,20 @@ class RowEncoder:
         self._shard_by = shard_by
         self._make_coders()
 
-    def encode(self, elements: Sequence[Any], *, keep_going: bool) -> Encoded:
+    def encode(self, elements: Any, *, keep_going: bool) -> Encoded:
         """Encodes elements.
 
         Args:
-          elements: rows, Example messages, or serialized Examples.
+          elements: a list of rows, Example messages, or serialized Examples; or Arrow data.
           keep_going: returns those that do not fit instead of raising.
 
         Raises:
           RowError: the first element that does not fit, where `keep_going` is false.
         """
-        if not elements:
+        if not len(elements):
             return Encoded([], [], None, 0)
+        if isinstance(elements, (pa.RecordBatch, pa.Table)):
+            return self._encode_batch(elements, keep_going)
         serialized = _serialize_all(elements)
         if self._schema is None:
             return _pass_on(elements, serialized, keep_going)
@@ -88,6 +94,15 @@ class RowEncoder:
             batch = rows_to_record_batch(rows, self._used)
         return self._finish(batch, None, bad)
 
+    def _encode_batch(self, batch: pa.RecordBatch | pa.Table, keep_going: bool) -> Encoded:
+        try:
+            return self._finish(align_record_batch(batch, self._used), None, [])
+        except RowError:
+            if not keep_going:
+                raise
+        # Only here, to tell the bad rows from the good, are rows looked at one by one.
+        return self._encode_rows(batch.select(list(self._used.names)).to_pylist(), keep_going)
+
     def _encode_examples(self, examples: list[bytes], keep_going: bool) -> Encoded:
         bad: list[tuple[int, RowError]] = []
         if keep_going:
@@ -104,6 +119,7 @@ class RowEncoder:
     def _finish(self, batch: pa.RecordBatch, examples: list[bytes] | None, bad: list[tuple[int, RowError]]) -> Encoded:
         before = self._encoder.rounded_doubles
         if examples is None:
+            assert self._selected is not None
             examples = self._encoder.encode(batch.select(list(self._selected.names)))
         keys = None if self._shard_by is None else batch.column(self._shard_by)
         return Encoded(examples, bad, keys, self._encoder.rounded_doubles - before)
@@ -121,12 +137,13 @@ def _serialize_all(elements: Sequence[Any]) -> list[bytes] | None:
     types = set(map(type, elements))
     if types == {bytes}:
         return list(elements)
-    if all(kind is bytes or getattr(getattr(kind, "DESCRIPTOR", None), "full_name", "") == _EXAMPLE for kind in types):
+    if all(map(_is_serialized, types)):
         return [element if type(element) is bytes else element.SerializeToString() for element in elements]
     return None
 
 
-_EXAMPLE = "tensorflow.Example"
+def _is_serialized(kind: type) -> bool:
+    return kind is bytes or getattr(getattr(kind, "DESCRIPTOR", None), "full_name", None) in MESSAGES
 
 
 def _pass_on(elements: Sequence[Any], serialized: list[bytes] | None, keep_going: bool) -> Encoded:
@@ -134,7 +151,7 @@ def _pass_on(elements: Sequence[Any], serialized: list[bytes] | None, keep_going
         return Encoded(serialized, [], None, 0)
     examples, bad = [], []
     for index, element in enumerate(elements):
-        if type(element) is bytes or is_example_message(element):
+        if _is_serialized(type(element)):
             examples.append(element if type(element) is bytes else element.SerializeToString())
             continue
         error = RowError(

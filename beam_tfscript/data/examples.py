@@ -29,6 +29,7 @@ __all__ = ["ExampleDecoder", "ExampleEncoder", "is_example_message"]
 _METADATA_TYPES = {"int64": schema_pb2.INT, "float": schema_pb2.FLOAT, "bytes": schema_pb2.BYTES}
 _WRONG_KIND = re.compile(r'expected (\w+), found (\w+) for feature "(.*)"', re.DOTALL)
 _SHOWN_FEATURES = 20
+_ErrorClass = type[OutputError] | type[RowError]
 
 
 def is_example_message(value: Any) -> bool:
@@ -95,7 +96,9 @@ class ExampleDecoder:
       schema: the columns of the batches that come out.
     """
 
-    def __init__(self, schema: Schema, *, absent: str = "error", unknown: str = "error", error: type = OutputError):
+    def __init__(
+        self, schema: Schema, *, absent: str = "error", unknown: str = "error", error: _ErrorClass = OutputError
+    ):
         """Makes a decoder; by default, of what a script has written.
 
         Args:
@@ -138,7 +141,7 @@ class ExampleDecoder:
                 raise
             raise self._error_of(*found) from found[1]
 
-    def decode_good(self, examples: Sequence[bytes]) -> tuple[pa.RecordBatch, list[tuple[bytes, Exception]]]:
+    def decode_good(self, examples: Sequence[bytes]) -> tuple[pa.RecordBatch, list[tuple[bytes, Any]]]:
         """Decodes those Examples that fit.
 
         Args:
@@ -187,7 +190,7 @@ class ExampleDecoder:
                 near = near_names(name, self.schema.names)
                 raise _FeatureMisfit(f"the feature {name!r} is no column of the schema{near}", None)
 
-    def _error_of(self, index: int, misfit: Misfit) -> Exception:
+    def _error_of(self, index: int, misfit: Misfit) -> OutputError | RowError:
         column = getattr(misfit, "column", None)
         where = f"Example #{index}" if column is None else f"Example #{index}, column {column.name!r} ({column.type})"
         message = f"{where}: {misfit}" + ("" if str(misfit).endswith((".", "?")) else ".")

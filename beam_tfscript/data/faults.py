@@ -44,9 +44,7 @@ def find_first(count: int, check: Callable[[int, int], Any]) -> tuple[int, Misfi
     return start, _check_one(start, check, found)
 
 
-def find_ranges(
-    count: int, check: Callable[[int, int], Any]
-) -> tuple[list[tuple[int, int]], list[tuple[int, Misfit]]]:
+def find_ranges(count: int, check: Callable[[int, int], Any]) -> tuple[list[tuple[int, int]], list[tuple[int, Misfit]]]:
     """Returns the ranges of items that fit, in order, and the items that do not, each with its misfit.
 
     Args:
@@ -73,9 +71,7 @@ def find_ranges(
 
 def shorten(value: Any) -> str:
     """Returns a value as a message shows it: its `repr`, cut where it is long."""
-    if isinstance(value, (str, bytes, bytearray)):
-        value = value[:_SHOWN_CHARACTERS]
-    elif isinstance(value, (list, tuple)):
+    if isinstance(value, (str, bytes, bytearray, list, tuple)):
         value = value[:_SHOWN_CHARACTERS]
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

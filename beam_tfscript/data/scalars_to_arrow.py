@@ -19,7 +19,15 @@ from beam_tfscript.data.kinds import INTEGER_BITS, KINDS
 from beam_tfscript.data.schema import Column
 from beam_tfscript.data.schema_arrow import element_arrow_type
 
-__all__ = ["ARROW_ERRORS", "FLOATS", "check_lengths", "check_types", "floats_to_arrow", "numbers_to_arrow", "scalars_to_arrow"]
+__all__ = [
+    "ARROW_ERRORS",
+    "FLOATS",
+    "check_lengths",
+    "check_types",
+    "floats_to_arrow",
+    "numbers_to_arrow",
+    "scalars_to_arrow",
+]
 
 FLOATS = ("float", "double", "double exact")
 _BYTES = (bytes, bytearray, memoryview)
@@ -38,7 +46,7 @@ def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
       Misfit: one of them does not fit the column's element type.
     """
     kind = column.kind
-    if kind in FLOATS:
+    if kind in ("float", "double"):
         array = floats_to_arrow(values, column, element_arrow_type(column))
         if array is not None:
             return array
@@ -134,7 +142,7 @@ def numbers_to_arrow(values: np.ndarray, column: Column, *, nulls: list[bool] | 
         values = values.astype(values.dtype.newbyteorder("="))
     if code in "iu" and column.kind in INTEGER_BITS:
         return pa.array(_checked_integers(values, column))
-    if code in "iuf" and column.kind in FLOATS and values.dtype.itemsize <= 8:
+    if code in "iuf" and column.kind in FLOATS and not (values.dtype.itemsize > 8 and column.kind == "double exact"):
         return pa.array(_checked_floats(values, column), mask=None if nulls is None else np.array(nulls, bool))
     if code == "b" and column.kind == "boolean":
         return pa.array(values)
@@ -148,8 +156,9 @@ def _fits(found: type, kind: str) -> bool:
     if kind in INTEGER_BITS:
         return issubclass(found, (int, np.integer)) and not issubclass(found, np.timedelta64)
     if kind in FLOATS:
-        floats = (float, int, np.float16, np.float32, np.integer)
-        return issubclass(found, floats) and not issubclass(found, np.timedelta64)
+        if issubclass(found, np.longdouble):
+            return kind != "double exact"
+        return issubclass(found, (float, int, np.floating, np.integer)) and not issubclass(found, np.timedelta64)
     if kind == "boolean":
         return issubclass(found, np.bool_)
     if kind == "string":
@@ -186,16 +195,16 @@ def _reason(values: list[Any], column: Column, error: Exception) -> str:
 def _checked_integers(values: np.ndarray, column: Column) -> np.ndarray:
     target = np.dtype(KINDS[column.kind].dtype)
     limits = np.iinfo(target)
-    if values.size and not np.can_cast(values.dtype, target):
-        if int(values.min()) < limits.min or int(values.max()) > limits.max:
-            raise Misfit(f"is out of range for {column.kind} ({limits.min} to {limits.max})")
+    may_not_fit = values.size and not np.can_cast(values.dtype, target)
+    if may_not_fit and (int(values.min()) < limits.min or int(values.max()) > limits.max):
+        raise Misfit(f"is out of range for {column.kind} ({limits.min} to {limits.max})")
     return values.astype(target, copy=False)
 
 
 def _checked_floats(values: np.ndarray, column: Column) -> np.ndarray:
     target = np.dtype(np.float32 if column.kind == "float" else np.float64)
     with np.errstate(over="ignore"):
-        floats = values.astype(target, copy=False)
+        floats: np.ndarray = values.astype(target, copy=False)
     if values.dtype.kind != "f":
         # Floats above a power of two may be rounded to it, so that the way back is out of the integers' range.
         limit = float(np.iinfo(values.dtype).max)
@@ -209,7 +218,7 @@ def _checked_floats(values: np.ndarray, column: Column) -> np.ndarray:
 
 def _exact_floats(values: list[Any], column: Column) -> np.ndarray:
     """Goes over floats one by one, for the sake of integers too large for what Arrow takes."""
-    floats = np.zeros(len(values), np.float64)
+    floats: np.ndarray = np.zeros(len(values), np.float64)
     for index, value in enumerate(values):
         if isinstance(value, (int, np.integer)):
             try:

@@ -8,12 +8,14 @@ process reads.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beam_tfscript.data.kinds import KINDS
+from beam_tfscript.data.schema_literals import literal_text, literal_to_wire
 from beam_tfscript.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -113,8 +115,6 @@ class Column:
         return f"tensor<{self.element_type}>({', '.join(map(str, self.shape))})"
 
     def __str__(self) -> str:
-        from beam_tfscript.data.schema_text import literal_text
-
         name = self.name if _PLAIN_NAME.match(self.name) else "`" + self.name.replace("`", "``") + "`"
         text = f"{name} {self.type}"
         if not self.nullable:
@@ -125,8 +125,6 @@ class Column:
 
     def to_wire(self) -> dict[str, Any]:
         """Returns the JSON object that tells the script process of this column."""
-        from beam_tfscript.data.schema_text import literal_to_wire
-
         return {
             "name": self.name,
             "type": self.type,
@@ -191,9 +189,13 @@ class Schema:
 
     def to_arrow(self) -> pa.Schema:
         """Returns the Arrow schema that batches of this schema have."""
-        from beam_tfscript.data.schema_arrow import arrow_field
+        return self._arrow
 
+    @functools.cached_property
+    def _arrow(self) -> pa.Schema:
         import pyarrow as pa
+
+        from beam_tfscript.data.schema_arrow import arrow_field
 
         return pa.schema([arrow_field(column) for column in self.columns])
 

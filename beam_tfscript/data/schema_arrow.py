@@ -134,7 +134,7 @@ def _element(arrow: pa.DataType, field: pa.Field) -> dict[str, Any]:
 
 def list_array(lengths: np.ndarray, values: pa.Array, valid: np.ndarray | None) -> pa.LargeListArray:
     """Returns lists of the given lengths over `values`; those not `valid` are null, and must have length 0."""
-    offsets = np.zeros(len(lengths) + 1, np.int64)
+    offsets: np.ndarray = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     mask = None if valid is None else pa.array(~valid)
     return pa.LargeListArray.from_arrays(pa.array(offsets), values, mask=mask)

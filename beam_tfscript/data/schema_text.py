@@ -18,17 +18,16 @@ Words are read in any case; column names keep theirs.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from dataclasses import replace
-from decimal import Decimal
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from beam_tfscript.data.kinds import INTEGER_BITS, KINDS, SYNONYMS, UNITS, units_a_second
+from beam_tfscript.data.kinds import SYNONYMS, UNITS
 from beam_tfscript.data.schema import Column, near_names
+from beam_tfscript.data.schema_literals import EXAMPLES, value_of_number, value_of_text
 from beam_tfscript.errors import SchemaError
 
-__all__ = ["literal_text", "literal_to_wire", "parse_columns"]
+__all__ = ["parse_columns"]
 
 _NAME = re.compile(r"[^\W\d]\w*")
 _QUOTED_NAME = re.compile(r"`((?:[^`]|``)+)`")
@@ -38,6 +37,8 @@ _STRING = re.compile(r"'((?:[^']|'')*)'")
 _SPACE = re.compile(r"\s*")
 
 _TYPE_WORDS = (*SYNONYMS, "array", "tensor", "vector")
+_SIZED_WORDS = ("char", "character", "varchar", "binary", "varbinary")
+_FIXED_WORDS = ("char", "character", "binary")
 _PRECISIONS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
 # Arrow's widest decimal.
 _MAX_DIGITS = 76
@@ -138,7 +139,9 @@ class _Parser:
         if word in ("array", "tensor", "vector"):
             self._fail(f"expected a scalar type; {word!r} cannot stand here (arrays nest two deep, tensors not)", start)
         if word not in SYNONYMS:
-            self._fail(f"expected a type{near_names(word, _TYPE_WORDS)}", start)
+            self._fail(
+                f"expected a type{near_names(word, _TYPE_WORDS) if word else ', such as string or bigint'}", start
+            )
         kind = SYNONYMS[word]
         if kind == "double":
             kind = "double exact" if self._word("exact") else kind
@@ -148,7 +151,7 @@ class _Parser:
             return self._decimal(column)
         if kind in ("time", "timestamp"):
             return replace(column, unit=self._unit(kind))
-        if word in ("char", "character", "varchar", "binary", "varbinary"):
+        if word in _SIZED_WORDS:
             return self._sized(column, word)
         return column
 
@@ -175,7 +178,7 @@ class _Parser:
         return unit
 
     def _sized(self, column: Column, word: str) -> Column:
-        fixed = word in ("char", "character", "binary")
+        fixed = word in _FIXED_WORDS
         if self._text.startswith("(", self._at):
             return replace(column, length=self._numbers("a length", low=1, at_most=1)[0], fixed_length=fixed)
         # As in SQL, `char` alone is one character; `binary` alone is what most systems call `bytes`.
@@ -199,9 +202,9 @@ class _Parser:
             self._fail(f"{column.type} cannot have a default; only scalars can")
         start = self._at
         if text := self._match(_STRING):
-            value = _value_of_text(column, text[1].replace("''", "'"))
+            value = value_of_text(column, text[1].replace("''", "'"))
         elif number := self._match(_NUMBER):
-            value = _value_of_number(column, number[0])
+            value = value_of_number(column, number[0])
         elif column.kind == "boolean" and self._word("true"):
             value = True
         elif column.kind == "boolean" and self._word("false"):
@@ -209,7 +212,7 @@ class _Parser:
         else:
             value = None
         if value is None:
-            self._fail(f"expected a default for {column.type}, such as {_EXAMPLES[column.kind]}", start)
+            self._fail(f"expected a default for {column.type}, such as {EXAMPLES[column.kind]}", start)
         return replace(column, default=value)
 
     def _check_default(self, column: Column, place: int) -> None:
@@ -264,77 +267,3 @@ class _Parser:
         shown = ("..." if cut else "") + line[cut : cut + _SHOWN_CHARACTERS]
         caret = caret - cut + (3 if cut else 0)
         return f"Cannot read the schema: {expected.rstrip('.')}; got {got}:\n    {shown}\n    {' ' * caret}^"
-
-
-_EXAMPLES = {
-    **{kind: "0" for kind in (*INTEGER_BITS, "float", "double", "double exact", "decimal")},
-    "boolean": "true",
-    "string": "'text'",
-    "varbinary": "'text'",
-    "date": "'2024-01-31'",
-    "time": "'23:59:59'",
-    "timestamp": "'2024-01-31T23:59:59+00:00'",
-}
-assert _EXAMPLES.keys() == KINDS.keys()
-
-
-def _value_of_number(column: Column, text: str) -> Any:
-    """Returns the Python value of a number, or None where the column takes none."""
-    try:
-        if column.kind in INTEGER_BITS:
-            return int(text)
-        if column.kind in ("float", "double", "double exact"):
-            return float(text)
-        if column.kind == "decimal":
-            return Decimal(text)
-    except ValueError:  # a whole number was wanted
-        return None
-    return None
-
-
-def _value_of_text(column: Column, text: str) -> Any:
-    """Returns the Python value of a quoted text, or None where the column takes none."""
-    try:
-        if column.kind == "string":
-            return text
-        if column.kind == "varbinary":
-            return text.encode()
-        if column.kind == "date":
-            return dt.date.fromisoformat(text)
-        if column.kind == "time":
-            return dt.time.fromisoformat(text)
-        if column.kind == "timestamp":
-            value = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
-            return value.astimezone(dt.timezone.utc) if value.tzinfo else value.replace(tzinfo=dt.timezone.utc)
-    except ValueError:  # not such a date or time
-        return None
-    return None
-
-
-def literal_text(value: Any) -> str:
-    """Returns a default value as the grammar writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float, Decimal)):
-        return str(value)
-    text = value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else value.isoformat()
-    return "'" + text.replace("'", "''") + "'"
-
-
-def literal_to_wire(column: Column) -> Any:
-    """Returns a column's default as JSON, in the form that an Example holds: days, units, or text."""
-    value = column.default
-    if column.kind == "date" and value is not None:
-        return value.toordinal() - dt.date(1970, 1, 1).toordinal()
-    if column.kind == "time" and value is not None:
-        return _units(dt.datetime.combine(dt.date(1970, 1, 1), value, dt.timezone.utc), column)
-    if column.kind == "timestamp" and value is not None:
-        return _units(value, column)
-    if column.kind == "decimal" and value is not None:
-        return format(value.quantize(Decimal(1).scaleb(-(column.scale or 0))), "f")
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _units(value: dt.datetime, column: Column) -> int:
-    micros = (value - dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)) // dt.timedelta(microseconds=1)
-    return micros * units_a_second(column.unit or "us") // 1_000_000

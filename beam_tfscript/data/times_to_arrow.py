@@ -28,9 +28,7 @@ _NANOS_A_SECOND = 10**9
 def fits_time(found: type, kind: str) -> bool:
     """Says whether a Python type may be in a column of dates, times or timestamps."""
     if kind == "date":
-        return issubclass(found, np.datetime64) or (
-            issubclass(found, dt.date) and not issubclass(found, dt.datetime)
-        )
+        return issubclass(found, np.datetime64) or (issubclass(found, dt.date) and not issubclass(found, dt.datetime))
     if kind == "time":
         return issubclass(found, dt.time)
     return issubclass(found, (dt.datetime, np.datetime64)) or hasattr(found, "micros")
@@ -107,7 +105,7 @@ def _timestamp_nanos(value: Any) -> int:
 def _datetime64_units(value: np.datetime64, unit: str) -> int:
     if np.isnat(value):
         raise Misfit("is no time; write None for null")
-    units = value.astype(f"datetime64[{unit}]")
+    units: np.ndarray = value.astype(f"datetime64[{unit}]")
     if units.astype(value.dtype) != value:
         raise Misfit(f"is not a whole number of {unit}, or out of its range")
     return int(units.astype(np.int64))

@@ -17,7 +17,6 @@ import pyarrow as pa
 from beam_tfscript.data.faults import Misfit
 from beam_tfscript.data.scalars_to_arrow import (
     ARROW_ERRORS,
-    FLOATS,
     check_lengths,
     check_types,
     floats_to_arrow,
@@ -62,7 +61,7 @@ def values_to_arrow(values: list[Any], column: Column) -> pa.Array:
 def _plain_lists(values: list[Any], column: Column) -> pa.Array | None:
     """Converts lists of numbers, booleans, texts or bytes in one go; None where something is wrong with them."""
     arrow = arrow_type(column)
-    if column.kind in FLOATS:
+    if column.kind in ("float", "double"):
         array = floats_to_arrow(values, column, arrow)
     else:
         try:

@@ -118,8 +118,7 @@ def _nested_arrays(column, rows, row_of):
     flat = elements_of(column, values, lambda index: outer_row(_row_at(lengths, index)))
     ends = np.concatenate([[0], np.cumsum(lengths)])
     bounds = np.concatenate([[0], np.cumsum(counts)])
-    return {column.name: Cells(flat, np.diff(ends[bounds]), nulls),
-            column.row_lengths: Cells(lengths, counts, nulls)}
+    return {column.name: Cells(flat, np.diff(ends[bounds]), nulls), column.row_lengths: Cells(lengths, counts, nulls)}
 
 
 _READERS = {"scalar": _scalars, "tensor": _tensors, "array": _arrays, "nested": _nested_arrays}
@@ -138,14 +137,14 @@ def _plain(column, rows):
     if isinstance(rows, (str, bytes, dict, set)):
         raise mismatch(column, None, "expected a list or array with a value a row, got {}".format(shown(rows)))
     if hasattr(rows, "dense_shape"):
-        raise mismatch(column, None, "a SparseTensor cannot be written: tf.RaggedTensor.from_sparse makes an array of it")
+        raise mismatch(column, None, "a SparseTensor is not taken: tf.RaggedTensor.from_sparse(x) makes an array of it")
     if isinstance(rows, np.ma.MaskedArray):
         return rows.tolist()
     try:
         rows = rows.numpy() if callable(getattr(rows, "numpy", None)) else np.asarray(rows)
     except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-        raise mismatch(column, None, "{} holds no values yet: evaluate it first, for example with session.run".format(
-            type(rows).__name__)) from error
+        problem = "{} holds no values yet: evaluate it first, for example with session.run".format(type(rows).__name__)
+        raise mismatch(column, None, problem) from error
     if rows.shape == ():
         raise mismatch(column, None, "expected a list or array with a value a row, got {}".format(shown(rows)))
     return rows
@@ -156,8 +155,8 @@ def _checked_mask(column, present, count):
 
     present = np.asarray(present)
     if not column.nullable or present.dtype != bool or present.shape != (count,):
-        raise mismatch(column, None, "{} must be an array of {} bools, and the column nullable".format(
-            column.mask_name, count))
+        problem = "{} must be an array of {} bools, and the column nullable".format(column.mask_name, count)
+        raise mismatch(column, None, problem)
     return present
 
 
@@ -174,7 +173,7 @@ def _spread(cells, present):
     import numpy as np
 
     nulls = ~present
-    lengths = np.zeros(len(present), np.int64)
+    lengths = np.zeros(len(present), np.int64)  # type: np.ndarray
     count = int(present.sum())
     lengths[present] = len(cells.values) // max(count, 1) if cells.lengths is None else cells.lengths
     if cells.nulls is not None:

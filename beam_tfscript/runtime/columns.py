@@ -1,7 +1,17 @@
 """The columns of a schema as the script process knows them: JSON objects of the wire form in, `Column`s out."""
 
+import re
+
 # Added to a column's name: the bool array that says which rows are not null (`masks=True`).
 PRESENT_SUFFIX = "__present"
+
+
+UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+# What Python's datetime.date holds: 0001-01-01 to 9999-12-31, in days since 1970.
+_DAYS = (-719162, 2932896)
+_LENGTH = re.compile(r"\b(varchar|char|varbinary|binary)\((\d+)\)")
+_DECIMAL = re.compile(r"\bdecimal\((\d+)(?:,\s*(\d+))?\)")
 
 
 class OutputMismatch(ValueError):
@@ -28,10 +38,28 @@ class Column(object):
       default: what stands for null when read, as it is in the Example (a date is its day number),
         or None.
       int_range: (lowest, highest) number in an int64 feature.
+      length: how many characters or bytes a value may have, or None.
+      is_fixed_length: whether it has exactly that many.
+      precision, scale: of a decimal, how many digits it has in all and after the point, else None.
     """
 
-    __slots__ = ("name", "type", "kind", "feature", "dtype", "shape", "unit", "row_lengths", "nullable", "default",
-                 "int_range")
+    __slots__ = (
+        "name",
+        "type",
+        "kind",
+        "feature",
+        "dtype",
+        "shape",
+        "unit",
+        "row_lengths",
+        "nullable",
+        "default",
+        "int_range",
+        "length",
+        "is_fixed_length",
+        "precision",
+        "scale",
+    )
 
     def __init__(self, wire):
         self.name = wire["name"]
@@ -45,6 +73,12 @@ class Column(object):
         self.nullable = wire["nullable"]
         self.default = wire.get("default")
         self.int_range = self._int_range()
+        length = _LENGTH.search(self.type)
+        self.length = int(length.group(2)) if length else None
+        self.is_fixed_length = length is not None and length.group(1) in ("char", "binary")
+        digits = _DECIMAL.search(self.type)
+        self.precision = int(digits.group(1)) if digits else None
+        self.scale = int(digits.group(2) or 0) if digits else None
 
     @property
     def is_scalar(self):
@@ -82,6 +116,8 @@ class Column(object):
     def _int_range(self):
         if self.kind == "boolean":
             return 0, 1
+        if self.kind == "date":
+            return _DAYS
         if self.kind == "time":
             return 0, 86400 * UNITS_PER_SECOND[self.unit] - 1
         bits = int(self.dtype[3:]) if self.dtype.startswith("int") else 64
@@ -89,9 +125,6 @@ class Column(object):
 
     def __repr__(self):
         return "<Column {} {}>".format(self.name, self.type)
-
-
-UNITS_PER_SECOND = {"s": 1, "ms": 10 ** 3, "us": 10 ** 6, "ns": 10 ** 9}
 
 
 def columns_from_wire(wire):

@@ -26,9 +26,9 @@ class Connection(object):
     def __init__(self, sock, scratch_directory):
         self._sock = sock
         self._scratch_directory = scratch_directory
-        self._requests = queue.Queue()
+        self._requests = queue.Queue()  # type: queue.Queue
         self._send_lock = threading.Lock()
-        self._main_thread = threading.current_thread().ident
+        self._main_thread = threading.get_ident()
         # What PROBE must never show as the script's: frames of this package.
         self._package = os.path.dirname(os.path.abspath(__file__))
         threading.Thread(target=self._read, name="beam_tfscript-reader", daemon=True).start()
@@ -84,4 +84,4 @@ class Connection(object):
 
 def report_fatal_signals():
     """Makes a segmentation fault and its like print the Python lines they came from, on stderr."""
-    faulthandler.enable(file=sys.__stderr__)
+    faulthandler.enable(file=2)

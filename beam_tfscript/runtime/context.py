@@ -11,7 +11,7 @@ class TFContext(object):
       task_type, task_index, cluster, num_workers: as in the config.
     """
 
-    _current = None  # type: TFContext
+    _current = None
 
     def __init__(self, config):
         self.task_type = config.task_type

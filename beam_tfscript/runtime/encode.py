@@ -1,4 +1,4 @@
-"""Rows that the script writes in, serialized `tf.train.Example`s out; numpy only, and that only where arrays are.
+"""Rows that the script writes in, serialized `tf.train.Example`s out; needs numpy and nothing else.
 
 `cells.py` checks and flattens the columns, `features.py` lays out the bytes.
 """
@@ -74,8 +74,11 @@ class ExampleEncoder(object):
         """
         if len(values) != len(self._columns):
             masks = self._masks(values)
-            values = {name: value if masks.get(name + PRESENT_SUFFIX, True) else None
-                      for name, value in values.items() if name not in masks}
+            values = {
+                name: value if masks.get(name + PRESENT_SUFFIX, True) else None
+                for name, value in values.items()
+                if name not in masks
+            }
         self._check_names(values)
         body = b"".join([part for column in self._columns for part in self._row_parts(column, values[column.name])])
         return self._starts[len(body)] + body
@@ -96,7 +99,8 @@ class ExampleEncoder(object):
             features = example.features.feature
             serialize = example.SerializeToString
         except AttributeError as error:
-            raise OutputMismatch("write() takes a tf.train.Example or its bytes, got {}".format(shown(example))) from error
+            problem = "write() takes a tf.train.Example or its bytes, got {}".format(shown(example))
+            raise OutputMismatch(problem) from error
         # First, since asking a message for a key that it has not got would add the key.
         if len(features) != len(self._features) or not all(map(features.__contains__, self._features)):
             raise self._wrong_names(set(features), self._features)
@@ -123,26 +127,30 @@ class ExampleEncoder(object):
             counts[column.name] = count
             cells.update(features)
         if len(set(counts.values())) > 1:
-            raise OutputMismatch("the columns must be equally long, got {}".format(
-                ", ".join("{}: {}".format(name, count) for name, count in counts.items())))
+            lengths = ", ".join("{}: {}".format(name, count) for name, count in counts.items())
+            raise OutputMismatch("the columns must be equally long, got {}".format(lengths))
         return (max(counts.values()) if counts else 0), cells
 
     def _masks(self, columns):
         """Those of `columns` that are masks of others."""
-        return {name: value for name, value in columns.items()
-                if name.endswith(PRESENT_SUFFIX) and name not in self._by_name
-                and name[:-len(PRESENT_SUFFIX)] in self._by_name}
+        return {
+            name: value
+            for name, value in columns.items()
+            if name.endswith(PRESENT_SUFFIX)
+            and name not in self._by_name
+            and name[: -len(PRESENT_SUFFIX)] in self._by_name
+        }
 
     def _check_names(self, given):
         if given.keys() != self._by_name.keys():
             raise self._wrong_names(set(given), self._by_name)
 
     def _wrong_names(self, given, wanted):
-        problems = [("missing: ", [name for name in wanted if name not in given]),
-                    ("unknown: ", sorted(given - set(wanted)))]
-        return OutputMismatch("the columns are not those of the output schema; {}. The schema is: {}".format(
-            "; ".join(word + ", ".join(names) for word, names in problems if names),
-            ", ".join("{} {}".format(column.name, column.type) for column in self._columns)))
+        named = [("missing: ", [name for name in wanted if name not in given])]
+        named.append(("unknown: ", sorted(given - set(wanted))))
+        problems = "; ".join(word + ", ".join(names) for word, names in named if names)
+        schema = ", ".join("{} {}".format(column.name, column.type) for column in self._columns)
+        return OutputMismatch("not the columns of the output schema; {}. It is: {}".format(problems, schema))
 
 
 def _scalar_payload(column, value):
@@ -180,5 +188,4 @@ def _check_feature(column, feature):
         raise mismatch(column, None, "expected a Feature with {}, got one with {}".format(wanted, kind))
     elif not column.is_array:
         hint = "; for null leave the Feature empty: tf.train.Feature()" if not count and column.nullable else ""
-        raise mismatch(column, None, "expected {} value{}, got {}{}".format(
-            column.size, "" if column.size == 1 else "s", count, hint))
+        raise mismatch(column, None, "{} values are expected, got {}{}".format(column.size, count, hint))

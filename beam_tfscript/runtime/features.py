@@ -91,7 +91,7 @@ class Feature(object):
         packed = _packed(cells.values)
         width = packed.shape[1] * packed.itemsize
         data = packed.tobytes()
-        payloads = [data[start * width:end * width] for start, end in _bounds(count, cells)]
+        payloads = [data[start * width : end * width] for start, end in _bounds(count, cells)]
         heads = self.heads
         return [heads[len(payload)] if payload else self.list_heads[0] for payload in payloads], payloads
 
@@ -174,7 +174,7 @@ def _varints(values):
     import numpy as np
 
     width = max((int(values.max()).bit_length() + 6) // 7, 1) if len(values) else 1
-    matrix = np.empty((len(values), width), np.uint8)
+    matrix = np.empty((len(values), width), np.uint8)  # type: np.ndarray
     for place in range(width):
         # As a byte the number keeps its lowest 8 bits; the topmost of them says whether more follow.
         digit = (values >> np.uint64(7 * place) if place else values).astype(np.uint8)

@@ -4,6 +4,7 @@ Started by `worker/process.py` as `python -c "from beam_tfscript.runtime import 
 with the socket's descriptor and the scratch directory in the environment.
 """
 
+import atexit
 import gc
 import os
 import platform
@@ -33,7 +34,10 @@ def main():
     connection.report(wire.READY, _come_up())
     streams.reset_logging()
     _serve(connection)
+    # The script's exit handlers run; taking TensorFlow's million objects apart after them would take a second.
+    atexit._run_exitfuncs()
     streams.flush()
+    os._exit(0)
 
 
 def _serve(connection):

@@ -42,8 +42,8 @@ class Parser(object):
         names = {column.name for column in columns}
         for column in self._masked:
             if column.mask_name in names:
-                raise ValueError('the mask of column "{}" would have the name of column "{}": exclude one of them'.format(
-                    column.name, column.mask_name))
+                problem = 'the mask of column "{}" would be named as column "{}" is: exclude one of them'
+                raise ValueError(problem.format(column.name, column.mask_name))
 
     def __call__(self, serialized):
         import tensorflow as tf
@@ -71,20 +71,10 @@ class Parser(object):
 
 
 def _default(column):
-    """The default as the Example would hold it, in the shape of a row; None for none."""
-    import numpy as np
-
-    if column.default is None:
+    """The default of a scalar as the Example would hold it; None for none."""
+    value = column.default
+    if value is None:
         return None
-    value = np.asarray(column.default, object)
-    flat = [_encoded(column, one) for one in value.reshape(-1)]
-    if value.shape != column.shape:
-        return np.full(column.shape, flat[0], object).tolist()
-    return np.array(flat, object).reshape(column.shape).tolist()
-
-
-def _encoded(column, value):
-    """One value of a default as the Example would hold it."""
     if column.feature != "bytes":
         return number_of(column, value, None)
     if column.kind == "varbinary" and isinstance(value, str):

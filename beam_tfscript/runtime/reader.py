@@ -41,8 +41,17 @@ def feature_spec(columns, exclude=()):
     return spec
 
 
-def parsed_dataset(source, columns, batch_size, shuffle=0, repeat=1, masks=False, drop_remainder=False, exclude=(),
-                   prefetch=_PREFETCHED_BATCHES):
+def parsed_dataset(
+    source,
+    columns,
+    batch_size,
+    shuffle=0,
+    repeat=1,
+    masks=False,
+    drop_remainder=False,
+    exclude=(),
+    prefetch=_PREFETCHED_BATCHES,
+):
     """The rows as a `tf.data.Dataset` of dicts, column name -> tensor, parsed a batch at a time.
 
     Args:
@@ -139,8 +148,10 @@ def _iterate_eagerly(source, parser, n):
     import tensorflow as tf
 
     if not tf.executing_eagerly():
-        raise TypeError("in graph mode a Dataset belongs to the graph it was made in: give the path of a TFRecord "
-                        "file, or a function that makes the Dataset")
+        raise TypeError(
+            "in graph mode a Dataset belongs to the graph it was made in: give the path of a TFRecord "
+            "file, or a function that makes the Dataset"
+        )
     elements = iter(_batched(tf, source, parser, n))
 
     def advance():
@@ -165,7 +176,8 @@ def _translated(tf, advance):
 
 def _batched(tf, source, parser, n):
     parse = tf_versions.as_plain_function(tf, parser)
-    return _open(source).batch(n).map(parse).prefetch(_PREFETCHED_BATCHES)
+    batches = _open(source).batch(n).map(parse).prefetch(_PREFETCHED_BATCHES)
+    return tf_versions.without_autotuning(tf, batches)
 
 
 class _Layout(object):
@@ -187,7 +199,7 @@ class _Layout(object):
         start = 0
         for name, count in zip(self._names, self._counts):
             value = arrays[start]
-            for splits in arrays[start + 1:start + count]:
+            for splits in arrays[start + 1 : start + count]:
                 value = _cut(value, splits)
             batch[name] = value
             start += count
@@ -199,10 +211,10 @@ def _cut(values, splits):
     import numpy as np
 
     bounds = splits.tolist()
-    rows = np.empty(len(bounds) - 1, object)
+    rows = np.empty(len(bounds) - 1, object)  # type: np.ndarray
     # One by one: an assignment of the whole list would make a 2-D array of rows of one length.
     for index, start in enumerate(bounds[:-1]):
-        rows[index] = values[start:bounds[index + 1]]
+        rows[index] = values[start : bounds[index + 1]]
     return rows
 
 
@@ -230,8 +242,8 @@ def _wanted(columns, exclude):
         raise ValueError("`exclude` is a list of column names, got the str {!r}".format(exclude))
     unknown = sorted(set(exclude) - {column.name for column in columns})
     if unknown:
-        raise ValueError("`exclude` names {}, the columns are {}".format(
-            ", ".join(unknown), ", ".join(column.name for column in columns)))
+        names = ", ".join(column.name for column in columns)
+        raise ValueError("`exclude` names {}, the columns are {}".format(", ".join(unknown), names))
     return [column for column in columns if column.name not in exclude]
 
 
@@ -250,4 +262,5 @@ def _input_mismatch(error):
     name = missing.group(1)
     return InputMismatch(
         'column "{0}" is null in a row of this batch. Give it a default in the input schema, or ask for masks=True: '
-        "the batch then has {0}__present, and a zero where it is null".format(name))
+        "the batch then has {0}__present, and a zero where it is null".format(name)
+    )

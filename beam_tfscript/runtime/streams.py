@@ -7,6 +7,7 @@ carries its level and logger name, so that the pipeline's process can log it as 
 
 import io
 import logging
+import os
 import sys
 
 RECORD_MARK = "\x1e"
@@ -21,8 +22,7 @@ class _StderrHandler(logging.Handler):
         try:
             text = self.format(record).replace("\n", LINE_MARK)
             fields = FIELD_MARK.join([str(record.levelno), record.name, text])
-            sys.__stderr__.write(RECORD_MARK + fields + "\n")
-            sys.__stderr__.flush()
+            os.write(2, (RECORD_MARK + fields + "\n").encode("utf-8", "backslashreplace"))
         except Exception:  # noqa: BLE001 - what logging asks of every handler
             self.handleError(record)
 

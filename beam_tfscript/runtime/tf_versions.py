@@ -27,16 +27,33 @@ def reset(tensorflow):
                 clear()
             except AssertionError:
                 pass  # it resets the default graph, which a session left open forbids; done below
+    _leave_sessions()
     try:
         tensorflow.compat.v1.reset_default_graph()
     except AssertionError:
-        # The script left a graph or an InteractiveSession entered. No public call leaves those.
-        from tensorflow.python.framework import ops
-
-        for stack in ("_default_session_stack", "_default_graph_stack"):
-            if hasattr(ops, stack):
-                getattr(ops, stack).reset()
+        _leave_graphs()
         tensorflow.compat.v1.reset_default_graph()
+
+
+def _leave_sessions():
+    """Forgets the default sessions that the script has entered and not left, as InteractiveSession does."""
+    from tensorflow.python.framework import ops
+
+    try:
+        from tensorflow.python.framework import stack
+    except ImportError:
+        stack = ops
+    stack._default_session_stack.reset()
+
+
+def _leave_graphs():
+    """Forgets the graphs that the script has entered and not left, and is eager again where it was."""
+    from tensorflow.python.eager import context
+    from tensorflow.python.framework import ops
+
+    ops._default_graph_stack.reset()
+    # Entering a graph makes the thread build graphs instead of computing; only leaving it would undo that.
+    context.context()._thread_local_data.is_eager = context.default_execution_mode == context.EAGER_MODE
 
 
 def limit_threads(tensorflow, threads):
@@ -46,9 +63,8 @@ def limit_threads(tensorflow, threads):
       tensorflow: the imported module, before its first operation.
       threads: number of threads.
     """
-    config = getattr(tensorflow, "config", None)
-    if hasattr(config, "threading"):
-        config.threading.set_intra_op_parallelism_threads(threads)
+    if hasattr(tensorflow.config, "threading"):
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     if not tensorflow.executing_eagerly():
         # Sessions do not look at the setting above. The process has one pool, and its size is that of
         # the first session; later ones may ask for what they want.
@@ -59,17 +75,24 @@ def limit_threads(tensorflow, threads):
 def private_session(tensorflow, graph):
     """A session on `graph` that takes no accelerator and does not resize the process's thread pool."""
     threads = 0
-    config = getattr(tensorflow, "config", None)
-    if hasattr(config, "threading"):
-        threads = config.threading.get_intra_op_parallelism_threads()
+    if hasattr(tensorflow.config, "threading"):
+        threads = tensorflow.config.threading.get_intra_op_parallelism_threads()
     return tensorflow.compat.v1.Session(graph=graph, config=_session_config(tensorflow, threads))
 
 
 def as_plain_function(tensorflow, function):
     """`function` marked so that autograph leaves it alone."""
-    autograph = getattr(tensorflow, "autograph", None)
-    mark = getattr(getattr(autograph, "experimental", None), "do_not_convert", None)
-    return function if mark is None else mark(function)
+    return tensorflow.autograph.experimental.do_not_convert(function)
+
+
+def without_autotuning(tensorflow, dataset):
+    """`dataset` as it was written: tuned, it parses more batches ahead than were asked for."""
+    options = tensorflow.data.Options()
+    if hasattr(options, "autotune"):
+        options.autotune.enabled = False
+    elif hasattr(options, "experimental_optimization"):
+        options.experimental_optimization.autotune = False
+    return dataset.with_options(options)
 
 
 def one_record_each(tensorflow, dataset):

@@ -6,8 +6,6 @@ same for whole arrays and comes here wherever a value needs a closer look.
 
 import datetime
 import decimal
-import numbers
-import re
 import struct
 
 from beam_tfscript.runtime.columns import UNITS_PER_SECOND, OutputMismatch
@@ -17,8 +15,13 @@ TEMPORAL = ("date", "time", "timestamp")
 # A message shows this much of a value.
 _SHOWN_CHARS = 80
 
+_EXPECTED = {
+    "date": "datetime.date, datetime64 or days since 1970-01-01",
+    "time": "datetime.time without a time zone, timedelta64 or {} since midnight",
+    "timestamp": "datetime.datetime (taken as UTC where it has no time zone), datetime64 or {} since 1970",
+}
+
 _EPOCH = datetime.datetime(1970, 1, 1)
-_DECIMAL = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 
 
 def mismatch(column, row, problem):
@@ -46,12 +49,15 @@ def number_of(column, value, row):
       OutputMismatch: the value is of another kind, or out of range.
     """
     value = _unwrap(value)
+    if isinstance(value, bool) != (column.kind == "boolean"):
+        wanted = "a bool" if column.kind == "boolean" else "no bool; int(x) makes a number of one"
+        raise mismatch(column, row, "expected {}, got {}".format(wanted, shown(value)))
     if column.kind in TEMPORAL:
         value = _count_units(column, value, row)
     elif column.feature == "float" or column.kind == "double exact":
         return _real(column, value, row)
-    if not isinstance(value, numbers.Integral):
-        hint = ": round it and convert it to int" if isinstance(value, numbers.Real) else ""
+    if not isinstance(value, int):
+        hint = ": round it and make an int of it" if isinstance(value, float) else ""
         raise mismatch(column, row, "{} is not a whole number{}".format(shown(value), hint))
     low, high = column.int_range
     if not low <= value <= high:
@@ -74,18 +80,25 @@ def bytes_of(column, value, row):
     if column.kind == "decimal":
         return _decimal_text(column, value, row)
     try:
-        if isinstance(value, str) and column.kind != "varbinary":
-            return value.encode("utf-8")
+        if isinstance(value, str) and column.kind == "string":
+            return _checked_length(column, value.encode("utf-8"), len(value), row)
         if isinstance(value, (bytes, bytearray, memoryview)):
             value = bytes(value)
-            if column.kind != "varbinary":
-                value.decode("utf-8")
-            return value
+            size = len(value.decode("utf-8")) if column.kind == "string" else len(value)
+            return _checked_length(column, value, size, row)
     except UnicodeError as error:
-        raise mismatch(column, row, "{} is not UTF-8 ({}); a varbinary column takes any bytes".format(
-            shown(value), error.reason)) from error
+        problem = "{} is not UTF-8; a varbinary column takes any bytes".format(shown(value))
+        raise mismatch(column, row, problem) from error
     wanted = "bytes (encode the text)" if column.kind == "varbinary" else "str or UTF-8 bytes"
     raise mismatch(column, row, "expected {}, got {}".format(wanted, shown(value)))
+
+
+def _checked_length(column, value, size, row):
+    if column.length is not None and (size != column.length if column.is_fixed_length else size > column.length):
+        unit = "characters" if column.kind == "string" else "bytes"
+        bound = "exactly" if column.is_fixed_length else "at most"
+        raise mismatch(column, row, "{} has {} {}, not {} {}".format(shown(value), size, unit, bound, column.length))
+    return value
 
 
 def is_null(value):
@@ -97,10 +110,8 @@ def is_null(value):
 
 def shown(value):
     """A value and its type, short enough for a message."""
-    if isinstance(value, (str, bytes)):
-        text = repr(value[:_SHOWN_CHARS])
-    else:
-        text = repr(value)
+    # Cut before, too: texts may be long.
+    text = repr(value[:_SHOWN_CHARS] if isinstance(value, (str, bytes)) else value)
     if len(text) > _SHOWN_CHARS:
         text = text[:_SHOWN_CHARS] + "…"
     return "{} ({})".format(text, type(value).__name__)
@@ -139,20 +150,22 @@ def _unwrap(value):
 
 
 def _real(column, value, row):
-    if not isinstance(value, (numbers.Real, decimal.Decimal)):
+    """A float, or an int that a float holds exactly."""
+    if not isinstance(value, (float, int)):
         raise mismatch(column, row, "{} is not a number".format(shown(value)))
     try:
         number = float(value)
         if column.feature == "float":
-            struct.pack("<f", number)
+            narrow = struct.unpack("<f", struct.pack("<f", number))[0]
+            held = narrow if column.kind == "float" else number
+        else:
+            held = number
     except OverflowError as error:
-        raise mismatch(column, row, "{} is out of the range of {}".format(
-            shown(value), "float32" if column.feature == "float" else "float64")) from error
-    if column.kind == "double exact":
-        if isinstance(value, numbers.Integral) and number != value:
-            raise mismatch(column, row, "{} has more digits than a double".format(shown(value)))
-        return struct.unpack("<q", struct.pack("<d", number))[0]
-    return number
+        held = "float64" if column.kind == "double exact" else "float32, in which the column travels"
+        raise mismatch(column, row, "{} is out of the range of {}".format(shown(value), held)) from error
+    if isinstance(value, int) and held != value:
+        raise mismatch(column, row, "{} has more digits than the column holds".format(shown(value)))
+    return struct.unpack("<q", struct.pack("<d", number))[0] if column.kind == "double exact" else number
 
 
 def _count_units(column, value, row):
@@ -165,21 +178,19 @@ def _count_units(column, value, row):
     elif column.kind == "date" and type(value) is datetime.date:
         return value.toordinal() - _EPOCH.toordinal()
     elif column.kind == "timestamp" and isinstance(value, datetime.datetime):
+        # pandas' timestamps are finer than the datetime they derive from.
         count = _whole_units(_since_epoch(value), getattr(value, "nanosecond", 0), unit)
     elif column.kind == "time" and isinstance(value, datetime.time) and value.tzinfo is None:
         since = datetime.datetime.combine(_EPOCH.date(), value) - _EPOCH
         count = _whole_units(since, 0, unit)
-    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    elif isinstance(value, int):
         return value
     else:
-        expected = {"date": "datetime.date, datetime64 or days since 1970-01-01",
-                    "time": "datetime.time without time zone, timedelta64 or {} since midnight",
-                    "timestamp": "datetime.datetime (UTC where it has no time zone), datetime64 or {} since 1970"}
-        raise mismatch(column, row, "expected {}, got {}".format(
-            expected[column.kind].format(column.unit), shown(value)))
+        expected = _EXPECTED[column.kind].format(column.unit)
+        raise mismatch(column, row, "expected {}, got {}".format(expected, shown(value)))
     if count is None:
-        raise mismatch(column, row, "{} is not a whole number of {}, or out of range".format(
-            shown(value), "days" if unit == "D" else unit))
+        units = "days" if unit == "D" else unit
+        raise mismatch(column, row, "{} is not a whole number of {}, or out of range".format(shown(value), units))
     return count
 
 
@@ -191,8 +202,8 @@ def _since_epoch(value):
 
 def _whole_units(delta, nanoseconds, unit):
     """A timedelta and some more nanoseconds as a number of units; None where that is not whole."""
-    total = ((delta.days * 86400 + delta.seconds) * 10 ** 6 + delta.microseconds) * 1000 + nanoseconds
-    count, rest = divmod(total, 10 ** 9 // UNITS_PER_SECOND[unit])
+    total = ((delta.days * 86400 + delta.seconds) * 10**6 + delta.microseconds) * 1000 + nanoseconds
+    count, rest = divmod(total, 10**9 // UNITS_PER_SECOND[unit])
     return None if rest else count
 
 
@@ -200,19 +211,18 @@ def _decimal_text(column, value, row):
     """A decimal's ASCII text with exactly as many digits after the point as the type has."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    if isinstance(value, bool) or not isinstance(value, (decimal.Decimal, numbers.Integral, str)):
+    if isinstance(value, bool) or not isinstance(value, (decimal.Decimal, int, str)):
         raise mismatch(column, row, "expected Decimal, int or the number as text, got {}".format(shown(value)))
-    digits = _DECIMAL.search(column.type)
     context = decimal.Context(prec=100, traps=[decimal.Inexact, decimal.InvalidOperation])
     try:
         number = decimal.Decimal(value)
         if not number.is_finite():
             raise decimal.InvalidOperation("not finite")
-        if digits is not None:
-            precision, scale = int(digits.group(1)), int(digits.group(2) or 0)
-            number = context.quantize(number, decimal.Decimal(1).scaleb(-scale))
-            if number.adjusted() - (-scale) + 1 > precision and number:
+        if column.precision is not None:
+            number = context.quantize(number, decimal.Decimal(1).scaleb(-column.scale))
+            if number and number.adjusted() + column.scale + 1 > column.precision:
                 raise decimal.InvalidOperation("too many digits")
     except decimal.DecimalException as error:
-        raise mismatch(column, row, "{} is not a number that fits without rounding".format(shown(value))) from error
-    return "{:f}".format(abs(number) if not number else number).encode("ascii")
+        problem = "{} is not a number that fits without rounding".format(shown(value))
+        raise mismatch(column, row, problem) from error
+    return "{:f}".format(number or abs(number)).encode("ascii")  # 0 has no sign

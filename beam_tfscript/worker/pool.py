@@ -2,6 +2,8 @@
 
 There is one pool a harness process, behind `get_pool()`. DoFn instances come and go with bundles and
 own no process; they register as users of a key, and when the last user of a key goes, so do its idle processes.
+A runner that fails may forget to tear its DoFns down: users are held weakly, and what nobody uses ends when it has
+been idle for long.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
@@ -74,7 +77,7 @@ class ProcessPool:
         self._idle: dict[str, list[tuple[ScriptProcess, float]]] = collections.defaultdict(list)
         self._leased: dict[ScriptProcess, object] = {}
         self._starting: collections.Counter[str] = collections.Counter()
-        self._users: dict[str, set[object]] = collections.defaultdict(set)
+        self._users: dict[str, weakref.WeakSet[object]] = collections.defaultdict(weakref.WeakSet)
         self._queues: dict[str, collections.deque[object]] = collections.defaultdict(collections.deque)
         self._scratch: ScratchDirectory | None = None
         self._reaper: threading.Timer | None = None
@@ -84,6 +87,7 @@ class ProcessPool:
         with self._changed:
             if self._scratch is None:
                 self._scratch = ScratchDirectory()
+                self._schedule_reaper()
             return self._scratch.path
 
     def register(self, key: str, user: object) -> None:
@@ -94,13 +98,12 @@ class ProcessPool:
     def unregister(self, key: str, user: object) -> None:
         """Ends what `user` still leases, and with the last user of `key` its idle processes too."""
         with self._changed:
-            users = self._users[key]
-            users.discard(user)
+            self._users[key].discard(user)
             ending = [process for process, owner in self._leased.items() if owner is user]
             for process in ending:
                 del self._leased[process]
             idle: list[ScriptProcess] = []
-            if not users:
+            if not self._users[key]:
                 del self._users[key]
                 idle = [process for process, _ in self._idle.pop(key, [])]
         for process in ending:
@@ -223,7 +226,6 @@ class ProcessPool:
             self._changed.notify_all()
             if self._users.get(process.spec.key):
                 self._idle[process.spec.key].append((process, time.monotonic()))
-                self._schedule_reaper()
                 return
         process.close()
         self._remove_scratch_if_unused()
@@ -236,27 +238,27 @@ class ProcessPool:
             self._reaper.start()
 
     def _end_idle(self) -> None:
-        """Ends the processes that have been idle for long; runs on the timer's thread."""
+        """Ends what has been idle for long, and goes on as long as there is something; runs on the timer's thread."""
         oldest = time.monotonic() - IDLE_TIMEOUT_S
         with self._changed:
             self._reaper = None
             ending = [process for idle in self._idle.values() for process, since in idle if since <= oldest]
             for key, idle in self._idle.items():
                 self._idle[key] = [entry for entry in idle if entry[0] not in ending]
-            if any(self._idle.values()):
+            if self._scratch is not None:
                 self._schedule_reaper()
         _close_all(ending)
+        self._remove_scratch_if_unused()
 
     def _remove_scratch_if_unused(self) -> None:
         with self._changed:
-            if self._users or self._leased or self._scratch is None:
+            if any(self._users.values()) or self._leased or any(self._idle.values()) or self._scratch is None:
                 return
             scratch, self._scratch = self._scratch, None
             reaper, self._reaper = self._reaper, None
-        if reaper is not None:
+        if reaper is not None and reaper is not threading.current_thread():
             reaper.cancel()
-            if reaper is not threading.current_thread():
-                reaper.join()
+            reaper.join()
         scratch.remove()
 
 

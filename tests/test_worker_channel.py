@@ -1,0 +1,144 @@
+"""Frames over a real socket pair: whole, cut short, garbled, large, and when the other end goes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from beam_tfscript.errors import ProtocolError
+from beam_tfscript.runtime import wire
+from beam_tfscript.worker.channel import Channel, ChannelClosed
+
+
+@pytest.fixture
+def ends():
+    """Our channel and the other end's socket."""
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours, None, lambda: True)
+    yield channel, theirs
+    channel.close()
+    theirs.close()
+
+
+RECORDS = [b"", b"a", b"bc" * 1000, os.urandom(3 << 20)]
+
+
+def test_records_come_through_whole(ends):
+    channel, theirs = ends
+    sender = threading.Thread(target=wire.send_frame, args=(theirs, wire.records_frame(RECORDS)))
+    sender.start()
+    frame = channel.receive(10)
+    sender.join()
+    assert (frame.name, frame.count, frame.records()) == ("EXAMPLES", 4, RECORDS)
+
+
+def test_both_ends_send_much_at_once_without_blocking_each_other(ends):
+    channel, theirs = ends
+    got = []
+
+    def other_end():
+        wire.send_frame(theirs, wire.records_frame(RECORDS))
+        got.append(wire.receive_frame(theirs))
+
+    thread = threading.Thread(target=other_end)
+    thread.start()
+    channel.send(wire.records_frame(RECORDS))
+    assert channel.receive(10).records() == RECORDS
+    while thread.is_alive():
+        channel.receive(0.05)
+    assert got[0].records() == RECORDS
+
+
+def test_silence_gives_none_after_the_timeout(ends):
+    channel, _ = ends
+    begin = time.monotonic()
+    assert channel.receive(0.1) is None
+    assert 0.09 < time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("cut", [0, 1, 19, 20, 25])
+def test_end_of_the_stream_is_seen_wherever_it_is_cut(ends, cut):
+    channel, theirs = ends
+    frame = wire.control_frame(wire.DONE, {"rows": 1})
+    theirs.sendall((wire.pack_header(frame) + frame.payload)[:cut])
+    theirs.close()
+    with pytest.raises(ChannelClosed):
+        channel.receive(10)
+
+
+def test_what_was_sent_before_the_end_is_received(ends):
+    channel, theirs = ends
+    wire.send_frame(theirs, wire.control_frame(wire.DONE, {"rows": 1}))
+    theirs.close()
+    assert channel.receive(10).json() == {"rows": 1}
+    with pytest.raises(ChannelClosed):
+        channel.receive(10)
+
+
+@pytest.mark.parametrize("garbage", [b"x" * 20, b"BTFS" + b"\xff" * 16, b"BTFS\x12\0\0\0" + b"\xff" * 12])
+def test_garbage_is_an_error_that_names_its_likely_cause(ends, garbage):
+    channel, theirs = ends
+    theirs.sendall(garbage)
+    with pytest.raises(ProtocolError):
+        channel.receive(10)
+
+
+def test_lengths_that_do_not_add_up_are_an_error():
+    with pytest.raises(wire.WireError, match="add up to"):
+        wire.unpack_records(1, b"\x05\0\0\0abc")
+    with pytest.raises(wire.WireError, match="announced"):
+        wire.unpack_records(9, b"\x05\0\0\0")
+
+
+def test_cut_frame_is_an_error_for_the_script_process():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        frame = wire.control_frame(wire.RUN, {"a": 1})
+        ours.sendall((wire.pack_header(frame) + frame.payload)[:-1])
+        ours.close()
+        with pytest.raises(wire.WireError, match="ended"):
+            wire.receive_frame(theirs)
+
+
+def test_death_is_seen_at_once_though_a_grandchild_holds_the_socket():
+    ours, theirs = socket.socketpair()
+    code = (
+        "import subprocess, sys, os;"
+        "subprocess.Popen(['sleep', '60'], pass_fds=[int(sys.argv[1])], start_new_session=False);"
+        "os.kill(os.getpid(), 9)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
+    )
+    theirs.close()
+    descriptor = os.pidfd_open(process.pid)
+    channel = Channel(ours, descriptor, lambda: process.poll() is None)
+    begin = time.monotonic()
+    try:
+        with pytest.raises(ChannelClosed):
+            channel.receive(30)
+        assert time.monotonic() - begin < 20
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+        channel.close()
+        os.close(descriptor)
+
+
+def test_death_is_seen_without_an_exit_descriptor():
+    ours, theirs = socket.socketpair()
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    channel = Channel(ours, None, lambda: process.poll() is None)
+    try:
+        with pytest.raises(ChannelClosed):
+            channel.receive(30)
+    finally:
+        process.wait()
+        channel.close()
+        theirs.close()
