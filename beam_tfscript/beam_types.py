@@ -36,7 +36,8 @@ _OPTION = "beam_tfscript:column"
 _NAMESPACE = uuid.UUID("5d4bb6b8-70a5-4b9e-9c5c-0f6a4a2d3f1e")
 
 _TYPES: dict[str, Any] = {
-    "tinyint": np.int8,
+    # Beam's coder of 8-bit integers fails on negative ones.
+    "tinyint": np.int16,
     "smallint": np.int16,
     "int": np.int32,
     "bigint": np.int64,
@@ -50,7 +51,10 @@ _TYPES: dict[str, Any] = {
     "timestamp": Timestamp,
     "decimal": decimal.Decimal,
 }
-_KINDS: dict[Any, str] = {beam: kind for kind, beam in _TYPES.items() if kind not in ("double exact", "decimal")}
+_KINDS: dict[Any, str] = {
+    **{beam: kind for kind, beam in _TYPES.items() if kind not in ("tinyint", "double exact", "decimal")},
+    np.int8: "tinyint",
+}
 
 
 def schema_of(element_type: Any, *, columns: Iterable[str] | None = None) -> Schema | None:
@@ -153,7 +157,12 @@ def _beam_schema(element_type: Any) -> schema_pb2.Schema | None:
         return known
     if any(isinstance(found, (str, typing.ForwardRef)) for _, found in fields):
         fields = list(_hints(user_type).items())
-    return schemas.named_fields_to_schema(fields)
+    return schemas.named_fields_to_schema([(name, _optional(hint)) for name, hint in fields])
+
+
+def _optional(hint: Any) -> Any:
+    """Returns `X | None` as Optional[X], since Beam takes the former for Any."""
+    return typing.Union[hint.__args__] if isinstance(hint, types.UnionType) else hint  # noqa: UP007
 
 
 def _hints(user_type: type) -> dict[str, Any]:

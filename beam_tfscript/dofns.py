@@ -16,6 +16,7 @@ from beam_tfscript import metrics
 from beam_tfscript.attempts import ShardRun, make_spec
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.data.encoding import Encoded, RowEncoder
+from beam_tfscript.errors import TFScriptError
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.outputs import OutputMaker
 from beam_tfscript.runtime import wire
@@ -45,9 +46,14 @@ class _UsesScript(beam.DoFn):
         """Asks the harness' pool for a process, whose start then overlaps with what comes first."""
         self._pool = get_pool()
         self._pool.register(self._options.key, self)
-        self._files, runtime = _stage(self._options, self._pool.scratch())
-        self._spec = make_spec(self._options, find_interpreter(), runtime)
-        self._pool.warm(self._spec)
+        try:
+            self._files, runtime = _stage(self._options, self._pool.scratch())
+            self._spec = make_spec(self._options, find_interpreter(), runtime)
+            self._pool.warm(self._spec)
+        except TFScriptError:
+            # Beam does not tear down what it could not set up.
+            self.teardown()
+            raise
 
     def teardown(self) -> None:
         """Ends what this instance still leases; the last instance ends the idle processes too."""

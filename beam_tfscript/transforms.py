@@ -12,6 +12,7 @@ from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.data.schema import Schema
+from beam_tfscript.display import display_items
 from beam_tfscript.dofns import ChunkBatches, ChunkRows, ChunkWindowedRows, RunShard
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.inputs import is_arrow, plan_input
@@ -144,6 +145,10 @@ class RunTFScript(beam.PTransform):
             main_tag, dead_letter_tag, exc_class, threshold, threshold_windowing, error_handler, on_failure_callback
         )
         return handled
+
+    def display_data(self) -> dict[str, Any]:
+        """What a job's page shows: the arguments, without secrets."""
+        return display_items(self._options)
 
     def expand(self, pcoll):  # Beam warns of an annotation that allows both PCollection and PBegin
         """The graph: chunks by shard, a GroupByKey, one run a shard.

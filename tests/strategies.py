@@ -53,6 +53,7 @@ def _element_columns() -> st.SearchStrategy[Column]:
     )
 
 
+_ELEMENT_COLUMNS = _element_columns()
 _SHAPES = st.one_of(
     st.just(()),
     st.just((None,)),
@@ -64,7 +65,7 @@ _SHAPES = st.one_of(
 @st.composite
 def columns(draw: Any, name: str | None = None) -> Column:
     """A column of any type."""
-    column = draw(_element_columns())
+    column = draw(_ELEMENT_COLUMNS)
     return Column(
         **{
             **vars(column),

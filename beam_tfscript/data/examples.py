@@ -113,7 +113,8 @@ class ExampleDecoder:
         self._error = error
         self._known = frozenset(chain.from_iterable(column.features for column in schema))
         # Told a schema, tfx-bsl skips other features; not told, it shows them all.
-        self._decoder = ExamplesToRecordBatchDecoder(_metadata(schema) if unknown == "ignore" else None)
+        self._metadata = _metadata(schema) if unknown == "ignore" else None
+        self._decoder = ExamplesToRecordBatchDecoder(self._metadata)
 
     @classmethod
     def for_input(cls, schema: Schema) -> ExampleDecoder:
@@ -160,10 +161,12 @@ class ExampleDecoder:
 
     def _decode(self, examples: list[bytes]) -> pa.RecordBatch:
         if not examples:
-            return self.schema.to_arrow().empty_table().combine_chunks().to_batches()[0]
+            return rows_to_record_batch([], self.schema)
         try:
             batch = self._decoder.DecodeBatch(examples)
         except RuntimeError as error:
+            # A decoder with a schema keeps the values of a batch that failed, and adds the next batch's to them.
+            self._decoder = ExamplesToRecordBatchDecoder(self._metadata)
             raise _parse_misfit(error, self.schema) from error
         features = dict(zip(batch.schema.names, batch.columns))
         self._check_names(features, examples)
@@ -217,7 +220,9 @@ def _metadata(schema: Schema) -> bytes:
 def _parse_misfit(error: RuntimeError, schema: Schema) -> Misfit:
     found = _WRONG_KIND.search(str(error))
     if found is None:
-        return _FeatureMisfit("the bytes are not a serialized tf.train.Example", None)
+        unparsed = "Unable to parse" in str(error)
+        reason = "the bytes are not a serialized tf.train.Example" if unparsed else f"tfx-bsl cannot decode it: {error}"
+        return _FeatureMisfit(reason, None)
     column = next((column for column in schema if found[3] in column.features), None)
     return _FeatureMisfit(f"expected values in {found[1]}, found {found[2]}", column)
 

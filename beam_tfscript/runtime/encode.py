@@ -159,7 +159,7 @@ def _scalar_payload(column, value):
     try:
         if kind is float and column.feature == "float":
             return struct.pack("<f", value)
-        if kind is str and column.kind == "string":
+        if kind is str and column.kind == "string" and column.length is None:
             return value.encode("utf-8")
     except (OverflowError, UnicodeEncodeError):
         pass  # raised again below, in words

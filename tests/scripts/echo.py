@@ -93,3 +93,48 @@ def metrics_and_logs(config):
 def write_nothing(config):
     """Reads all, writes nothing."""
     assert sum(len(batch["id"]) for batch in config.batches(7)) == config.dataset_length
+
+
+def echo_typed(config):
+    """Every column by way of numpy, with its nulls."""
+    for batch in config.batches(3, masks=True):
+        columns = {}
+        for column in config.output_schema:
+            values, present = batch[column.name], batch.get(column.mask_name)
+            if present is not None:
+                values = [value if here else None for value, here in zip(values, present)]
+            columns[column.name] = values
+        config.write_batch(**columns)
+
+
+def echo_rows(config):
+    """Every column by way of numpy, written a row at a time."""
+    names = config.output_schema.names
+    for batch in config.batches(3, masks=True):
+        masks = [batch.get(column.mask_name) for column in config.output_schema]
+        for index in range(len(batch[names[0]])):
+            config.write(**{
+                name: batch[name][index] if mask is None or mask[index] else None
+                for name, mask in zip(names, masks)})
+
+
+def echo_records(config):
+    """The records as they are, without TensorFlow in between."""
+    import struct
+
+    with open(config.dataset_file, "rb") as records:
+        while True:
+            head = records.read(12)
+            if not head:
+                break
+            config.output_writer.write(records.read(struct.unpack("<Q", head[:8])[0]))
+            records.read(4)
+
+
+def count_steps(config):
+    """How many steps each SequenceExample has."""
+    import tensorflow as tf
+
+    for record in tf.data.TFRecordDataset(config.dataset_file):
+        lists = tf.train.SequenceExample.FromString(record.numpy()).feature_lists.feature_list
+        config.write(steps=len(lists["steps"].feature))

@@ -1,0 +1,72 @@
+"""Random schemas and rows through a real script process and back, equal to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from beam_tfscript.attempts import ShardRun, make_spec
+from beam_tfscript.data.encoding import RowEncoder
+from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns import _stage
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.outputs import OutputMaker
+from beam_tfscript.runtime import wire
+from beam_tfscript.sharding import Chunker
+from beam_tfscript.transforms import RunTFScript
+from beam_tfscript.worker.pool import get_pool
+from tests import strategies
+from tests.running import script
+
+# Building a parser for each schema takes TensorFlow a good part of a second, so the ways through it get fewer.
+EXAMPLES = {"echo_typed": 400, "echo_rows": 400, "echo_records": 1200}
+
+
+class Harness:
+    """The stations of a record one after the other, without a runner: one process serves all runs."""
+
+    def __init__(self, entry: str):
+        self._options: ScriptOptions = RunTFScript(script("echo.py"), "x float", entry=entry)._options
+        self._pool = get_pool()
+        self._pool.register(self._options.key, self)
+        files, runtime = _stage(self._options, self._pool.scratch())
+        self._staged = files
+        self._spec = make_spec(self._options, sys.executable, runtime)
+
+    def close(self) -> None:
+        self._pool.unregister(self._options.key, self)
+
+    def echo(self, schema: Schema, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        encoded = RowEncoder(schema).encode(rows, keep_going=False)
+        chunker = Chunker(1, 0)
+        chunks = [*chunker.add(encoded.examples), *chunker.flush()]
+        options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
+        run = ShardRun(options, self._spec, pool=self._pool, staged=self._staged, user=self)
+        maker = OutputMaker(schema, "dict")
+        reports = run.reports(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
+        return [row for report in reports if report.kind == wire.EXAMPLES for row in maker.make(report.records())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", sorted(EXAMPLES))
+def test_rows_of_any_schema_come_back_equal(entry):
+    harness = Harness(entry)
+
+    @settings(max_examples=EXAMPLES[entry], deadline=None, suppress_health_check=list(HealthCheck))
+    @given(schema_and_rows=strategies.schemas_and_rows())
+    def check(schema_and_rows):
+        schema, rows = schema_and_rows
+        back = harness.echo(schema, rows)
+        assert len(back) == len(rows)
+        for sent, got in zip(rows, back):
+            for column in schema:
+                assert strategies.canonical(got[column.name], column) == strategies.canonical(sent[column.name], column)
+
+    try:
+        check()
+    finally:
+        harness.close()

@@ -1,0 +1,358 @@
+"""Writing in the script process: what the encoder makes of values is what TensorFlow and the pipeline read."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_tfscript.data.examples import ExampleDecoder
+from beam_tfscript.data.rows import record_batch_to_tuples
+from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.runtime.columns import OutputMismatch, columns_from_wire
+from beam_tfscript.runtime.encode import ExampleEncoder
+from beam_tfscript.runtime.features import HeadersByLength
+from tests.strategies import canonical, schemas_and_rows
+
+
+def encoder(text: str) -> ExampleEncoder:
+    return ExampleEncoder(columns_from_wire(Schema.parse(text).to_wire()))
+
+
+def as_written(value: Any, column: Column) -> Any:
+    """A value of `tests.strategies` as a script would write it."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return [as_written(element, column) for element in value]
+    if column.kind == "timestamp":
+        return in_units(value, column)
+    if column.kind == "double":
+        with np.errstate(over="ignore"):
+            return float(np.float32(value))
+    return value
+
+
+def in_units(timestamp: Any, column: Column) -> int:
+    if column.unit == "ns":
+        return timestamp.nanos
+    return timestamp.micros // {"s": 1_000_000, "ms": 1000, "us": 1}[column.unit or "us"]
+
+
+def batch_of(schema: Schema, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {column.name: [as_written(row[column.name], column) for row in rows] for column in schema}
+
+
+def tuples_of(schema: Schema, records: list[bytes]) -> list[tuple]:
+    """What the pipeline's side makes of Examples."""
+    return record_batch_to_tuples(ExampleDecoder(schema).decode(records), schema)
+
+
+def decoded(schema: Schema, records: list[bytes]) -> list[list[Any]]:
+    """The same in a form that compares bit for bit."""
+    return [[canonical(value, column) for value, column in zip(row, schema)] for row in tuples_of(schema, records)]
+
+
+def expected(schema: Schema, rows: list[dict[str, Any]]) -> list[list[Any]]:
+    return [[canonical(as_expected(row[column.name], column), column) for column in schema] for row in rows]
+
+
+def as_expected(value: Any, column: Column) -> Any:
+    if column.kind != "timestamp" or value is None:
+        return value
+    if isinstance(value, list):
+        return [as_expected(element, column) for element in value]
+    return in_units(value, column)
+
+
+@given(schemas_and_rows(max_columns=6))
+@settings(deadline=None, max_examples=300)
+def test_pipeline_decodes_what_a_batch_was_written_with(schema_and_rows):
+    schema, rows = schema_and_rows
+    records = ExampleEncoder(columns_from_wire(schema.to_wire())).encode_batch(batch_of(schema, rows))
+    assert len(records) == len(rows)
+    if rows:
+        assert decoded(schema, records) == expected(schema, rows)
+
+
+@given(schemas_and_rows(max_columns=6))
+@settings(deadline=None, max_examples=200)
+def test_pipeline_decodes_what_a_row_was_written_with(schema_and_rows):
+    schema, rows = schema_and_rows
+    encode = ExampleEncoder(columns_from_wire(schema.to_wire())).encode_row
+    records = [encode({column.name: as_written(row[column.name], column) for column in schema}) for row in rows]
+    if rows:
+        assert decoded(schema, records) == expected(schema, rows)
+
+
+def reference(schema: Schema, row: dict[str, Any]) -> Any:
+    """A `tf.train.Example` of a row of ints, floats, strs and bytes, built a feature at a time."""
+    import tensorflow as tf
+
+    example = tf.train.Example()
+    for column in schema:
+        feature = example.features.feature[column.name]
+        feature.SetInParent()
+        value = row[column.name]
+        if value is None:
+            continue
+        values = np.array(value, object).reshape(-1).tolist()
+        values = [
+            one.encode() if isinstance(one, str) else int(one) if isinstance(one, bool) else one for one in values
+        ]
+        field = getattr(feature, column.feature + "_list")
+        field.SetInParent()
+        field.value.extend(values)
+    return example
+
+
+_PLAIN = {"bigint", "smallint", "float", "boolean", "string", "varbinary"}
+
+
+@given(
+    schemas_and_rows(max_columns=4).filter(
+        lambda made: all(column.kind in _PLAIN and not column.is_ragged for column in made[0])
+    )
+)
+@settings(deadline=None, max_examples=100)
+def test_tensorflow_parses_what_it_would_have_serialized_itself(schema_and_rows):
+    import tensorflow as tf
+
+    schema, rows = schema_and_rows
+    records = ExampleEncoder(columns_from_wire(schema.to_wire())).encode_batch(batch_of(schema, rows))
+    for record, row in zip(records, rows):
+        # Compared as bytes: a nan is not equal to itself.
+        found = tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+        assert found == reference(schema, row).SerializeToString(deterministic=True)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=100)
+def test_no_value_is_changed_to_fit(data):
+    """Any number into any integer column: the same number comes out, or the error names its row."""
+    kind, bits = data.draw(st.sampled_from([("tinyint", 8), ("smallint", 16), ("int", 32), ("bigint", 64)]))
+    numbers = st.one_of(st.integers(-(2**65), 2**65), st.integers(-200, 200), st.floats(), st.booleans())
+    values = data.draw(st.lists(numbers, min_size=1, max_size=5))
+    limit = 2 ** (bits - 1)
+    wrong = [index for index, value in enumerate(values) if type(value) is not int or not -limit <= value < limit]
+    encode = encoder(f"x {kind} not null").encode_batch
+    if wrong:
+        with pytest.raises(OutputMismatch, match=f'"x".*row {wrong[0]}:'):
+            encode({"x": values})
+    else:
+        schema = Schema.parse(f"x {kind} not null")
+        rows = tuples_of(schema, encode({"x": values}))
+        assert [row[0] for row in rows] == values
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "words"),
+    [
+        ("x int", 2**31, "out of range: -2147483648 to 2147483647"),
+        ("x int", np.int64(-(2**31) - 1), "out of range"),
+        ("x bigint", 2**63, "out of range"),
+        ("x bigint", np.uint64(2**63), "out of range"),
+        ("x int", 1.0, "1.0 (float) is not a whole number"),
+        ("x int", float("nan"), "not a whole number"),
+        ("x int", "1", "'1' (str) is not a whole number"),
+        ("x int", True, "no bool"),
+        ("x float", 1e39, "out of the range of float32"),
+        ("x float", 2**24 + 1, "more digits"),
+        ("x double", 1e39, "out of the range of float32"),
+        ("x double exact", 2**53 + 1, "more digits"),
+        ("x double exact", 10**400, "out of the range of float64"),
+        ("x float", "1.5", "not a number"),
+        ("x float", decimal.Decimal("1.5"), "not a number"),
+        ("x float", True, "no bool"),
+        ("x float", [1.0, 2.0], "not a number"),
+        ("x boolean", 1, "a bool"),
+        ("x boolean", "yes", "a bool"),
+        ("x string", 1, "expected str or UTF-8 bytes, got 1 (int)"),
+        ("x string", b"\xff", "not UTF-8"),
+        ("x string", "\ud800", "not UTF-8"),
+        ("x string", ["a"], "expected str"),
+        ("x varchar(2)", "äöü", "3 characters, not at most 2"),
+        ("x char(2)", "a", "1 characters, not exactly 2"),
+        ("x varbinary(1)", b"ab", "2 bytes, not at most 1"),
+        ("x varbinary", "text", "encode the text"),
+        ("x date", dt.datetime(2020, 1, 1), "expected datetime.date"),
+        ("x date", dt.date.max.toordinal(), "out of range"),
+        ("x date", np.datetime64("2020-01-01T01"), "not a whole number of days"),
+        ("x time", dt.time(1, tzinfo=dt.timezone.utc), "without a time zone"),
+        ("x time", -1, "out of range"),
+        ("x time(s)", dt.time(0, 0, 0, 1), "not a whole number of s"),
+        ("x timestamp", 1.5, "expected datetime.datetime"),
+        ("x timestamp(s)", dt.datetime(2020, 1, 1, 0, 0, 0, 1), "not a whole number of s"),
+        ("x timestamp(ns)", np.datetime64("9999-01-01", "s"), "out of range"),
+        ("x decimal(4, 2)", "1.001", "without rounding"),
+        ("x decimal(4, 2)", decimal.Decimal("100"), "without rounding"),
+        ("x decimal(4, 2)", "one", "without rounding"),
+        ("x decimal(4, 2)", decimal.Decimal("NaN"), "without rounding"),
+        ("x decimal(4, 2)", 1.5, "expected Decimal"),
+        ("x array<float>", 1.0, "an array is expected, got 1.0 (float)"),
+        ("x array<string>", "text", "an array is expected"),
+        ("x array<int>", [1, None], "a null (None) inside an array"),
+        ("x array<int>", [1, 2.5], "not a whole number"),
+        ("x array<int>", [[1], [2, 3]], "not a whole number"),
+        ("x array<timestamp>", np.array(["NaT"], "M8[us]"), "a null (None) inside an array"),
+        ("x array<array<int>>", [[1], None], "inside an array cannot be null"),
+        ("x array<array<int>>", [1], "an array is expected"),
+        ("x array<array<int>>", [[1], [2**31]], "out of range"),
+        ("x tensor<float>(2, 2)", [[1.0, 2.0]], "shape (2, 2) is expected, got (1, 2)"),
+        ("x tensor<float>(2, 2)", [[1.0, 2.0], [3.0]], "shape (2, 2) is expected"),
+        ("x tensor<float>(2)", [1.0, None], "a null (None) inside"),
+        ("x float not null", None, "null (None) in a column that is not null"),
+        ("x array<int> not null", None, "null (None) in a column that is not null"),
+        ("x tensor<int>(1) not null", None, "null (None) in a column that is not null"),
+        ("x timestamp not null", np.datetime64("NaT"), "null (None)"),
+    ],
+)
+def test_names_column_row_and_value_that_do_not_fit(schema, value, words):
+    encode = encoder(schema)
+    column = Schema.parse(schema).columns[0]
+    good = good_value(column)
+    encode.encode_batch({"x": [good, good]})
+    with pytest.raises(OutputMismatch) as caught:
+        encode.encode_batch({"x": [good, value, good]})
+    assert f'column "x" ({column.type}' in str(caught.value)
+    assert ", row 1: " in str(caught.value)
+    assert words in str(caught.value)
+    with pytest.raises(OutputMismatch) as caught:
+        encode.encode_row({"x": value})
+    assert words in str(caught.value) and "row" not in str(caught.value).split(": ")[0]
+
+
+def good_value(column: Column) -> Any:
+    value: Any = {
+        "boolean": True, "string": "ab", "varbinary": b"a", "date": dt.date(2020, 1, 1), "time": dt.time(1),
+        "timestamp": dt.datetime(2020, 1, 1), "decimal": "1.5",
+    }.get(column.kind, 1)  # fmt: skip
+    for size in reversed(column.shape):
+        value = [value] * (1 if size is None else size)
+    return value
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"x": np.arange(6).reshape(3, 2)},
+        {"x": "abc"},
+        {"x": 5},
+        {"x": {"a": 1}},
+        {"x": iter([1])},
+        {"x": np.float32(1)},
+    ],
+)
+def test_rejects_what_is_no_column_of_scalars(columns):
+    with pytest.raises(OutputMismatch, match='"x"'):
+        encoder("x bigint").encode_batch(columns)
+
+
+def test_rejects_columns_that_are_not_the_schemas():
+    both = encoder("id string, score float")
+    with pytest.raises(OutputMismatch, match=r"missing: score\. It is: id string, score float"):
+        both.encode_batch({"id": ["a"]})
+    with pytest.raises(OutputMismatch, match="missing: score; unknown: scores"):
+        both.encode_batch({"id": ["a"], "scores": [1.0]})
+    with pytest.raises(OutputMismatch, match="unknown: extra"):
+        both.encode_row({"id": "a", "score": 1.0, "extra": 1})
+    with pytest.raises(OutputMismatch, match="id: 2, score: 3"):
+        both.encode_batch({"id": ["a", "b"], "score": [1.0, 2.0, 3.0]})
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [1.0, 2.0],
+        (1.0, 2.0),
+        [1, 2],
+        [[1.0], [2.0]],
+        [np.float32(1), np.array([2.0])],
+        np.array([1.0, 2.0]),
+        np.array([1.0, 2.0], np.float16),
+        np.array([1.0, 2.0], ">f4"),
+        np.array([[1.0], [2.0]], np.float32),
+        np.array([1, 2], np.uint8),
+        np.array([1.0, 2.0], object),
+        np.array([[1.0, 9.0], [2.0, 9.0]])[:, 0],
+        np.ma.masked_array([1.0, 2.0], [False, False]),
+    ],
+    ids=repr,
+)
+def test_takes_scalars_in_any_container(scores):
+    schema = Schema.parse("x float")
+    records = encoder("x float").encode_batch({"x": scores})
+    assert tuples_of(schema, records) == [(1.0,), (2.0,)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1, 2], [], None],
+        [(1, 2), (), None],
+        [np.array([1, 2], np.int16), np.array([]), None],
+        [np.array([1, 2]), [], None],
+        np.array([[1, 2], [], None], object),
+    ],
+    ids=repr,
+)
+def test_takes_arrays_in_any_container(rows):
+    schema = Schema.parse("x array<bigint>")
+    records = encoder("x array<bigint>").encode_batch({"x": rows})
+    assert tuples_of(schema, records) == [([1, 2],), ([],), (None,)]
+
+
+@pytest.mark.parametrize("nulls", [np.ma.masked_array([7, 8], [True, False]), [None, 8], np.array([None, 8], object)])
+def test_null_is_not_zero(nulls):
+    schema = Schema.parse("x bigint")
+    records = encoder("x bigint").encode_batch({"x": nulls})
+    assert tuples_of(schema, records) == [(None,), (8,)]
+
+
+def test_a_mask_makes_nulls_of_values():
+    schema = Schema.parse("x bigint, a array<string>")
+    encode = encoder("x bigint, a array<string>")
+    mask = np.array([False, True])
+    batch = {"x": np.array([7, 8]), "x__present": mask, "a": [["a"], ["b"]], "a__present": ~mask}
+    rows = tuples_of(schema, encode.encode_batch(batch))
+    assert rows == [(None, ["a"]), (8, None)]
+    row = encode.encode_row({"x": 7, "x__present": np.False_, "a": ["a"]})
+    assert tuples_of(schema, [row]) == [(None, ["a"])]
+    with pytest.raises(OutputMismatch, match="x__present must be an array of 2 bools"):
+        encode.encode_batch({**batch, "x__present": [True]})
+    with pytest.raises(OutputMismatch, match="row 1: .*whole number"):
+        encode.encode_batch({**batch, "x": [7.5, 8.5]})
+
+
+def test_a_mask_of_a_column_that_is_not_null_is_refused():
+    with pytest.raises(OutputMismatch, match="nullable"):
+        encoder("x bigint not null").encode_batch({"x": [1], "x__present": [True]})
+
+
+def test_floats_keep_their_bits():
+    values = [0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, 0.1]
+    schema = Schema.parse("x double exact, y float")
+    records = encoder(str(schema)).encode_batch({"x": values, "y": values})
+    rows = tuples_of(schema, records)
+    assert [canonical(row[0], schema.columns[0]) for row in rows] == [canonical(v, schema.columns[0]) for v in values]
+    assert [canonical(row[1], schema.columns[1]) for row in rows] == [canonical(v, schema.columns[1]) for v in values]
+
+
+def test_headers_of_many_lengths_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr("beam_tfscript.runtime.features._KEPT_HEADERS", 10)
+    heads = HeadersByLength(lambda size: bytes([size % 256]))
+    assert [heads[size] for size in range(100)] == [bytes([size]) for size in range(100)]
+    assert len(heads) <= 10
+
+
+def test_error_is_raised_in_the_callers_line():
+    with pytest.raises(OutputMismatch) as caught:
+        encoder("x int").encode_batch({"x": ["a"]})
+    assert caught.traceback[0].path == caught.traceback[0].frame.code.path
+    assert "encode_batch" in str(caught.traceback[0].statement)

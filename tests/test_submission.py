@@ -1,0 +1,335 @@
+"""What a job looks like to the service it is submitted to, and what its workers need: offline, without a service.
+
+The job graph is the one that Dataflow would be sent. It is built without network and credentials, looked at, and
+run here in a worker process that has nothing of the submitter's but the graph.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import shlex
+import socket
+import subprocess
+import sys
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.portability.python_urns import SUBPROCESS_SDK
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.window import FixedWindows
+from google.protobuf import json_format
+
+from beam_tfscript import RunTFScript
+from pipelines import digits
+from tests.running import script
+
+apiclient = pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", reason="needs apache-beam[gcp]")
+
+ROOT = pathlib.Path(__file__).parent.parent
+IMAGE = "europe-docker.pkg.dev/project-1/images/beam-tfscript:1"
+OPTIONS = [
+    "--runner=DataflowRunner",
+    "--dry_run=True",
+    "--no_auth",
+    "--project=project-1",
+    "--region=europe-west1",
+    "--temp_location=gs://bucket-1/temp",
+    "--sdk_location=container",
+    f"--sdk_container_image={IMAGE}",
+    "--experiments=use_runner_v2",
+    "--machine_type=n2-highmem-4",
+    "--disk_size_gb=100",
+]
+SCHEMA = "id string not null, x float not null"
+ROWS = [{"id": str(i), "x": i / 2} for i in range(20)]
+# What services take, and Dataflow the least of them, is some 10 MB.
+GRAPH_LIMIT_BYTES = 10_000_000
+# Options of the runner's own, which Python's parser learns from the job server.
+RUNNER_OPTIONS = {"finish_bundle_before_checkpointing", "checkpointing_interval", "shutdown_sources_after_idle_ms"}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Nothing here may ask for a name: without a network that takes minutes to fail."""
+
+    def refuse(host, *args, **kwargs):
+        raise AssertionError(f"the job graph is built offline, but {host} was looked up")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def allow_network(no_network, monkeypatch):
+    """For tests that run a job here, over local connections."""
+    monkeypatch.undo()
+
+
+def make_job(build, *options):
+    """The job that Dataflow would be sent for the pipeline that `build` adds its steps to."""
+    pipeline = beam.Pipeline(options=PipelineOptions([*OPTIONS, *options]))
+    build(pipeline)
+    return pipeline.run().job
+
+
+def make_echo_job(*options, windows=None, **arguments):
+    """A job of some rows through a test script."""
+    given = {"main_script_file": script("echo.py"), "output_schema": SCHEMA, "input_schema": SCHEMA, **arguments}
+
+    def build(pipeline):
+        rows = pipeline | beam.Create(ROWS)
+        if windows is not None:
+            rows = rows | beam.WindowInto(windows)
+        _ = rows | "Score" >> RunTFScript(**given) | beam.Map(str)
+
+    return make_job(build, *options)
+
+
+def steps(job):
+    """Unique name -> step."""
+    return {step.unique_name: step for step in job.proto_pipeline.components.transforms.values()}
+
+
+def coder_text(job, collection_id):
+    """The coder of a PCollection, such as `kv(varint, bytes)`."""
+    components = job.proto_pipeline.components
+
+    def text(coder_id):
+        coder = components.coders[coder_id]
+        name = coder.spec.urn.split(":")[2]
+        parts = ", ".join(map(text, coder.component_coder_ids))
+        return f"{name}({parts})" if parts else name
+
+    return text(components.pcollections[collection_id].coder_id)
+
+
+def only(values):
+    (value,) = values
+    return value
+
+
+def shown(step):
+    """Label -> value of a step's display data."""
+    items = {}
+    for item in step.display_data:
+        payload = beam_runner_api_pb2.LabelledPayload.FromString(item.payload)
+        items[payload.label] = getattr(payload, payload.WhichOneof("value"))
+    return items
+
+
+def test_service_sees_the_steps_by_their_names():
+    found = steps(make_echo_job(num_workers=3))
+    urns = {name: step.spec.urn for name, step in found.items() if name.startswith("Score/")}
+    assert urns == {
+        "Score/Chunk": "beam:transform:pardo:v1",
+        "Score/GroupByShard": "beam:transform:group_by_key:v1",
+        "Score/Run": "beam:transform:pardo:v1",
+    }
+    assert len(found["Score"].subtransforms) == 3
+
+
+@pytest.mark.parametrize("windows", [None, FixedWindows(10)], ids=["global", "windowed"])
+def test_shuffle_has_only_coders_that_every_runner_knows(windows):
+    job = make_echo_job(num_workers=3, windows=windows)
+    group, run = steps(job)["Score/GroupByShard"], steps(job)["Score/Run"]
+    assert coder_text(job, only(group.inputs.values())) == "kv(varint, kv(varint, bytes))"
+    assert coder_text(job, only(group.outputs.values())) == "kv(varint, iterable(kv(varint, bytes)))"
+    assert coder_text(job, only(run.outputs.values())) == "row"
+    grouped = job.proto_pipeline.components.pcollections[only(group.inputs.values())]
+    windowing = job.proto_pipeline.components.windowing_strategies[grouped.windowing_strategy_id]
+    coder = job.proto_pipeline.components.coders[windowing.window_coder_id]
+    assert coder.spec.urn in ("beam:coder:global_window:v1", "beam:coder:interval_window:v1")
+
+
+def test_worker_needs_nothing_of_the_submitter_but_the_graph(allow_network, tmp_path, monkeypatch):
+    mine, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
+    mine.mkdir()
+    elsewhere.mkdir()
+    source, words, output = mine / "count.py", mine / "words.txt", tmp_path / "output"
+    source.write_text(
+        "def main(config):\n"
+        "    word = open('words.txt').read()\n"
+        "    for batch in config.batches(100):\n"
+        "        config.write_batch(id=batch['id'], word=[word] * len(batch['id']))\n"
+    )
+    words.write_text("found")
+
+    def build(pipeline):
+        _ = (
+            pipeline
+            | beam.Create(ROWS)
+            | RunTFScript(
+                str(source), "id string, word string", [str(words)], num_workers=2, input_schema=SCHEMA
+            )
+            | beam.Map(lambda row: f"{row.id} {row.word}")
+            | beam.io.WriteToText(str(output), shard_name_template="")
+        )
+
+    graph = make_job(build).proto_pipeline
+    source.unlink()
+    words.unlink()
+    worker = f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main"
+    for environment in graph.components.environments.values():
+        environment.urn = SUBPROCESS_SDK
+        environment.payload = f"cd {shlex.quote(str(elsewhere))} && exec {worker}".encode()
+        del environment.dependencies[:]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
+    FnApiRunner().run_via_runner_api(graph, PipelineOptions()).wait_until_finish()
+    assert sorted(output.read_text().splitlines()) == sorted(f"{row['id']} found" for row in ROWS)
+    assert not any(elsewhere.glob("beam_tfscript*"))
+
+
+def test_job_page_shows_the_arguments():
+    job = make_echo_job(num_workers=3, user_params={"threshold": 0.5}, shard_by="id")
+    items = shown(steps(job)["Score"])
+    assert items["main_script_file"] == "echo.py"
+    assert items["feed"] == "dataset"
+    assert items["num_workers"] == 3
+    assert items["input_schema"] == items["output_schema"] == "id string not null, x float not null"
+    assert items["user_params"] == '{"threshold": 0.5}'
+    assert items["shard_by"] == "id"
+    assert "selected_cols" not in items
+
+
+def test_doesnt_show_the_values_of_env_anywhere_on_the_job_page():
+    job = make_echo_job(env={"MODEL_TOKEN": "hush-1", "COLOR": "hush-2"})
+    assert shown(steps(job)["Score"])["env"] == "COLOR, MODEL_TOKEN"
+    for step in steps(job).values():
+        assert "hush" not in str(step.display_data)
+    assert "hush" not in json_format.MessageToJson(describe_environment(job)._pb)
+
+
+def describe_environment(job):
+    """The request's part about workers, as it would be sent with the staged graph."""
+    return apiclient.Environment(
+        packages=[],
+        options=job.options,
+        environment_version="8",
+        proto_pipeline_staged_url="gs://bucket-1/temp/pipeline.pb",
+        proto_pipeline=job.proto_pipeline,
+    ).proto
+
+
+def test_every_worker_runs_the_given_image_with_all_that_the_script_needs():
+    job = make_echo_job()
+    environment = only(job.proto_pipeline.components.environments.values())
+    assert environment.urn == "beam:env:docker:v1"
+    assert beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image == IMAGE
+    staged = {
+        beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(item.role_payload).staged_name
+        for item in environment.dependencies
+    }
+    # Nothing is installed when a worker starts: no SDK, package or requirements file is staged.
+    assert staged <= {"pickled_main_session", "submission_environment_dependencies.txt"}
+    pool = only(describe_environment(job).worker_pools)
+    assert pool.worker_harness_container_image == IMAGE
+    assert [image.container_image for image in pool.sdk_harness_container_images] == [IMAGE]
+    assert (pool.machine_type, pool.disk_size_gb) == ("n2-highmem-4", 100)
+
+
+def test_graph_with_a_user_file_of_a_mebibyte_is_small_enough_for_a_service(tmp_path):
+    file = tmp_path / "weights.bin"
+    file.write_bytes(bytes_that_dont_compress(1 << 20))
+    size = make_echo_job(user_files=[str(file)]).proto_pipeline.ByteSize()
+    assert 1 << 20 < size < GRAPH_LIMIT_BYTES
+
+
+def test_larger_user_files_stay_out_of_the_graph(tmp_path):
+    file = tmp_path / "weights.bin"
+    file.write_bytes(bytes_that_dont_compress((1 << 20) + 1))
+    assert make_echo_job(user_files=[str(file)]).proto_pipeline.ByteSize() < 100_000
+
+
+def bytes_that_dont_compress(size):
+    import random
+
+    return random.Random(1).randbytes(size)
+
+
+def test_demo_can_be_submitted():
+    def build(pipeline):
+        digits.build_pipeline(pipeline, input_file="gs://b/digits.csv.gz", predictions_file="gs://b/predictions.jsonl")
+
+    job = make_job(build)
+    assert shown(steps(job)["LearnAndScore"])["main_script_file"] == "digits_score.py"
+    assert job.proto_pipeline.ByteSize() < 200_000
+
+
+def dockerfile():
+    """(instruction, its text) of each line, with continued lines joined."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in lines]
+
+
+def pinned():
+    """Package -> version in constraints.txt."""
+    return dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+
+
+def test_image_is_of_the_beam_version_that_the_constraints_pin():
+    arguments = dict(text.split("=") for instruction, text in dockerfile() if instruction == "ARG" and "=" in text)
+    assert arguments["BEAM_VERSION"] == pinned()["apache-beam"]
+    major, minor = map(int, arguments["PYTHON_VERSION"].split("."))
+    assert (major, minor) >= tuple(map(int, re.search(r'python_requires=">=([\d.]+)"', setup_py())[1].split(".")))
+    bases = [text for instruction, text in dockerfile() if instruction == "FROM"]
+    assert bases == ["apache/beam_python${PYTHON_VERSION}_sdk:${BEAM_VERSION}"]
+    assert ("ENTRYPOINT", '["/opt/apache/beam/boot"]') in dockerfile()
+
+
+def setup_py():
+    return (ROOT / "setup.py").read_text()
+
+
+def test_image_installs_what_setup_py_asks_for_at_the_pinned_versions():
+    installs = [text for instruction, text in dockerfile() if instruction == "RUN" and "pip install" in text]
+    assert installs
+    assert all("--constraint constraints.txt" in text for text in installs)
+    needed = re.findall(r'^        "([\w-]+)[<>=]', setup_py(), re.MULTILINE)
+    assert {"apache-beam", "tensorflow", "tfx-bsl", "protobuf", "pyarrow"} <= set(needed)
+    assert {name for name in needed if name not in pinned()} <= {"google-crc32c"}
+
+
+def test_image_has_all_files_of_the_package(tmp_path):
+    for instruction, text in dockerfile():
+        if instruction == "COPY":
+            *sources, target = text.split()
+            for source in sources:
+                # As Docker does: the content of a directory, a file into a directory.
+                command = f"mkdir -p {target} && cp -r {ROOT / source}{'/.' if (ROOT / source).is_dir() else ''} {target}"
+                subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    built = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", "built"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    package = ROOT / "beam_tfscript"
+    wanted = {path.relative_to(package) for path in package.rglob("*.py")}
+    assert wanted <= {
+        path.relative_to(tmp_path / "built" / "beam_tfscript") for path in (tmp_path / "built").rglob("*.py")
+    }
+    assert (tmp_path / "built" / "beam_tfscript" / "py.typed").exists()
+
+
+def test_every_option_in_the_docs_exists():
+    import argparse
+
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for group in PipelineOptions.__subclasses__():
+        group._add_argparse_args(parser)
+    known = {name.lstrip("-") for name in parser._option_string_actions} | RUNNER_OPTIONS | {"input", "output"}
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "submit.md").read_text(), re.DOTALL)
+    used = {
+        name
+        for command in "\n".join(blocks).replace("\\\n", " ").splitlines()
+        if "python -m pipelines" in command
+        for name in re.findall(r"--([a-z_0-9]+)", command)
+    }
+    assert {"runner", "sdk_container_image", "environment_type"} <= used
+    assert used <= known, used - known
