@@ -33,6 +33,8 @@ __all__ = ["beam_rows", "beam_timestamps", "row_class", "row_hint", "schema_of"]
 
 # Field option with the column's text, for what Beam's field type does not tell.
 _OPTION = "beam_tfscript:column"
+# Beam's coder of decimals works in Python's default context, which rounds to this many digits.
+_BEAM_DIGITS = 28
 _NAMESPACE = uuid.UUID("5d4bb6b8-70a5-4b9e-9c5c-0f6a4a2d3f1e")
 
 _TYPES: dict[str, Any] = {
@@ -217,9 +219,9 @@ def _type_text(field_type: schema_pb2.FieldType) -> str:
 
 def _beam_type(column: Column) -> Any:
     """Returns the Python type that stands for a column in Beam's type hints."""
-    if column.is_tensor or column.kind == "time" or column.unit == "ns":
+    if column.is_tensor or column.kind == "time" or column.unit == "ns" or (column.precision or 0) > _BEAM_DIGITS:
         # Pickled whole. As a sequence, a tensor would be coded number by number and come out of a shuffle as a
-        # list; and Beam has no hint for times of day, nor for timestamps finer than microseconds.
+        # list; and Beam has no type for times of day, for timestamps finer than microseconds or for long decimals.
         return Any
     hint: Any = _TYPES[column.kind]
     for _ in column.shape:

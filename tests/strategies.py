@@ -9,9 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from apache_beam.utils.timestamp import Timestamp
 from hypothesis import strategies as st
 
+from beam_tfscript.beam_types import beam_timestamps
+from beam_tfscript.data.rows import record_batch_to_tuples
 from beam_tfscript.data.schema import Column, Schema
 
 _INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
@@ -165,6 +168,12 @@ def canonical(value: Any, column: Column) -> Any:
     if column.kind == "decimal":
         return f"{value:.{column.scale}f}" if value else f"{abs(value):.{column.scale}f}"
     return type(value).__name__, value
+
+
+def canonical_rows(batch: pa.RecordBatch, schema: Schema) -> list[list[Any]]:
+    """Returns the rows of a batch in that form."""
+    tuples = record_batch_to_tuples(batch, schema, timestamps=beam_timestamps)
+    return [[canonical(value, column) for value, column in zip(row, schema)] for row in tuples]
 
 
 def _bits(value: float, *, exact: bool) -> str | bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import keyword
 import pickle
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from beam_tfscript.errors import SchemaError
 from tests.strategies import canonical, schemas_and_rows
 
 FIELD_NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
-    lambda name: "__" not in name and name not in __import__("keyword").kwlist
+    lambda name: "__" not in name and not keyword.iskeyword(name)
 )
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, SchemaError, ScriptLoadError
+from beam_tfscript.runtime.scratch import PREFIX
 from tests.running import script
 
 IDS = [{"id": str(i)} for i in range(95)]
@@ -359,7 +360,7 @@ class TestPipelineDies:
             pipeline.kill()
             pipeline.wait()
         wait_until(lambda: is_gone(pid), 10)
-        wait_until(lambda: not os.listdir(scratch_parent), 10)
+        wait_until(lambda: not any(name.startswith(PREFIX) for name in os.listdir(scratch_parent)), 10)
 
     def test_next_harness_removes_what_a_dead_one_left(self, scratch_parent):
         from beam_tfscript.worker.scratch import ScratchDirectory

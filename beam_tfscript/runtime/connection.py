@@ -15,6 +15,10 @@ import traceback
 from beam_tfscript.runtime import scratch, wire
 
 
+# How long the pipeline's process may take to be gone for good once its end of the channel is.
+_OWNER_GONE_S = 3.0
+
+
 class Connection(object):
     """Sends reports to the pipeline's process and hands out its requests.
 
@@ -76,7 +80,7 @@ class Connection(object):
             os.write(2, "beam_tfscript: {}; the script process ends\n".format(reason).encode("utf-8"))
         except OSError:
             pass  # nobody is left to read it
-        scratch.remove_if_abandoned(self._scratch_directory)
+        scratch.remove_if_abandoned(self._scratch_directory, _OWNER_GONE_S)
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(1)

@@ -8,6 +8,7 @@ dead, even by kill -9, and removes the directory.
 import fcntl
 import os
 import shutil
+import time
 
 PREFIX = "beam_tfscript-"
 _LOCK = "owner.lock"
@@ -24,8 +25,13 @@ def own(directory):
     return descriptor
 
 
-def remove_if_abandoned(directory):
+def remove_if_abandoned(directory, patience_s=0.0):
     """Removes a scratch directory whose owner is dead; leaves any other alone.
+
+    Args:
+      directory: the scratch directory.
+      patience_s: how long to ask again. The descriptors of a process that was killed are closed one
+        after the other: whoever saw the first of them go may come before the lock has gone.
 
     Returns:
       Whether it was removed.
@@ -35,10 +41,20 @@ def remove_if_abandoned(directory):
     except OSError:
         return False  # never owned, just being made, removed by another, or another user's
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _lock(descriptor, time.time() + patience_s):
+            return False  # the owner lives
         shutil.rmtree(directory, ignore_errors=True)
         return True
-    except OSError:
-        return False  # the owner lives
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor, deadline):
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.time() >= deadline:
+                return False
+            time.sleep(0.02)
