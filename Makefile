@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test test-large lint bench clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
 	@echo "make demo      train and score on real handwritten digits; says where the picture is"
 	@echo "make test      the tests"
+	@echo "make test-large   a shard of 2 GiB; takes 14 GiB of memory"
 	@echo "make lint      formatting, lint and types"
 	@echo "make bench     throughput and memory, beside other ways to do the same"
 
@@ -30,6 +31,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# One after the other and apart from the rest: its figures are peaks of memory.
+test-large: $(STAMP)
+	$(BIN)/python -m pytest -m large
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

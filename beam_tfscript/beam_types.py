@@ -130,7 +130,8 @@ def beam_rows(batch: pa.RecordBatch, schema: Schema) -> list[Any]:
       schema: its columns.
     """
     tuples = record_batch_to_tuples(batch, schema, timestamps=beam_timestamps)
-    return list(map(row_class(schema)._make, tuples))  # type: ignore[attr-defined]
+    # What the class's own `_make` does, less a call of Python for each row.
+    return list(map(functools.partial(tuple.__new__, row_class(schema)), tuples))
 
 
 def beam_timestamps(units: list[int | None], unit: str) -> list[Timestamp | None]:
@@ -155,10 +156,11 @@ def _beam_schema(element_type: Any) -> schema_pb2.Schema | None:
         fields = list(_hints(user_type).items())
     else:
         return None
-    if known is not None:
-        return known
-    if any(isinstance(found, (str, typing.ForwardRef)) for _, found in fields):
+    # Of a class whose module has put off its annotations, Beam itself only knows that its fields are of Any type.
+    if any(isinstance(hint, str) for hint in getattr(user_type, "__annotations__", {}).values()):
         fields = list(_hints(user_type).items())
+    elif known is not None:
+        return known
     return schemas.named_fields_to_schema([(name, _optional(hint)) for name, hint in fields])
 
 

@@ -13,14 +13,12 @@ import json
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.staging import ScriptFile
+from beam_tfscript.script.uris import MASK, mask_uri
 
-__all__ = ["display_items", "mask_uri"]
-
-MASK = "***"
+__all__ = ["display_items"]
 
 # Longer, and a job's page becomes unreadable; shorter, and a schema of 30 columns would be cut.
 _MAX_CHARS = 1000
@@ -31,8 +29,6 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = {"apikey", "auth", "credential", "credentials", "passphrase", "passwd", "password", "pwd", "secret"}
 _SECRET_WORDS |= {"accesskey", "authorization", "bearer", "secrets", "sig", "signature", "token"}
 _SECRET_PAIRS = {("access", "key"), ("account", "key"), ("api", "key"), ("private", "key"), ("shared", "key")}
-# Presigned URLs have a dozen spellings of what is secret, so the few parameters that never are go through.
-_HARMLESS_PARAMETERS = {"endpoint", "generation", "host", "region", "version"}
 
 
 def display_items(options: ScriptOptions) -> dict[str, str | int | float]:
@@ -53,6 +49,7 @@ def display_items(options: ScriptOptions) -> dict[str, str | int | float]:
         "num_workers": options.num_workers,
         "input_schema": _text(options.input_schema),
         "output_schema": _text(options.output_schema),
+        "output_as": options.output_as,
         "selected_cols": _join(options.selected_cols or ()),
         "shard_by": options.shard_by,
         "user_files": _join(_describe_file(file) for file in options.files if file != options.script),
@@ -67,22 +64,6 @@ def display_items(options: ScriptOptions) -> dict[str, str | int | float]:
     return {name: _shorten(value) for name, value in items.items() if value is not None}
 
 
-def mask_uri(uri: str) -> str:
-    """The URI without user, password, fragment, and the values of query parameters that may be secret.
-
-    Args:
-      uri: `scheme://…`.
-    """
-    try:
-        parts = urlsplit(uri)
-    except ValueError:  # no URI after all, such as an address with one bracket
-        return uri[: uri.index("://") + 3] + MASK
-    place = parts.netloc.rpartition("@")[2]
-    place = f"{MASK}@{place}" if "@" in parts.netloc else place
-    query = "&".join(map(_mask_parameter, parts.query.split("&"))) if parts.query else ""
-    return urlunsplit((parts.scheme, place, parts.path, query, MASK if parts.fragment else ""))
-
-
 def _describe_file(file: ScriptFile) -> str:
     """Where a remote file is; of a local one only the name, as its directory is the submitter's own affair."""
     return mask_uri(file.uri) if "://" in file.uri else file.name
@@ -90,13 +71,6 @@ def _describe_file(file: ScriptFile) -> str:
 
 def _digest(script: ScriptFile) -> str | None:
     return None if script.content is None else hashlib.sha256(script.content).hexdigest()[:12]
-
-
-def _mask_parameter(parameter: str) -> str:
-    name, equals, _ = parameter.partition("=")
-    if not equals:
-        return MASK  # a bare value
-    return parameter if name.lower() in _HARMLESS_PARAMETERS else f"{name}={MASK}"
 
 
 def _mask_value(value: Any, name: str = "") -> Any:

@@ -3,8 +3,9 @@
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
 import os
 import random
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -16,6 +17,7 @@ from beam_tfscript import metrics
 from beam_tfscript.attempts import ShardRun, make_spec
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.data.encoding import Encoded, RowEncoder
+from beam_tfscript.display import display_items
 from beam_tfscript.errors import TFScriptError
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.outputs import OutputMaker
@@ -47,7 +49,9 @@ class _UsesScript(beam.DoFn):
         self._pool = get_pool()
         self._pool.register(self._options.key, self)
         try:
-            self._files, runtime = _stage(self._options, self._pool.scratch())
+            directory = os.path.join(self._pool.scratch(), f"script-{self._options.key}")
+            runtime = stage_once(stage_runtime, directory, "runtime")
+            self._stage(directory)
             self._spec = make_spec(self._options, find_interpreter(), runtime)
             self._pool.warm(self._spec)
         except TFScriptError:
@@ -61,6 +65,9 @@ class _UsesScript(beam.DoFn):
             self._pool.unregister(self._options.key, self)
             self._pool = None
 
+    def _stage(self, directory: str) -> None:
+        """Stages what else is needed on this worker."""
+
 
 class ChunkRows(_UsesScript):
     """Rows of the global window -> (shard, (count, TFRecord bytes)).
@@ -72,7 +79,8 @@ class ChunkRows(_UsesScript):
     _limit = _FIRST_ROWS_BUFFERED
 
     def __init__(self, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None):
-        super().__init__(options)
+        # The script's files would be in the graph a second time.
+        super().__init__(options.without_files())
         self._encoder = encoder
         self._bad = bad
 
@@ -193,6 +201,10 @@ class RunShard(_UsesScript):
         schema = self._options.output_schema
         self._outputs = None if schema is None else OutputMaker(schema, self._options.output_as)
 
+    def display_data(self) -> dict[str, Any]:
+        """The transform's arguments: of a composite's display data, services keep only that of its steps."""
+        return display_items(self._options)
+
     def process(
         self, element: tuple[int, Iterable[tuple[int, bytes]]], window: Any = beam.DoFn.WindowParam
     ) -> Iterator[Any]:
@@ -210,6 +222,9 @@ class RunShard(_UsesScript):
             else:
                 yield from self._decode(report)
 
+    def _stage(self, directory: str) -> None:
+        self._files = stage_once(lambda path: stage_files(self._options.files, path), directory, "files")
+
     def _decode(self, report: wire.Frame) -> Iterable[Any]:
         """The rows of one EXAMPLES frame, and the bad records."""
         assert self._outputs is not None
@@ -224,16 +239,17 @@ class RunShard(_UsesScript):
         return [*outputs, *(self._bad.record(example, error) for example, error in bad)]
 
 
-def _stage(options: ScriptOptions, scratch: str) -> tuple[str, str]:
-    """Writes the script's files and the runtime, once a harness; returns where they are."""
-    directory = os.path.join(scratch, f"script-{options.key}")
-    files, runtime = os.path.join(directory, "files"), os.path.join(directory, "runtime")
+def stage_once(stage: Callable[[str], None], directory: str, name: str) -> str:
+    """Calls `stage` for a directory of that name, the first time in this harness; returns where it is."""
+    target = os.path.join(directory, name)
     with _staging_lock:
-        if not os.path.isdir(files):
-            if not os.path.isdir(runtime):
-                stage_runtime(runtime)
-            stage_files(options.files, files)
-    return files, runtime
+        if not os.path.isdir(target):
+            # A half-staged directory is never taken for a whole one.
+            with tempfile.TemporaryDirectory(dir=os.path.dirname(directory)) as parent:
+                stage(os.path.join(parent, name))
+                os.makedirs(directory, exist_ok=True)
+                os.rename(os.path.join(parent, name), target)
+    return target
 
 
 def _keyed(chunk: Chunk) -> tuple[int, tuple[int, bytes]]:

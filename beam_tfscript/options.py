@@ -12,7 +12,7 @@ from typing import Any
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, ScriptLoadError
 from beam_tfscript.outputs import FORMS
-from beam_tfscript.script.staging import ScriptFile, collect_file
+from beam_tfscript.script.staging import ScriptFile, collect_file, limit_embedded
 
 FEEDS = ("dataset",)
 
@@ -44,6 +44,10 @@ class ScriptOptions:
     env: Mapping[str, str]
     shard_by: str | None
     output_as: str
+
+    def without_files(self) -> ScriptOptions:
+        """The same without the content of the script's files, for what does not run it."""
+        return dataclasses.replace(self, script=dataclasses.replace(self.script, content=None), files=())
 
 
 def check_options(
@@ -115,7 +119,7 @@ def _collect_files(main: str, others: Sequence[str]) -> tuple[ScriptFile, tuple[
                 f"user_files: {known.uri} and {file.uri} have the same name, and both would be {file.name} beside the "
                 "script: rename one."
             )
-    return script, tuple(files.values())
+    return script, limit_embedded(files.values())
 
 
 def _check_script(script: ScriptFile, entry: str) -> None:

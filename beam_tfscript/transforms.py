@@ -40,7 +40,7 @@ class RunTFScript(beam.PTransform):
       main_script_file: the Python file that defines `main(config)`; a local path or a URI that Beam can read.
       output_schema: the output's columns, such as `"id string, score float"`; None for no output.
       user_files: files that the script needs beside it; archives (.zip, .tar.gz, .tgz, .tar) are unpacked
-        there, and directories are there as a whole. Local files up to 1 MiB travel with the job.
+        there, and directories are there as a whole. Local files up to 1 MiB, 4 MiB together, travel with the job.
       user_params: any JSON value, or its text, that the script finds as `config.user_params`.
       selected_cols: names of the columns that the script is given, in that order; None for all.
       num_workers: number of shards; None for one.

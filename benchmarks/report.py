@@ -190,7 +190,7 @@ def format_report(
     lines = [
         f"{rows:,} rows, in-memory runner, batches of {batch_size:,}, median of {repeats}",
         "",
-        f"{columns[0]:25}" + "".join(f"{column:>11}" for column in columns[1:]),
+        f"{columns[0]:24}" + "".join(f"{column:>11}" for column in columns[1:]),
     ]
     lines += [_format_result(result) for result in results]
     lines += ["", DEFINITIONS, ""]
@@ -240,7 +240,7 @@ def _format_result(result: Result) -> str:
         _format(result.peak_rss_mib, ",.0f"),
         _format(result.child_peak_mib or None, ",.0f"),
     )
-    return f"{LABELS[result.contender]:25}" + "".join(f"{cell:>11}" for cell in cells)
+    return f"{LABELS[result.contender]:24}" + "".join(f"{cell:>11}" for cell in cells)
 
 
 def _format(value: float | None, form: str) -> str:

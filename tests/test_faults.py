@@ -105,8 +105,13 @@ class TestScriptCannotBeLoaded:
             RunTFScript(script("no_main.py"), "id string")
 
     def test_main_that_is_no_function_is_told_by_the_run(self, in_memory):
-        with pytest.raises(Exception, match=r"hidden_main.py has no function 'main'; it defines other"):
+        with pytest.raises(Exception, match=r"hidden_main.py has no function 'main'; it defines other, yields"):
             in_memory.run(RunTFScript(script("hidden_main.py"), "id string", input_schema="id string"), IDS)
+
+    def test_generator_is_told_that_it_would_do_nothing(self, in_memory):
+        transform = RunTFScript(script("hidden_main.py"), "id string", input_schema="id string", entry="yields")
+        with pytest.raises(Exception, match="yields in hidden_main.py is a generator"):
+            in_memory.run(transform, IDS)
 
     def test_failing_import_is_told_with_the_interpreter(self, in_memory):
         with pytest.raises(Exception) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from typing import Any
 
@@ -12,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from beam_tfscript.attempts import ShardRun, make_spec
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofns import _stage
+from beam_tfscript.dofns import stage_once
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.outputs import OutputMaker
 from beam_tfscript.runtime import wire
+from beam_tfscript.script.staging import stage_files, stage_runtime
 from beam_tfscript.sharding import Chunker
 from beam_tfscript.transforms import RunTFScript
 from beam_tfscript.worker.pool import get_pool
@@ -33,8 +35,9 @@ class Harness:
         self._options: ScriptOptions = RunTFScript(script("echo.py"), "x float", entry=entry)._options
         self._pool = get_pool()
         self._pool.register(self._options.key, self)
-        files, runtime = _stage(self._options, self._pool.scratch())
-        self._staged = files
+        directory = os.path.join(self._pool.scratch(), "script")
+        runtime = stage_once(stage_runtime, directory, "runtime")
+        self._staged = stage_once(lambda path: stage_files(self._options.files, path), directory, "files")
         self._spec = make_spec(self._options, sys.executable, runtime)
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ EVERY_KIND = (
     "id string not null, tiny tinyint, day date, at timestamp, clock time, price decimal(20, 2), exact double exact, "
     "raw varbinary, grid tensor<float>(2, 2), vec vector(3), nested array<array<bigint>>, words array<string>"
 )
+NAMES = ["id", "tiny", "day", "at", "clock", "price", "exact", "raw", "grid", "vec", "nested", "words"]
 KINDS_ROWS = [
     {
         "id": str(i),
@@ -41,7 +42,7 @@ KINDS_ROWS = [
         "words": ["ä", ""],
     }
     for i in range(30)
-] + [{"id": "null"} | dict.fromkeys("tiny day at clock price exact raw grid vec nested words".split())]
+] + [{"id": "null"} | dict.fromkeys(name for name in NAMES if name != "id")]
 
 
 def plain(row):

@@ -152,11 +152,12 @@ class ExampleDecoder:
           The batch of those that fit, in order, and the others, each with what is wrong with it.
         """
         examples = examples if isinstance(examples, list) else list(examples)
+        try:
+            return self._decode(examples), []
+        except Misfit:
+            pass  # some do not fit: which ones is found out by halving the list
         good, bad = find_ranges(len(examples), lambda start, stop: self._decode(examples[start:stop]))
-        if bad:
-            batch = self._decode([example for start, stop in good for example in examples[start:stop]])
-        else:
-            batch = self._decode(examples)
+        batch = self._decode([example for start, stop in good for example in examples[start:stop]])
         return batch, [(examples[index], self._error_of(index, misfit)) for index, misfit in bad]
 
     def _decode(self, examples: list[bytes]) -> pa.RecordBatch:

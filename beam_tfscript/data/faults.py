@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Misfit", "find_first", "find_ranges", "shorten"]
+__all__ = ["Misfit", "find_first", "find_ranges", "shorten", "with_article"]
 
 _SHOWN_CHARACTERS = 80
 
@@ -67,6 +67,11 @@ def find_ranges(count: int, check: Callable[[int, int], Any]) -> tuple[list[tupl
         else:
             good.append((start, stop))
     return good, bad
+
+
+def with_article(noun: str) -> str:
+    """Returns `a float`, `an int`."""
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def shorten(value: Any) -> str:

@@ -6,6 +6,7 @@ no list; and from such lists, the array again, or a `Misfit` that says what is w
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -40,9 +41,9 @@ def array_to_features(array: pa.Array, column: Column) -> list[tuple[str, pa.Lar
     valid = None if not array.null_count else array.is_valid().to_numpy(zero_copy_only=False)
     if column.is_scalar:
         # A null's one value lies under the mask, where the encoder does not look.
-        offsets = pa.array(np.arange(len(array) + 1))
         mask = None if valid is None else pa.array(~valid)
-        return [(column.name, pa.LargeListArray.from_arrays(offsets, _pack(array, column), mask=mask))]
+        lists = pa.LargeListArray.from_arrays(_offsets_of_scalars(len(array)), _pack(array, column), mask=mask)
+        return [(column.name, lists)]
     if column.is_tensor:
         flat = array
         for _ in column.shape:
@@ -97,6 +98,12 @@ def count_rounded(array: pa.Array, column: Column) -> int:
     doubles = flat.drop_null().to_numpy()
     with np.errstate(over="ignore"):
         return int(np.count_nonzero((doubles.astype(np.float32) != doubles) & (doubles == doubles)))
+
+
+@functools.lru_cache(maxsize=4)
+def _offsets_of_scalars(count: int) -> pa.Array:
+    """Offsets of lists of one value; kept, since all the scalar columns of a batch share them."""
+    return pa.array(np.arange(count + 1))
 
 
 def _ragged(

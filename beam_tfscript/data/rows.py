@@ -85,12 +85,16 @@ def split_rows(rows: Sequence[Any], schema: Schema) -> tuple[pa.RecordBatch, lis
     Returns:
       The batch of the rows that fit, in order, and for each of the others its index and what is wrong with it.
     """
+    try:
+        return rows_to_record_batch(rows, schema), []
+    except RowError:
+        pass  # some do not fit: which ones is found out column by column
     bad: dict[int, RowError] = {}
     for column in schema:
         _, misfits = find_ranges(len(rows), _check(rows, column))
         for index, misfit in misfits:
             bad.setdefault(index, row_error(rows[index], index, column, misfit))
-    good = [row for index, row in enumerate(rows) if index not in bad] if bad else rows
+    good = [row for index, row in enumerate(rows) if index not in bad]
     return rows_to_record_batch(good, schema), sorted(bad.items())
 
 

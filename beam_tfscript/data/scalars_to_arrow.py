@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_tfscript.data.faults import Misfit
+from beam_tfscript.data.faults import Misfit, with_article
 from beam_tfscript.data.kinds import INTEGER_BITS, KINDS
 from beam_tfscript.data.schema import Column
 from beam_tfscript.data.schema_arrow import element_arrow_type
@@ -46,10 +46,13 @@ def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
       Misfit: one of them does not fit the column's element type.
     """
     kind = column.kind
+    array = None
     if kind in ("float", "double"):
         array = floats_to_arrow(values, column, element_arrow_type(column))
-        if array is not None:
-            return array
+    elif kind == "string" and column.length is None:
+        array = _texts_to_arrow(values)
+    if array is not None:
+        return array
     types = set(map(type, values))
     types.discard(type(None))
     check_types(types, column)
@@ -67,6 +70,16 @@ def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
         return numbers_to_arrow(_exact_floats(values, column), column, nulls=[v is None for v in values])
     check_lengths(array, column)
     return array
+
+
+def _texts_to_arrow(values: list[Any]) -> pa.Array | None:
+    """Converts texts; None where a slower look must be had. Not told the type, Arrow tells texts from bytes."""
+    try:
+        array = pa.array(values)
+    except (*ARROW_ERRORS, TypeError):
+        return None
+    is_text = isinstance(array, pa.Array) and array.type == pa.string()
+    return array.cast(pa.large_string()) if is_text else None
 
 
 def floats_to_arrow(values: list[Any], column: Column, arrow: pa.DataType) -> pa.Array | None:
@@ -107,7 +120,7 @@ def check_types(types: set[type], column: Column) -> None:
     kind = column.kind
     for found in types:
         if not _fits(found, kind):
-            raise Misfit(f"is a {found.__name__} where {KINDS[kind].takes} is expected{_hint(found, kind)}")
+            raise Misfit(f"is {with_article(found.__name__)} where {KINDS[kind].takes} is expected{_hint(found, kind)}")
 
 
 def check_lengths(array: pa.Array, column: Column) -> None:
@@ -211,8 +224,8 @@ def _checked_floats(values: np.ndarray, column: Column) -> np.ndarray:
         inside = floats < limit if np.iinfo(values.dtype).bits == 64 else np.ones(floats.shape, bool)
         if not (inside.all() and (floats.astype(values.dtype) == values).all()):
             raise Misfit(f"is an integer that {target} does not hold exactly")
-    elif target == np.float32 and (np.isinf(floats) & np.isfinite(values)).any():
-        raise Misfit("is out of range for float (32 bits); make the column double exact")
+    elif target.itemsize < values.dtype.itemsize and (np.isinf(floats) & np.isfinite(values)).any():
+        raise Misfit(f"is out of range for {column.kind} ({target.itemsize * 8} bits)")
     return floats
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_tfscript.data.faults import Misfit
+from beam_tfscript.data.faults import Misfit, with_article
 from beam_tfscript.data.scalars_to_arrow import (
     ARROW_ERRORS,
     check_lengths,
@@ -118,7 +118,7 @@ def _flatten(values: Any) -> tuple[np.ndarray, Any]:
     types = set(map(type, values))
     for found in types:
         if not issubclass(found, (Sequence, np.ndarray)) or issubclass(found, _NOT_LISTS):
-            raise Misfit(f"is or holds a {found.__name__} where a list, tuple or numpy array is expected")
+            raise Misfit(f"is or holds {with_article(found.__name__)} where a list, tuple or numpy array is expected")
     if np.ndarray in types and not all(value.ndim for value in values if isinstance(value, np.ndarray)):
         raise Misfit("is a numpy array without dimensions where a list is expected")
     lengths = np.fromiter(map(len, values), np.int64, len(values))

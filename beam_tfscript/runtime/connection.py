@@ -14,7 +14,6 @@ import traceback
 
 from beam_tfscript.runtime import scratch, wire
 
-
 # How long the pipeline's process may take to be gone for good once its end of the channel is.
 _OWNER_GONE_S = 3.0
 

@@ -1,4 +1,7 @@
-"""Vectors of serialized Examples in, column name -> tensor out: the TensorFlow operations between the two."""
+"""Vectors of serialized Examples in, column name -> tensor out: the TensorFlow operations between the two.
+
+Few operations a column, since a graph of hundreds of columns is built and optimized anew for each run.
+"""
 
 from collections import namedtuple
 
@@ -25,6 +28,54 @@ def plain_spec(column):
     return spec
 
 
+def masked_columns(columns, masks):
+    """Those of `columns` that get a mask.
+
+    Raises:
+      ValueError: a mask would have the name of a column.
+    """
+    names = {column.name for column in columns}
+    masked = [column for column in columns if masks and column.is_masked]
+    for column in masked:
+        if column.mask_name in names:
+            problem = 'the mask of column "{}" would be named as column "{}" is: exclude one of them'
+            raise ValueError(problem.format(column.name, column.mask_name))
+    return masked
+
+
+def parse_raw(serialized, columns, masked):
+    """What TensorFlow makes of the features, feature name -> tensor; a masked one is sparse whatever its shape."""
+    import tensorflow as tf
+
+    spec = {}
+    for column in columns:
+        spec.update(plain_spec(column))
+    for column in masked:
+        spec[column.name] = tf.io.VarLenFeature(spec[column.name].dtype)
+    return tf.io.parse_example(serialized, spec) if spec else {}
+
+
+def presence_of_arrays(serialized, columns):
+    """Which arrays are not null: a bool tensor, rows by columns.
+
+    `parse_example` takes a null for an empty list; that the one is a Feature of no bytes and the other is
+    not shows only in the message itself.
+    """
+    import tensorflow as tf
+
+    def decode(messages, kind, names):
+        return tf.io.decode_proto(messages, kind, names, [tf.string] * len(names))
+
+    features = tf.strings.reduce_join(decode(serialized, "tensorflow.Example", ["features"]).values[0], axis=1)
+    entries = decode(features, "tensorflow.Features", ["feature"])
+    filled = tf.sequence_mask(entries.sizes[:, 0], tf.shape(entries.values[0])[1])
+    places = tf_versions.indices_of_true(tf, filled)
+    entry = decode(tf.gather_nd(entries.values[0], places), "tensorflow.Features.FeatureEntry", ["key", "value"])
+    key, feature = [tf.strings.reduce_join(value, axis=1, keepdims=True) for value in entry.values]
+    found = tf.equal(key, [[column.name for column in columns]]) & tf.not_equal(feature, "")
+    return tf.math.unsorted_segment_sum(tf.cast(found, tf.int32), places[:, 0], tf.size(serialized)) > 0
+
+
 class Parser(object):
     """Callable: 1-D string tensor of Examples -> dict, column name -> tensor or `Splits`.
 
@@ -38,35 +89,27 @@ class Parser(object):
 
     def __init__(self, columns, masks):
         self._columns = columns
-        self._masked = [column for column in columns if masks and column.is_masked]
-        names = {column.name for column in columns}
-        for column in self._masked:
-            if column.mask_name in names:
-                problem = 'the mask of column "{}" would be named as column "{}" is: exclude one of them'
-                raise ValueError(problem.format(column.name, column.mask_name))
+        self._masked = masked_columns(columns, masks)
 
     def __call__(self, serialized):
         import tensorflow as tf
 
-        spec = {}
-        for column in self._columns:
-            spec.update(plain_spec(column))
-        for column in self._masked:
-            spec[column.name] = tf.io.VarLenFeature(spec[column.name].dtype)
-        parsed = tf.io.parse_example(serialized, spec) if spec else {}
+        parsed = parse_raw(serialized, self._columns, self._masked)
+        ends = tf.range(tf.size(serialized, out_type=tf.int64) + 1)
         result = {}
         for column in self._columns:
             value = parsed[column.name]
             if column.is_nested:
-                value = _nested(column, value, parsed[column.row_lengths])
+                value = _nested(column, value, parsed[column.row_lengths], ends)
             elif column.is_array:
-                value = Splits(value.values, (_splits(value),))
+                value = Splits(value.values, (_splits(value, ends),))
             elif column in self._masked:
                 value, result[column.mask_name] = _dense(column, value)
             result[column.name] = _typed(column, value)
         arrays = [column for column in self._masked if column.is_array]
         if arrays:
-            result.update(_present(serialized, arrays))
+            present = presence_of_arrays(serialized, arrays)
+            result.update((column.mask_name, present[:, index]) for index, column in enumerate(arrays))
         return result
 
 
@@ -91,76 +134,47 @@ def _typed(column, value):
     if column.kind == "double exact":
         return tf.bitcast(value, tf.float64)
     if column.kind == "boolean":
-        return tf.not_equal(value, tf.zeros([], tf.int64))
+        return tf.cast(value, tf.bool)
     if column.dtype == "bytes" or value.dtype.name == column.dtype:
         return value
     narrow = tf.cast(value, column.dtype)
     if column.feature == "float":
         return narrow
     # Rows that came as ready Examples may hold anything, and a cast would wrap it.
-    message = "{}: a value is out of the range of {}".format(column.name, column.type)
-    return tf_versions.where_equal(tf, tf.cast(narrow, tf.int64), value, message, narrow)
+    problem = "{}: a value is out of the range of {}".format(column.name, column.type)
+    return tf_versions.checked(tf, tf.equal(tf.cast(narrow, tf.int64), value), problem, narrow)
 
 
 def _dense(column, sparse):
     """A masked scalar or tensor: (values with zero where null, which rows are not null)."""
     import tensorflow as tf
 
-    rows = sparse.dense_shape[0]
-    grid = tf.stack([rows, tf.constant(column.size, tf.int64)])
-    zero = "" if column.feature == "bytes" else 0
-    ones = tf.ones_like(sparse.indices[:, 0])
+    grid = tf.stack([sparse.dense_shape[0], column.size])
+    zero = tf.constant("" if column.feature == "bytes" else 0, sparse.dtype)
     # An Example with more values than the shape has is an index out of bounds here, and an error.
-    values = tf.sparse.to_dense(tf.SparseTensor(sparse.indices, sparse.values, grid), zero)
-    counts = tf.reduce_sum(tf.sparse.to_dense(tf.SparseTensor(sparse.indices, ones, grid)), axis=1)
-    present = counts > 0
-    message = "{}: a row has neither 0 nor {} values".format(column.name, column.size)
-    expected = tf.cast(present, tf.int64) * column.size
-    values = tf_versions.where_equal(tf, counts, expected, message, values)
-    return tf.reshape(values, (-1,) + column.shape), present
+    values = tf_versions.sparse_to_dense(tf, sparse.indices, grid, sparse.values, zero)
+    present = tf_versions.sparse_to_dense(tf, sparse.indices, grid, tf.constant(True), tf.constant(False))
+    if not column.shape:
+        return values[:, 0], present[:, 0]
+    problem = "{}: a row has neither 0 nor {} values".format(column.name, column.size)
+    whole = tf.equal(tf.reduce_any(present, 1), tf.reduce_all(present, 1))
+    values = tf_versions.checked(tf, whole, problem, values)
+    return tf.reshape(values, (-1,) + column.shape), present[:, 0]
 
 
-def _splits(sparse):
-    """Where the rows of a VarLen feature end."""
+def _splits(sparse, ends):
+    """Where the rows of a VarLen feature end; `ends` is the row numbers and one more."""
     import tensorflow as tf
 
-    rows = sparse.indices[:, 0]
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, sparse.dense_shape[0])
-    return tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0)
+    return tf.searchsorted(sparse.indices[:, 0], ends, out_type=tf.int64)
 
 
-def _nested(column, values, lengths):
+def _nested(column, values, lengths, ends):
     """Arrays of arrays, from their values and the lengths of the inner arrays."""
     import tensorflow as tf
 
-    outer = _splits(lengths)
+    outer = _splits(lengths, ends)
     inner = tf.concat([tf.zeros([1], tf.int64), tf.cumsum(lengths.values)], 0)
-    message = "{}: the inner lengths do not add up to the number of values".format(column.name)
-    inner = tf_versions.where_equal(tf, tf.gather(inner, outer), _splits(values), message, inner)
+    problem = "{}: the inner lengths do not add up to the number of values".format(column.name)
+    inner = tf_versions.checked(tf, tf.equal(tf.gather(inner, outer), _splits(values, ends)), problem, inner)
     return Splits(values.values, (inner, outer))
-
-
-def _present(serialized, columns):
-    """The masks of nullable arrays.
-
-    `parse_example` takes a null for an empty list; that one is a Feature of no bytes and the other is
-    not shows only in the message itself.
-    """
-    import tensorflow as tf
-
-    def decode(messages, kind, names):
-        return tf.io.decode_proto(messages, kind, names, [tf.string] * len(names))
-
-    features = tf.strings.reduce_join(decode(serialized, "tensorflow.Example", ["features"]).values[0], axis=1)
-    entries = decode(features, "tensorflow.Features", ["feature"])
-    filled = tf.sequence_mask(entries.sizes[:, 0], tf.shape(entries.values[0])[1])
-    places = tf_versions.indices_of_true(tf, filled)
-    rows = places[:, 0]
-    entry = decode(tf.gather_nd(entries.values[0], places), "tensorflow.Features.FeatureEntry", ["key", "value"])
-    key, feature = [tf.strings.reduce_join(value, axis=1) for value in entry.values]
-    result = {}
-    for column in columns:
-        found = tf.equal(key, column.name) & tf.not_equal(feature, "")
-        count = tf.math.unsorted_segment_sum(tf.cast(found, tf.int32), rows, tf.size(serialized))
-        result[column.mask_name] = count > 0
-    return result

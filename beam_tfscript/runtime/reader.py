@@ -11,6 +11,7 @@ import re
 from beam_tfscript.runtime import tf_versions
 from beam_tfscript.runtime.columns import InputMismatch
 from beam_tfscript.runtime.parsing import Parser, Splits, plain_spec
+from beam_tfscript.runtime.unpacking import Unpacker
 
 # Parsed batches that wait for the script. More would smooth out uneven batches, at a batch of memory each.
 _PREFETCHED_BATCHES = 2
@@ -116,35 +117,35 @@ def numpy_batches(source, columns, n, masks=False):
       InputMismatch: (while iterating) a row does not fit, such as a null without `masks`.
     """
     _check_rows("n", n, 1)
-    parser = Parser(list(columns), masks)
+    unpacker = Unpacker(list(columns), masks)
     if isinstance(source, str) or callable(source):
-        return _iterate_in_session(source, parser, n)
-    return _iterate_eagerly(source, parser, n)
+        return _iterate_in_session(source, unpacker, n)
+    return _iterate_eagerly(source, unpacker, n)
 
 
-def _iterate_in_session(source, parser, n):
+def _iterate_in_session(source, unpacker, n):
     import tensorflow as tf
 
     graph = tf.Graph()
     with graph.as_default():
-        batches = _batched(tf, source() if callable(source) else source, parser, n)
+        batches = _raw_batches(tf, source() if callable(source) else source, unpacker, n)
         iterator = tf.compat.v1.data.make_initializable_iterator(batches)
-        layout = _Layout(iterator.get_next())
+        following = list(iterator.get_next())
     session = tf_versions.private_session(tf, graph)
     try:
         session.run(iterator.initializer)
-        advance = session.make_callable(layout.tensors)
+        advance = session.make_callable(following)
         while True:
             try:
                 # Not by way of a variable, which would hold this batch while the next one is made.
-                yield layout.pack(_translated(tf, advance))
+                yield unpacker.unpack(_translated(tf, advance))
             except tf.errors.OutOfRangeError:
                 return
     finally:
         session.close()
 
 
-def _iterate_eagerly(source, parser, n):
+def _iterate_eagerly(source, unpacker, n):
     import tensorflow as tf
 
     if not tf.executing_eagerly():
@@ -152,11 +153,10 @@ def _iterate_eagerly(source, parser, n):
             "in graph mode a Dataset belongs to the graph it was made in: give the path of a TFRecord "
             "file, or a function that makes the Dataset"
         )
-    elements = iter(_batched(tf, source, parser, n))
+    elements = iter(_raw_batches(tf, source, unpacker, n))
 
     def advance():
-        layout = _Layout(next(elements))
-        return layout.pack([tensor.numpy() for tensor in layout.tensors])
+        return unpacker.unpack([tensor.numpy() for tensor in next(elements)])
 
     while True:
         try:
@@ -174,48 +174,10 @@ def _translated(tf, advance):
         raise _input_mismatch(error) from error
 
 
-def _batched(tf, source, parser, n):
-    parse = tf_versions.as_plain_function(tf, parser)
-    batches = _open(source).batch(n).map(parse).prefetch(_PREFETCHED_BATCHES)
-    return tf_versions.without_autotuning(tf, batches)
-
-
-class _Layout(object):
-    """The tensors of one parsed batch as a flat list, and the way back from their arrays to a dict."""
-
-    def __init__(self, element):
-        self._names = sorted(element)
-        self._counts = []
-        self.tensors = []
-        for name in self._names:
-            value = element[name]
-            parts = [value.values] + list(value.splits) if isinstance(value, Splits) else [value]
-            self._counts.append(len(parts))
-            self.tensors.extend(parts)
-
-    def pack(self, arrays):
-        """A dict, column name -> numpy array."""
-        batch = {}
-        start = 0
-        for name, count in zip(self._names, self._counts):
-            value = arrays[start]
-            for splits in arrays[start + 1 : start + count]:
-                value = _cut(value, splits)
-            batch[name] = value
-            start += count
-        return batch
-
-
-def _cut(values, splits):
-    """An object array with one slice of `values` a row."""
-    import numpy as np
-
-    bounds = splits.tolist()
-    rows = np.empty(len(bounds) - 1, object)  # type: np.ndarray
-    # One by one: an assignment of the whole list would make a 2-D array of rows of one length.
-    for index, start in enumerate(bounds[:-1]):
-        rows[index] = values[start : bounds[index + 1]]
-    return rows
+def _raw_batches(tf, source, unpacker, n):
+    """A Dataset of `unpacker.tensors()`."""
+    parse = tf_versions.as_plain_function(tf, unpacker.tensors)
+    return tf_versions.without_autotuning(tf, _open(source).batch(n).map(parse).prefetch(_PREFETCHED_BATCHES))
 
 
 def _ragged(value):

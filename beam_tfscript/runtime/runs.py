@@ -1,6 +1,7 @@
 """One run: imports the script, calls its entry function, and reports how that ended."""
 
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -74,6 +75,10 @@ def _load_entry(request):
                            if callable(value) and getattr(value, "__module__", None) == name)
         raise LoadError("{} has no function {!r}; it defines {}".format(
             request["script"], request["entry"], ", ".join(functions) or "no function at all"))
+    if inspect.isgeneratorfunction(entry) or inspect.iscoroutinefunction(entry):
+        raise LoadError("{} in {} is a generator or coroutine function: called, it would do nothing. Write rows with "
+                        "config.write() or config.write_batch() instead of yielding them.".format(
+                            request["entry"], request["script"]))
     return entry
 
 

@@ -65,11 +65,10 @@ def limit_threads(tensorflow, threads):
     """
     if hasattr(tensorflow.config, "threading"):
         tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    if not tensorflow.executing_eagerly():
-        # Sessions do not look at the setting above. The process has one pool, and its size is that of
-        # the first session; later ones may ask for what they want.
-        with tensorflow.Graph().as_default():
-            tensorflow.compat.v1.Session(config=_session_config(tensorflow, threads)).close()
+    # Sessions do not look at the setting above. The process has one pool, and its size is that of the first
+    # session or eager operation; later ones may ask for what they want.
+    with tensorflow.Graph().as_default():
+        tensorflow.compat.v1.Session(config=_session_config(tensorflow, threads)).close()
 
 
 def private_session(tensorflow, graph):
@@ -77,7 +76,10 @@ def private_session(tensorflow, graph):
     threads = 0
     if hasattr(tensorflow.config, "threading"):
         threads = tensorflow.config.threading.get_intra_op_parallelism_threads()
-    return tensorflow.compat.v1.Session(graph=graph, config=_session_config(tensorflow, threads))
+    config = _session_config(tensorflow, threads)
+    # What is run here is one large operation: looking for a better graph costs more than it could give.
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return tensorflow.compat.v1.Session(graph=graph, config=config)
 
 
 def as_plain_function(tensorflow, function):
@@ -105,12 +107,26 @@ def one_record_each(tensorflow, dataset):
     return dataset.apply(tensorflow.data.experimental.unbatch())
 
 
-def where_equal(tensorflow, left, right, message, value):
-    """`value`, once `left` and `right` are seen to be equal; else an InvalidArgumentError with `message`."""
-    check = tensorflow.compat.v1.debugging.assert_equal(left, right, message=message)
-    # None where the values are at hand and the check is done.
-    with tensorflow.control_dependencies([] if check is None else [check]):
+def checked(tensorflow, condition, message, value):
+    """`value`, once all of `condition` is seen to be true; else an InvalidArgumentError with `message`.
+
+    `tf.debugging.assert_…` would do, but builds two functions for each.
+    """
+    whole = tensorflow.reduce_all(condition)
+    assertion = tensorflow.raw_ops.Assert(condition=whole, data=[tensorflow.constant(message)])
+    with tensorflow.control_dependencies([assertion]):
         return tensorflow.identity(value)
+
+
+def sparse_to_dense(tensorflow, indices, shape, values, default):
+    """A dense tensor with `values` (or the one value) at `indices`; an index outside of it is an error."""
+    return tensorflow.raw_ops.SparseToDense(
+        sparse_indices=indices,
+        output_shape=shape,
+        sparse_values=values,
+        default_value=default,
+        validate_indices=True,
+    )
 
 
 def indices_of_true(tensorflow, mask):

@@ -14,10 +14,13 @@ from collections.abc import Iterable, Iterator
 import beam_tfscript
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
 from beam_tfscript.script import uris
+from beam_tfscript.script.uris import mask_uri
 
-# A local file up to this size travels inside the job graph, so that every worker has it. Larger ones
-# are read by path on the worker: services refuse graphs of more than some 10 MB.
+# A local file up to this size travels inside the job graph, so that every worker has it. Larger ones,
+# and those that come when the graph has enough, are read by path on the worker: services refuse graphs
+# of more than some 10 MB, and a file is a third larger in it.
 EMBED_MAX_BYTES = 1 << 20
+EMBED_TOTAL_BYTES = 4 << 20
 _ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
@@ -61,6 +64,19 @@ def collect_file(argument: str, uri: str) -> ScriptFile:
         return ScriptFile(name, path, file.read())
 
 
+def limit_embedded(files: Iterable[ScriptFile]) -> tuple[ScriptFile, ...]:
+    """The files, those that would make the job graph too large by path only."""
+    limited, total = [], 0
+    for file in files:
+        size = len(file.content or b"")
+        if total + size > EMBED_TOTAL_BYTES:
+            file = dataclasses.replace(file, content=None)
+        else:
+            total += size
+        limited.append(file)
+    return tuple(limited)
+
+
 def stage_files(files: Iterable[ScriptFile], directory: str) -> None:
     """Writes the script's files on the worker, once a harness, read-only, archives unpacked beside themselves.
 
@@ -73,10 +89,10 @@ def stage_files(files: Iterable[ScriptFile], directory: str) -> None:
         try:
             _stage_file(file, target)
         except OSError as error:
-            raise ScriptEnvironmentError(f"{file.uri} cannot be staged on this worker: {error}") from error
+            raise ScriptEnvironmentError(f"{mask_uri(file.uri)} cannot be staged on this worker: {error}") from error
     for file in files:
         if file.name.endswith(_ARCHIVES) and not file.is_directory:
-            _unpack(os.path.join(directory, file.name), directory, file.uri)
+            _unpack(os.path.join(directory, file.name), directory, mask_uri(file.uri))
 
 
 def stage_runtime(directory: str) -> None:
@@ -117,9 +133,9 @@ def _stage_file(file: ScriptFile, target: str) -> None:
 
 def _explain_unembedded(file: ScriptFile) -> str:
     return (
-        f"it is larger than {EMBED_MAX_BYTES >> 20} MiB, so it does not travel with the job, and the worker has no "
-        f"such path: put it where every worker can read it, such as gs://, s3:// or hdfs://, and name that in place "
-        f"of {file.uri}"
+        f"only files up to {EMBED_MAX_BYTES >> 20} MiB, and {EMBED_TOTAL_BYTES >> 20} MiB together, travel with the "
+        f"job, and the worker has no such path: put it where every worker can read it, such as gs://, s3:// or "
+        f"hdfs://, and name that in place of {file.uri}"
     )
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import urlsplit, urlunsplit
 
 from apache_beam.io.filesystems import FileSystems
 
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
 
+# What stands for a secret in errors, logs and display data.
+MASK = "***"
+
+# Presigned URLs have a dozen spellings of what is secret, so the few parameters that never are go through.
+_HARMLESS_PARAMETERS = {"endpoint", "generation", "host", "region", "version"}
 _SCHEME = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://")
 
 
@@ -30,8 +36,8 @@ def check_scheme(argument: str, uri: str) -> None:
         FileSystems.get_filesystem(uri)
     except ValueError as error:
         raise ArgumentError(
-            f"{argument}: no file system is known for {uri!r}. Give a local path, file://, or a scheme that Apache "
-            "Beam has a file system for; gs:// and s3:// need their extra, as in apache-beam[gcp] or [aws]."
+            f"{argument}: no file system is known for {mask_uri(uri)!r}. Give a local path, file://, or a scheme that "
+            "Apache Beam has a file system for; gs:// and s3:// need their extra, as in apache-beam[gcp] or [aws]."
         ) from error
 
 
@@ -45,4 +51,27 @@ def read_bytes(uri: str) -> bytes:
         with FileSystems.open(uri) as file:
             return file.read()
     except (OSError, ValueError, RuntimeError) as error:
-        raise ScriptEnvironmentError(f"{uri} cannot be read on this worker: {error}") from error
+        raise ScriptEnvironmentError(f"{mask_uri(uri)} cannot be read on this worker: {error}") from error
+
+
+def mask_uri(uri: str) -> str:
+    """The URI without user, password, fragment, and the values of query parameters that may be secret.
+
+    Args:
+      uri: `scheme://…`.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # no URI after all, such as an address with one bracket
+        return uri[: uri.index("://") + 3] + MASK
+    place = parts.netloc.rpartition("@")[2]
+    place = f"{MASK}@{place}" if "@" in parts.netloc else place
+    query = "&".join(map(_mask_parameter, parts.query.split("&"))) if parts.query else ""
+    return urlunsplit((parts.scheme, place, parts.path, query, MASK if parts.fragment else ""))
+
+
+def _mask_parameter(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    if not equals:
+        return MASK  # a bare value
+    return parameter if name.lower() in _HARMLESS_PARAMETERS else f"{name}={MASK}"

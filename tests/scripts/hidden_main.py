@@ -5,3 +5,7 @@ if True:
 
 def other(config):
     pass
+
+
+def yields(config):
+    yield {"id": "a"}

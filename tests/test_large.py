@@ -1,0 +1,37 @@
+"""A shard of 2 GiB: its rows all read, and no process larger for it than the runner makes it (`make test-large`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from benchmarks import memory
+
+# The in-memory runner alone holds a key's group at more than four times its size.
+NEEDED_GIB = 14
+
+
+@pytest.mark.large
+@pytest.mark.timeout(1500)
+def test_shard_of_2_gib_adds_little_to_any_process(tmp_path):
+    available = psutil.virtual_memory().available / 2**30
+    if available < NEEDED_GIB:
+        pytest.skip(f"needs {NEEDED_GIB} GiB of free memory, this machine has {available:.0f}")
+    result = tmp_path / "figures.json"
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # It fails by itself where a row is missing.
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory", "--gib=2", f"--json={result}", f"--work-dir={tmp_path}"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = memory.Figures(**json.loads(result.read_text()))
+    assert figures.pipeline_added_mib <= memory.PIPELINE_TARGET_MIB, done.stdout
+    assert figures.script_added_mib <= memory.SCRIPT_TARGET_MIB, done.stdout
