@@ -19,11 +19,13 @@ class RunIsolation(object):
     Args:
       work_dir: the run's directory, made the current one and put first on `sys.path`.
       argv: what `sys.argv` is for the script.
+      label: the run's name, which its lines in the log carry.
     """
 
-    def __init__(self, work_dir, argv):
+    def __init__(self, work_dir, argv, label):
         self._work_dir = work_dir
         self._argv = argv
+        self._label = label
 
     def __enter__(self):
         self._environ = dict(os.environ)
@@ -32,6 +34,7 @@ class RunIsolation(object):
         self._arguments = sys.argv
         self._threads = set(threading.enumerate())
         self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
+        streams.mark_run(self._label)
         reset_tensorflow()
         sys.path.insert(0, self._work_dir)
         sys.argv = list(self._argv)

@@ -31,7 +31,7 @@ def run_script(connection, request):
     Returns:
       Whether the process may serve another run.
     """
-    isolation = RunIsolation(request["work_dir"], [request["script"]] + request["script_args"])
+    isolation = RunIsolation(request["work_dir"], [request["script"]] + request["script_args"], request["label"])
     metrics = Metrics(connection)
     failure = None
     with isolation:

@@ -2,7 +2,8 @@
 
 What is printed goes out line by line. A record of Python's `logging` goes to stderr as one line that
 carries its level and logger name, so that the pipeline's process can log it as the same thing:
-`\\x1e<level number>\\x1f<logger>\\x1f<message>`, with line ends inside it as `\\x1d`.
+`\\x1e<level number>\\x1f<logger>\\x1f<message>`, with line ends inside it as `\\x1d`. Where a run begins, both
+streams carry a mark and the run's label: what comes after it is that run's.
 """
 
 import io
@@ -13,6 +14,7 @@ import sys
 RECORD_MARK = "\x1e"
 FIELD_MARK = "\x1f"
 LINE_MARK = "\x1d"
+RUN_MARK = "\x1c\x1e\x1c"
 
 
 class _StderrHandler(logging.Handler):
@@ -50,6 +52,13 @@ def reset_logging():
     root = logging.getLogger()
     root.handlers[:] = [_HANDLER]
     root.setLevel(logging.INFO)
+
+
+def mark_run(label):
+    """Says on both streams that the lines from here on are those of the run `label`."""
+    flush()
+    for descriptor in (1, 2):
+        os.write(descriptor, "{}{}\n".format(RUN_MARK, label).encode("utf-8"))
 
 
 def flush():

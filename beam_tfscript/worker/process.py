@@ -207,7 +207,7 @@ class ScriptProcess:
 
     def __repr__(self) -> str:
         state = "alive" if self.returncode is None else f"ended with {self.returncode}"
-        return f"<ScriptProcess {self.log.prefix} pid={self.pid}: {state}, {self.runs} runs>"
+        return f"<ScriptProcess {self.spec.name} pid={self.pid}: {state}, {self.runs} runs>"
 
 
 def _make_environment(spec: ProcessSpec, descriptor: int, scratch: str) -> dict[str, str]:

@@ -57,8 +57,7 @@ class Session:
         """
         process, request = self._process, self._request
         process.runs += 1
-        process.log.start_run(request.label)
-        process.channel.send(wire.control_frame(wire.RUN, request.message))
+        process.channel.send(wire.control_frame(wire.RUN, {**request.message, "label": request.label}))
         while True:
             frame = self._receive()
             if frame.kind in (wire.EXAMPLES, wire.METRICS):
