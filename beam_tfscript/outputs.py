@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from beam_tfscript.beam_types import beam_rows, beam_timestamps, row_class
+from beam_tfscript.beam_types import beam_rows, beam_timestamps, row_hint
 from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.data.rows import record_batch_to_tuples
 from beam_tfscript.data.schema import Schema
@@ -62,5 +62,5 @@ def output_type(schema: Schema | None, form: str) -> Any:
     if schema is None:
         return Any
     if form == "row":
-        return row_class(schema)
+        return row_hint(schema)
     return {"dict": typing.Dict[str, typing.Any], "example": bytes, "record_batch": pa.RecordBatch}[form]  # noqa: UP006 - Beam knows typing's
