@@ -119,9 +119,7 @@ def test_output_rows_have_a_beam_schema(in_memory):
         sums = rows | beam.Select("x") | beam.Map(lambda row: row.x) | beam.CombineGlobally(sum)
         assert_that(sums, equal_to([15.0]), label="sum")
         grouped = rows | beam.GroupBy("id").aggregate_field("x", sum, "total") | beam.Map(lambda row: row.total)
-        assert_that(
-            grouped, equal_to([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), label="grouped"
-        )
+        assert_that(grouped, equal_to([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), label="grouped")
 
 
 def test_selected_cols_are_all_the_script_sees(in_memory):

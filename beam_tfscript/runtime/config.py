@@ -133,12 +133,14 @@ class TaskConfig(object):
         if self.input_schema is None:
             raise ValueError(
                 "{} needs to know the columns, and the input came as serialized Examples without a schema: give the "
-                'transform input_schema="…", or read the Examples yourself'.format(what))
+                'transform input_schema="…", or read the Examples yourself'.format(what)
+            )
         return self.input_schema
 
     def __repr__(self):
         return "<{} shard {}/{} {}:{} attempt {}>".format(
-            type(self).__name__, self.shard, self.num_shards, self.task_type, self.task_index, self.attempt)
+            type(self).__name__, self.shard, self.num_shards, self.task_type, self.task_index, self.attempt
+        )
 
 
 class BatchTaskConfig(TaskConfig):
@@ -171,8 +173,15 @@ class BatchTaskConfig(TaskConfig):
         from beam_tfscript.runtime import reader
 
         return reader.parsed_dataset(
-            self.dataset_file, self._input_columns("dataset()"), batch_size, shuffle=shuffle, repeat=repeat,
-            masks=masks, drop_remainder=drop_remainder, exclude=exclude)
+            self.dataset_file,
+            self._input_columns("dataset()"),
+            batch_size,
+            shuffle=shuffle,
+            repeat=repeat,
+            masks=masks,
+            drop_remainder=drop_remainder,
+            exclude=exclude,
+        )
 
     def batches(self, n, masks=False):
         """The rows as dicts, column name -> numpy array of up to `n` rows.

@@ -57,8 +57,11 @@ class RunIsolation(object):
 
     def leftovers(self):
         """What the script left running, in words; empty where nothing was."""
-        threads = [thread.name for thread in threading.enumerate()
-                   if thread not in self._threads and not thread.daemon and thread.is_alive()]
+        threads = [
+            thread.name
+            for thread in threading.enumerate()
+            if thread not in self._threads and not thread.daemon and thread.is_alive()
+        ]
         names = ["thread {!r}".format(name) for name in threads]
         children = _children()
         if children:

@@ -54,8 +54,13 @@ def _serve(connection):
 
 def _come_up():
     """Imports TensorFlow, which takes seconds, before the first run needs it; says what is here."""
-    found = {"protocol": wire.PROTOCOL_VERSION, "python": platform.python_version(), "pid": os.getpid(),
-             "tensorflow": None, "tensorflow_error": None}
+    found = {
+        "protocol": wire.PROTOCOL_VERSION,
+        "python": platform.python_version(),
+        "pid": os.getpid(),
+        "tensorflow": None,
+        "tensorflow_error": None,
+    }
     try:
         import tensorflow
 

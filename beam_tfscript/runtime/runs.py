@@ -71,14 +71,21 @@ def _load_entry(request):
     script = importlib.import_module(name)
     entry = getattr(script, request["entry"], None)
     if not callable(entry):
-        functions = sorted(key for key, value in vars(script).items()
-                           if callable(value) and getattr(value, "__module__", None) == name)
-        raise LoadError("{} has no function {!r}; it defines {}".format(
-            request["script"], request["entry"], ", ".join(functions) or "no function at all"))
+        functions = sorted(
+            key for key, value in vars(script).items() if callable(value) and getattr(value, "__module__", None) == name
+        )
+        raise LoadError(
+            "{} has no function {!r}; it defines {}".format(
+                request["script"], request["entry"], ", ".join(functions) or "no function at all"
+            )
+        )
     if inspect.isgeneratorfunction(entry) or inspect.iscoroutinefunction(entry):
-        raise LoadError("{} in {} is a generator or coroutine function: called, it would do nothing. Write rows with "
-                        "config.write() or config.write_batch() instead of yielding them.".format(
-                            request["entry"], request["script"]))
+        raise LoadError(
+            "{} in {} is a generator or coroutine function: called, it would do nothing. Write rows with "
+            "config.write() or config.write_batch() instead of yielding them.".format(
+                request["entry"], request["script"]
+            )
+        )
     return entry
 
 

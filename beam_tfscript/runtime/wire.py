@@ -99,12 +99,13 @@ def unpack_records(count, payload):
         raise WireError("{} records are announced in a payload of {} bytes".format(count, len(payload)))
     lengths = struct.unpack_from("<{}I".format(count), payload)
     if start + sum(lengths) != len(payload):
-        raise WireError("the records' lengths add up to {} bytes, the payload has {}".format(
-            start + sum(lengths), len(payload)))
+        raise WireError(
+            "the records' lengths add up to {} bytes, the payload has {}".format(start + sum(lengths), len(payload))
+        )
     payload = bytes(payload)
     records = []
     for length in lengths:
-        records.append(payload[start:start + length])
+        records.append(payload[start : start + length])
         start += length
     return records
 
@@ -131,7 +132,7 @@ def send_frame(sock, frame):
     sock.sendall(pack_header(frame))
     payload = memoryview(frame.payload)
     for start in range(0, len(payload), _SEND_SLICE_BYTES):
-        sock.sendall(payload[start:start + _SEND_SLICE_BYTES])
+        sock.sendall(payload[start : start + _SEND_SLICE_BYTES])
 
 
 def receive_frame(sock):

@@ -60,7 +60,8 @@ class OutputWriter(object):
         if self._encoder is None:
             raise OutputMismatch(
                 "this run has no output: the transform was given output_schema=None. Name the columns there, "
-                'for example output_schema="id string, score float".')
+                'for example output_schema="id string, score float".'
+            )
         return self._encoder
 
     def _add(self, records):
@@ -68,7 +69,7 @@ class OutputWriter(object):
             if self._closed:
                 raise RuntimeError("the run is over: rows cannot be written after main has returned")
             for start in range(0, len(records), wire.FRAME_TARGET_RECORDS):
-                part = records[start:start + wire.FRAME_TARGET_RECORDS]
+                part = records[start : start + wire.FRAME_TARGET_RECORDS]
                 self._records.extend(part)
                 self._bytes += sum(map(len, part))
                 if self._bytes >= wire.FRAME_TARGET_BYTES or len(self._records) >= wire.FRAME_TARGET_RECORDS:

@@ -1,4 +1,5 @@
 """A script that needs what is not there."""
+
 import no_such_module_anywhere  # noqa: F401
 
 

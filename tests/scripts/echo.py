@@ -1,4 +1,5 @@
 """Scripts that give back what they get, one entry function a way of doing so."""
+
 import os
 import sys
 
@@ -34,8 +35,13 @@ def describe(config):
     """One row about the run itself."""
     window = config.window
     config.write(
-        shard=config.shard, num_shards=config.num_shards, rows=config.dataset_length, attempt=config.attempt,
-        pid=os.getpid(), window="" if window is None else "{:g}-{:g}".format(*window))
+        shard=config.shard,
+        num_shards=config.num_shards,
+        rows=config.dataset_length,
+        attempt=config.attempt,
+        pid=os.getpid(),
+        window="" if window is None else "{:g}-{:g}".format(*window),
+    )
 
 
 def list_ids(config):
@@ -57,14 +63,27 @@ def show_arguments(config):
 
     assert get_config() is config
     assert config.tf_context is TFContext.get_or_create()
-    config.write(text=json.dumps({
-        "argv": sys.argv, "params": config.user_params, "cwd": os.getcwd(), "path0": sys.path[0],
-        "files": sorted(os.listdir(".")), "omp": os.environ.get("OMP_NUM_THREADS"),
-        "intra": tf.config.threading.get_intra_op_parallelism_threads(), "color": os.environ.get("COLOR"),
-        "work_dir": config.work_dir, "tf_config": os.environ.get("TF_CONFIG"), "cluster": config.cluster,
-        "task": [config.task_type, config.task_index], "spec": sorted(config.feature_spec),
-        "spec_without_x": sorted(config.feature_spec(exclude=["x"])), "columns": str(config.input_schema),
-    }))
+    config.write(
+        text=json.dumps(
+            {
+                "argv": sys.argv,
+                "params": config.user_params,
+                "cwd": os.getcwd(),
+                "path0": sys.path[0],
+                "files": sorted(os.listdir(".")),
+                "omp": os.environ.get("OMP_NUM_THREADS"),
+                "intra": tf.config.threading.get_intra_op_parallelism_threads(),
+                "color": os.environ.get("COLOR"),
+                "work_dir": config.work_dir,
+                "tf_config": os.environ.get("TF_CONFIG"),
+                "cluster": config.cluster,
+                "task": [config.task_type, config.task_index],
+                "spec": sorted(config.feature_spec),
+                "spec_without_x": sorted(config.feature_spec(exclude=["x"])),
+                "columns": str(config.input_schema),
+            }
+        )
+    )
 
 
 def use_modules(config):
@@ -113,9 +132,12 @@ def echo_rows(config):
     for batch in config.batches(3, masks=True):
         masks = [batch.get(column.mask_name) for column in config.output_schema]
         for index in range(len(batch[names[0]])):
-            config.write(**{
-                name: batch[name][index] if mask is None or mask[index] else None
-                for name, mask in zip(names, masks)})
+            config.write(
+                **{
+                    name: batch[name][index] if mask is None or mask[index] else None
+                    for name, mask in zip(names, masks)
+                }
+            )
 
 
 def echo_records(config):

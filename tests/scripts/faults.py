@@ -1,4 +1,5 @@
 """Scripts that fail, one entry function a way of failing."""
+
 import os
 import signal
 import sys

@@ -1,4 +1,5 @@
 """A TensorFlow 1 style script: one default graph, one session, variables with fixed names."""
+
 import tensorflow.compat.v1 as tf
 
 tf.disable_eager_execution()
@@ -19,5 +20,8 @@ def main(config):
                 session.run(add, {serialized: session.run(records)})
             except tf.errors.OutOfRangeError:
                 break
-        config.write(window=config.window.start, total=float(session.run(total)),
-                     operations=len(tf.get_default_graph().get_operations()))
+        config.write(
+            window=config.window.start,
+            total=float(session.run(total)),
+            operations=len(tf.get_default_graph().get_operations()),
+        )

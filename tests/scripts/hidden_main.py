@@ -1,4 +1,5 @@
 """A script whose main is not there when it is looked for."""
+
 if True:
     main = None
 
