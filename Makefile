@@ -43,7 +43,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.throughput --compute-bound
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.codec
+	$(BIN)/python -m benchmarks.write_batch
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,8 @@ What comes in are options of the command line; what goes out is a report on stan
 
     throughput.py   rows per second, whole time and memory of RunTFScript and five peers
     memory.py       what a shard of gigabytes costs the pipeline's process and the script process
+    codec.py        rows and Arrow batches to Example bytes and back, against building messages, and tfx-bsl alone
+    write_batch.py  write_batch in the script, against a loop that builds and writes messages
     tuned_handler.py  the tuned peer's model handler
     workload.py     makes the rows and the models that all contenders share
     contenders.py   one contender in one fresh process

@@ -8,11 +8,14 @@ import typing
 import apache_beam as beam
 import numpy as np
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampCombiner, TimestampedValue
 
 from beam_tfscript import RunTFScript
-from tests.running import script
+from beam_tfscript.errors import ArgumentError
+from tests.running import Runner, script
 
 
 class Reading(typing.NamedTuple):
@@ -214,6 +217,42 @@ def test_windows_are_runs_of_their_own(runner, combiner):
         assert output.window == (start, start + 10)
         assert output.timestamp == pytest.approx(start + 10, abs=0.01)
     assert runner.metrics["runs"] == 8
+
+
+def test_unbounded_input_gives_a_run_for_each_window(tmp_path):
+    class Endless(beam.PTransform):
+        """Rows as they come from a source without an end."""
+
+        def expand(self, pipeline):
+            stream = TestStream().advance_watermark_to(0)
+            for start in (0, 10):
+                rows = [TimestampedValue(beam.Row(id=str(i), x=float(i)), i) for i in range(start, start + 10)]
+                stream = stream.add_elements(rows).advance_watermark_to(start + 10)
+            rows = pipeline | stream.advance_watermark_to_infinity()
+            typed = rows | beam.Map(lambda row: row).with_output_types(beam.Row)
+            return typed | beam.WindowInto(FixedWindows(10))
+
+    class RunOnStream(beam.PTransform):
+        def expand(self, pipeline):
+            transform = RunTFScript(
+                script("echo.py"), "id string, shard bigint, window string", input_schema="id string, x float",
+                entry="list_ids", feed="dataset", num_workers=2,
+            )  # fmt: skip
+            return pipeline | Endless() | transform
+
+    outputs = Runner("bundle_based", tmp_path).outputs(RunOnStream(), options=["--streaming"])["good"]
+    assert {(int(output.row["id"]) // 10 * 10, output.row["window"]) for output in outputs} == {
+        (0, "0-10"),
+        (10, "10-20"),
+    }
+    assert sorted(int(output.row["id"]) for output in outputs) == list(range(20))
+
+
+def test_unbounded_input_without_a_feed_is_told_what_there_is():
+    pipeline = beam.Pipeline(options=PipelineOptions(["--streaming"]))
+    rows = pipeline | TestStream().advance_watermark_to_infinity()
+    with pytest.raises(ArgumentError, match='give feed="dataset"'):
+        _ = rows | RunTFScript(script("echo.py"), "id string", input_schema="id string")
 
 
 def test_sliding_windows_give_a_row_to_each_of_its_windows(in_memory):

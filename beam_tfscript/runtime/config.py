@@ -165,8 +165,8 @@ class BatchTaskConfig(TaskConfig):
           batch_size: rows in a batch.
           shuffle: size of the shuffle buffer in rows; 0 keeps the order.
           repeat: how many times the rows are gone through; None for without end.
-          masks: adds `<name>__present` (bool) for nullable scalars without a default, and gives a zero
-            where the value is null. Without it a null there is an error.
+          masks: adds `<name>__present` (bool) for each column that may be null and has no default, and
+            gives a zero, or an empty array, where it is. Without it a null scalar is an error.
           drop_remainder: leaves out a last batch that is not full.
           exclude: names of columns to leave out.
         """
