@@ -30,8 +30,9 @@ setup(
     extras_require={
         # The digits demo draws a picture.
         "demo": ["matplotlib>=3.7"],
-        # The benchmarks read other processes' memory.
-        "bench": ["psutil>=5.9"],
+        # The benchmarks read other processes' memory; Beam's RunInference for TensorFlow needs its hub,
+        # which needs a package that setuptools has dropped.
+        "bench": ["psutil>=5.9", "setuptools<80", "tensorflow_hub>=0.16"],
         "test": ["hypothesis>=6.90", "psutil>=5.9", "pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],
     },

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from beam_tfscript import metrics
-from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptRaised
+from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptError, ScriptRaised
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.runtime import wire
 from beam_tfscript.script.staging import link_files
@@ -90,7 +90,7 @@ class ShardRun:
         begin = time.monotonic()
         try:
             yield from self._run(request)
-        except (ScriptDied, ScriptRaised) as error:
+        except ScriptError as error:
             metrics.add("runs_failed")
             metrics.add("process_deaths", isinstance(error, ScriptDied))
             raise
@@ -128,7 +128,7 @@ class ShardRun:
         except OSError as error:
             raise ScriptEnvironmentError(f"the run's directory {work_dir} cannot be made: {error}") from error
         window = message["window"]
-        place = "" if window is None else f" window [{window[0]:g}, {window[1]:g})"
+        place = "" if window is None else f" window [{window[0]:.15g}, {window[1]:.15g})"
         label = f"{options.script.name} chief:0 shard {message['shard']}/{options.num_workers}{place} attempt {attempt}"
         full = {
             **message,

@@ -219,6 +219,7 @@ class ProcessPool:
         with self._changed:
             self._leased.pop(process, None)
             self._changed.notify_all()
+        self._remove_scratch_if_unused()
 
     def _put_back(self, process: ScriptProcess) -> None:
         with self._changed:
@@ -252,7 +253,8 @@ class ProcessPool:
 
     def _remove_scratch_if_unused(self) -> None:
         with self._changed:
-            if any(self._users.values()) or self._leased or any(self._idle.values()) or self._scratch is None:
+            in_use = self._leased or any(any(held.values()) for held in (self._users, self._idle, self._starting))
+            if in_use or self._scratch is None:
                 return
             scratch, self._scratch = self._scratch, None
             reaper, self._reaper = self._reaper, None

@@ -148,7 +148,7 @@ class ScriptProcess:
         try:
             code = self._popen.wait(_CLOSE_GRACE_S)
         except subprocess.TimeoutExpired:
-            return "closed its channel but lives on"
+            return "lives on, but does not answer on its channel"
         self.log.join(_DRAIN_S)
         if code >= 0:
             return f"ended with exit status {code}"

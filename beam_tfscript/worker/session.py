@@ -45,6 +45,7 @@ class Session:
         self._process = process
         self._request = request
         self._started = False
+        self._probed = False
         self.completed = False
 
     def reports(self) -> Iterator[wire.Frame]:
@@ -70,7 +71,9 @@ class Session:
             elif frame.kind == wire.FAILED:
                 raise _translate_failure(request.label, frame.json())
             elif frame.kind == wire.STACK:
-                self._log_silence(frame.json()["stack"])
+                # An answer that the run before did not wait for is of no interest here.
+                if self._probed:
+                    self._log_silence(frame.json()["stack"])
             else:
                 raise ProtocolError(f"{request.label}: {frame.name} is not due in a run")
 
@@ -87,6 +90,7 @@ class Session:
                     return frame
                 if not self._started:
                     raise self._process.died(f"{self._request.label} was not taken up within {self._silence_s():g} s")
+                self._probed = True
                 self._process.channel.send(wire.control_frame(wire.PROBE))
         except ChannelClosed as error:
             if self._started:
