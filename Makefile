@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-large lint bench clean
+.PHONY: help install demo test test-large test-envs lint bench clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
 	@echo "make demo      train and score on real handwritten digits; says where the picture is"
 	@echo "make test      the tests"
+	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, where their Pythons are"
 	@echo "make test-large   a shard of 2 GiB; takes 14 GiB of memory"
 	@echo "make lint      formatting, lint and types"
 	@echo "make bench     throughput and memory, beside other ways to do the same"
@@ -31,6 +32,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-envs: $(STAMP)
+	$(BIN)/python -m tests.interpreters
 
 # One after the other and apart from the rest: its figures are peaks of memory.
 test-large: $(STAMP)

@@ -1,0 +1,85 @@
+"""`make test-envs`: builds old interpreters with old TensorFlows, once, and runs the runtime's checks in each.
+
+Takes which of the Pythons are on the machine (PATH, pyenv); what is missing is said and skipped, and is a failure
+where nothing may be skipped (`BEAM_TFSCRIPT_NO_SKIPS=1`, as in CI).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+BUILD = pathlib.Path(__file__).parent.parent / "build" / "envs"
+TESTS = ["tests/test_runtime_reader.py"]
+
+
+class Environment(NamedTuple):
+    """An interpreter and what is installed in it."""
+
+    name: str
+    python: str
+    requirements: tuple[str, ...]
+
+
+ENVIRONMENTS = (
+    Environment("tf1.15", "3.7", ("tensorflow==1.15.5", "protobuf<3.21")),
+    Environment("tf2.3", "3.8", ("tensorflow==2.3.4", "protobuf<3.21", "numpy<1.19")),
+    Environment("tf2.15", "3.11", ("tensorflow==2.15.1",)),
+)
+
+
+def find_python(version: str) -> str | None:
+    """The path of an interpreter of that version that starts, or None."""
+    root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+    found = [shutil.which(f"python{version}"), *glob.glob(f"{root}/versions/{version}.*/bin/python")]
+    for path in filter(None, found):
+        # A shim of pyenv is on the PATH for every version, and starts only those that are chosen.
+        shown = subprocess.run([path, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
+        if shown.returncode == 0:
+            return shown.stdout.strip()
+    return None
+
+
+def build(environment: Environment) -> str | None:
+    """The interpreter of an environment, built if it is not there yet; None where its Python is missing."""
+    directory = BUILD / environment.name
+    done = directory / "installed.txt"
+    wanted = "\n".join(environment.requirements)
+    if not done.exists() or done.read_text() != wanted:
+        python = find_python(environment.python)
+        if python is None:
+            return None
+        uv = str(pathlib.Path(sys.executable).parent / "uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(directory)], check=True)
+        into = {**os.environ, "VIRTUAL_ENV": str(directory)}
+        subprocess.run([uv, "pip", "install", "--quiet", *environment.requirements], check=True, env=into)
+        done.write_text(wanted)
+    return str(directory / "bin" / "python")
+
+
+def main() -> int:
+    """Builds what can be built and runs the checks there."""
+    pythons, missing = [], []
+    for environment in ENVIRONMENTS:
+        python = build(environment)
+        if python is None:
+            missing.append(f"Python {environment.python} (for {environment.name})")
+        else:
+            pythons.append(python)
+    if missing:
+        sys.stderr.write(f"test-envs: not on this machine, and left out: {', '.join(missing)}\n")
+        if os.environ.get("BEAM_TFSCRIPT_NO_SKIPS") == "1":
+            return 1
+    if not pythons:
+        return 0
+    command = [sys.executable, "-m", "pytest", *TESTS]
+    return subprocess.run(command, env={**os.environ, "BEAM_TFSCRIPT_TEST_PYTHONS": ":".join(pythons)}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
