@@ -7,12 +7,14 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-large test-envs lint bench clean
+.PHONY: help install demo test test-prism test-flink test-large test-envs lint bench clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
 	@echo "make demo      train and score on real handwritten digits; says where the picture is"
 	@echo "make test      the tests"
+	@echo "make test-prism   what holds on every engine, on Prism; needs go"
+	@echo "make test-flink   the same on Flink; needs java and mvn"
 	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, where their Pythons are"
 	@echo "make test-large   a shard of 2 GiB; takes 14 GiB of memory"
 	@echo "make lint      formatting, lint and types"
@@ -32,6 +34,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-prism test-flink: test-%: $(STAMP)
+	$(BIN)/python -m tests.engines $*
+	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest tests/test_conformance.py
 
 test-envs: $(STAMP)
 	$(BIN)/python -m tests.interpreters

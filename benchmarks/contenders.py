@@ -76,6 +76,9 @@ def run_tfscript(job: Job) -> None:
                 output_schema=workload.OUTPUT_SCHEMA,
                 user_params={"model": job.keras_model, "batch_size": job.batch_size},
                 num_workers=1,
+                # TensorFlow chooses its threads, as it does in the plain script: more threads than cores would
+                # be slower in both.
+                intra_op_parallelism=0,
             )
             | "Digest" >> job.write_digest(attrgetter("id", "score"))
         )

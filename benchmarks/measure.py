@@ -33,12 +33,14 @@ class Measurement:
     Attributes:
       whole_s: from the start of the process to its end, the interpreter's start included.
       cpu_s: CPU time of it and of the processes that it started, on all cores.
+      other_cpu_share: share of the machine's CPU time that other work took meanwhile; of 1.
       peak_rss_mib: peak resident memory of the process itself.
       child_peaks_mib: the same for each process that it started, largest first.
     """
 
     whole_s: float
     cpu_s: float
+    other_cpu_share: float
     peak_rss_mib: float
     child_peaks_mib: tuple[float, ...]
 
@@ -58,7 +60,7 @@ def run_measured(command: Sequence[str], *, log_path: str, timeout_s: float = 18
       CommandFailed: its exit status is not 0, or it took too long.
     """
     with open(log_path, "wb") as log:
-        start_s, start_cpu_s = time.perf_counter(), _cpu_of_children_s()
+        start_s, start_cpu_s, start_busy_s = time.perf_counter(), _own_cpu_s(), _busy_cpu_s()
         process = subprocess.Popen(list(command), stdout=log, stderr=subprocess.STDOUT, env=_environment())
         peaks = _PeakSampler(process.pid)
         try:
@@ -73,8 +75,10 @@ def run_measured(command: Sequence[str], *, log_path: str, timeout_s: float = 18
                 process.wait()
     if returncode != 0:
         raise CommandFailed(f"{' '.join(command)} ended with status {returncode}:\n{_tail(log_path)}")
+    cpu_s = _own_cpu_s() - start_cpu_s
+    other_s = max(0.0, _busy_cpu_s() - start_busy_s - cpu_s)
     own, children = peaks.result()
-    return Measurement(whole_s, _cpu_of_children_s() - start_cpu_s, own, children)
+    return Measurement(whole_s, cpu_s, other_s / (whole_s * (os.cpu_count() or 1)), own, children)
 
 
 def read_rss_mib(pid: int | str = "self", field: str = "VmHWM") -> float | None:
@@ -136,9 +140,15 @@ class _PeakSampler:
         return [self._pid, *(child.pid for child in children)]
 
 
-def _cpu_of_children_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def _own_cpu_s() -> float:
+    """CPU time of the processes that have been waited for, and of the little this one does meanwhile."""
+    usages = (resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _busy_cpu_s() -> float:
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
 
 
 def _environment() -> dict[str, str]:

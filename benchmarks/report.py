@@ -14,6 +14,9 @@ from benchmarks.measure import Measurement
 # hundred thousand that is wrong differs by more.
 _CHECKSUM_TOLERANCE = 1e-6
 
+# Other work on the machine that takes more than this of its CPU time is worth a word.
+_QUIET_SHARE = 0.05
+
 # A difference of two whole times that is below this is noise, and a rate taken from it would be too.
 _LEAST_DIFFERENCE_S = 0.2
 
@@ -55,6 +58,7 @@ class Result:
     half_s: float | None
     startup_s: float | None
     cpu_s: float
+    other_cpu_share: float
     peak_rss_mib: float
     child_peak_mib: float
     digest: Digest
@@ -203,6 +207,10 @@ def format_report(
         if result.contender == "plain" and result.net_s is not None:
             batch_ms = 1000 * result.net_s * batch_size / result.rows
             lines.append(f"A batch takes the plain script {batch_ms:.2f} ms")
+    disturbed = [result for result in results if result.other_cpu_share > _QUIET_SHARE]
+    for result in disturbed:
+        share = f"{result.other_cpu_share:.0%}"
+        lines.append(f"{LABELS[result.contender]}: other work took up to {share} of the machine's CPU time meanwhile")
     lines += ["", "RunTFScript against its peers:"]
     for ratio in ratios:
         lines.append(f"  {ratio.name:62}{_format(ratio.value, '8.2f')}   {ratio.verdict()}".rstrip())

@@ -8,16 +8,20 @@ import tempfile
 
 import pytest
 
+from tests.engines import ENGINES
+from tests.engines.server import started
+from tests.engines.tools import ToolMissing
 from tests.leaks import assert_nothing_left
-from tests.running import ENGINES, Runner
+from tests.running import Runner
 
 
 @pytest.fixture(autouse=True)
-def scratch_parent(tmp_path_factory, monkeypatch, caplog):
+def scratch_parent(request, tmp_path_factory, monkeypatch, caplog):
     """Each test's scratch directories are its own, so that tests side by side do not see each other's."""
     directory = tmp_path_factory.mktemp("scratch")
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
-    with assert_nothing_left():
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    with assert_nothing_left(but_tcp=parameters.get("engine") in ENGINES):
         yield directory
         # Log records hold tracebacks, and those hold the DoFns of the bundles that failed.
         for phase in ("setup", "call"):
@@ -25,13 +29,32 @@ def scratch_parent(tmp_path_factory, monkeypatch, caplog):
         caplog.clear()
 
 
-@pytest.fixture(params=sorted(ENGINES))
-def runner(request, tmp_path, monkeypatch):
-    """Runs a transform on one of the engines of the local runner."""
-    if request.param == "bundle_based":
+TESTED = os.environ.get("BEAM_TFSCRIPT_TEST_ENGINES", "bundle_based,in_memory").split(",")
+
+
+@pytest.fixture(scope="session", params=TESTED)
+def engine(request, tmp_path_factory):
+    """The name of each engine to be tested and its pipeline options, while its job server runs, if it has one."""
+    if request.param not in ENGINES:
+        yield request.param, ()
+        return
+    module = ENGINES[request.param]
+    try:
+        module.build()
+    except ToolMissing as missing:
+        pytest.skip(str(missing))
+    with started(module, tmp_path_factory.mktemp(request.param)) as address:
+        yield request.param, (f"--job_endpoint={address}", "--environment_type=LOOPBACK", *module.OPTIONS)
+
+
+@pytest.fixture
+def runner(engine, tmp_path, monkeypatch):
+    """Runs a transform on one of the engines to be tested."""
+    name, options = engine
+    if name == "bundle_based":
         # It does not tear down the DoFns of a bundle that failed: what they used ends when it is idle for long.
         monkeypatch.setattr("beam_tfscript.worker.pool.IDLE_TIMEOUT_S", 4.0)
-    return Runner(request.param, tmp_path)
+    return Runner(name, tmp_path, options)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs a transform for real and brings its output back, with windows and timestamps, from any local runner."""
+"""Runs a transform for real and brings its output back, with windows and timestamps, from any engine."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ SCRIPTS = pathlib.Path(__file__).parent / "scripts"
 ENGINES = {
     "in_memory": "apache_beam.runners.portability.fn_api_runner.FnApiRunner",
     "bundle_based": "apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner",
+    # By way of a job server, tests/engines.
+    "prism": "PortableRunner",
+    "flink": "PortableRunner",
 }
 
 
@@ -56,10 +59,11 @@ class Runner:
       metrics: after a run, name -> counter value or distribution.
     """
 
-    def __init__(self, engine: str, directory: pathlib.Path):
+    def __init__(self, engine: str, directory: pathlib.Path, engine_options: Iterable[str] = ()):
         self.engine = engine
         self.metrics: dict[str, Any] = {}
         self._directory = directory
+        self._engine_options = tuple(engine_options)
 
     def run(
         self,
@@ -82,7 +86,8 @@ class Runner:
           options: pipeline options.
         """
         directory = self._directory / uuid.uuid4().hex
-        with_metrics = beam.Pipeline(runner=ENGINES[self.engine], options=PipelineOptions(list(options)))
+        arguments = [*self._engine_options, *options]
+        with_metrics = beam.Pipeline(runner=ENGINES[self.engine], options=PipelineOptions(arguments))
         source = with_metrics if rows is None else with_metrics | "Rows" >> beam.Create(list(rows))
         if before is not None:
             source = before(source)

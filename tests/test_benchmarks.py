@@ -24,9 +24,9 @@ def run_benchmark(module, *arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
 
 
-def result(contender, *, rows=1000, whole_s=10.0, half_s=6.0, startup_s=2.0, checksum=100.0):
+def result(contender, *, rows=1000, whole_s=10.0, half_s=6.0, startup_s=2.0, checksum=100.0, other_cpu_share=0.0):
     digest = Digest(rows, checksum, first_checksum=checksum)
-    return report.Result(contender, rows, whole_s, half_s, startup_s, whole_s, 100.0, 0.0, digest)
+    return report.Result(contender, rows, whole_s, half_s, startup_s, whole_s, other_cpu_share, 100.0, 0.0, digest)
 
 
 def ratio_values(results, **options):
@@ -134,6 +134,13 @@ def test_says_whose_predictions_differ():
     results = [result("plain"), result("tfscript"), result("tfx_bsl", checksum=100.1)]
     assert "plain TensorFlow script and tfx-bsl RunInference differ" in report.find_disagreement(results)
     assert report.find_disagreement(results[:2]) is None
+
+
+def test_says_what_was_disturbed_by_other_work():
+    results = [result("plain"), result("tfscript", other_cpu_share=0.25)]
+    text = report.format_report(results, [], rows=1000, batch_size=64, repeats=1)
+    assert "RunTFScript: other work took up to 25% of the machine's CPU time" in text
+    assert "plain TensorFlow script: other work" not in text
 
 
 def test_says_which_targets_are_missed():

@@ -11,7 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
-from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampCombiner, TimestampedValue
+from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
@@ -23,47 +23,12 @@ class Reading(typing.NamedTuple):
     x: float
 
 
-ALL_TYPES = (
-    "id string, big bigint, l long, i int, small smallint, f float, d double, b boolean, strings array<string>, "
-    "longs array<bigint>, ints array<int>, smalls array<smallint>, floats array<float>, doubles array<double>, "
-    "booleans array<boolean>"
-)
-ROWS = [
-    {
-        "id": f"número {i} 数",
-        "big": 2**62 - i,
-        "l": -(2**63) + i,
-        "i": 2**31 - 1 - i,
-        "small": -(2**15) + i,
-        "f": i / 2,
-        "d": -i / 4,
-        "b": i % 2 == 0,
-        "strings": [str(j) for j in range(i % 4)],
-        "longs": [2**40 + j for j in range(i % 3)],
-        "ints": [-j for j in range(i % 5)],
-        "smalls": list(range(i % 2)),
-        "floats": [j / 8 for j in range(i % 6)],
-        "doubles": [j / 16 for j in range(i % 4)],
-        "booleans": [j % 2 == 0 for j in range(i % 3)],
-    }
-    for i in range(250)
-]
-
-
 def numbered(n):
     return [{"id": str(i), "x": float(i)} for i in range(n)]
 
 
 def by_id(rows):
     return sorted(rows, key=lambda row: row["id"])
-
-
-@pytest.mark.parametrize("entry", ["main", "echo_file", "echo_messages"])
-def test_every_type_comes_back_as_it_went_in(runner, entry):
-    transform = RunTFScript(
-        script("echo.py"), output_schema=ALL_TYPES, input_schema=ALL_TYPES, num_workers=3, entry=entry
-    )
-    assert by_id(runner.run(transform, ROWS)) == by_id(ROWS)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 7])
@@ -175,48 +140,10 @@ def test_modules_and_archives_beside_the_script_are_imported(in_memory, tmp_path
     assert in_memory.run(transform, [{"x": 1.0}]) == [{"text": "beside packed words"}]
 
 
-def test_runs_once_a_shard_without_rows_on_a_pipeline(runner):
-    transform = RunTFScript(
-        script("echo.py"), "shard bigint, num_shards int, rows bigint, attempt int, pid bigint, window string",
-        entry="describe", num_workers=3,
-    )  # fmt: skip
-    rows = runner.run(transform)
-    assert sorted((row["shard"], row["num_shards"], row["rows"]) for row in rows) == [(0, 3, 0), (1, 3, 0), (2, 3, 0)]
-
-
 @pytest.mark.parametrize("output_schema", [None, "id string"])
 def test_script_that_writes_nothing_gives_an_empty_collection(in_memory, output_schema):
     transform = RunTFScript(script("echo.py"), output_schema, input_schema="id string, x float", entry="write_nothing")
     assert in_memory.run(transform, numbered(30)) == []
-
-
-def test_empty_input_makes_no_run(runner):
-    transform = RunTFScript(script("faults.py"), "id string", input_schema="id string", entry="raises")
-    assert runner.run(transform, []) == []
-    assert "runs" not in runner.metrics
-
-
-@pytest.mark.parametrize("combiner", [TimestampCombiner.OUTPUT_AT_EOW, TimestampCombiner.OUTPUT_AT_EARLIEST])
-def test_windows_are_runs_of_their_own(runner, combiner):
-    def window(pcoll):
-        return (
-            pcoll
-            | beam.Map(lambda row: TimestampedValue(row, row["x"]))
-            | beam.WindowInto(FixedWindows(10), timestamp_combiner=combiner)
-        )
-
-    transform = RunTFScript(
-        script("echo.py"), "id string, shard bigint, window string", input_schema="id string, x float",
-        entry="list_ids", num_workers=2,
-    )  # fmt: skip
-    outputs = runner.outputs(transform, numbered(35), before=window)["good"]
-    assert sorted(int(output.row["id"]) for output in outputs) == list(range(35))
-    for output in outputs:
-        start = int(output.row["id"]) // 10 * 10
-        assert output.row["window"] == f"{start}-{start + 10}"
-        assert output.window == (start, start + 10)
-        assert output.timestamp == pytest.approx(start + 10, abs=0.01)
-    assert runner.metrics["runs"] == 8
 
 
 def test_unbounded_input_gives_a_run_for_each_window(tmp_path):

@@ -1,0 +1,52 @@
+"""A Flink in one JVM, behind Beam's job server for it: jars resolved by Maven from flink_pom.xml."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+from tests.engines.tools import BUILD, find_tool
+
+NAME = "Flink"
+ANNOUNCEMENT = "JobService started on "
+# Subtasks, not the machine's number of cores: each starts script processes.
+OPTIONS = ("--parallelism=2",)
+
+_POM = pathlib.Path(__file__).with_name("flink_pom.xml")
+_JARS = BUILD / "flink"
+# Flink's serializers reach into the classes of the JDK, which Java 17 allows nobody by itself.
+_OPENED = ("java.lang", "java.lang.invoke", "java.net", "java.nio", "java.time", "java.util", "java.util.concurrent")
+
+
+def build() -> None:
+    """Resolves the jars, once a version of the POM, whose copy among them says that they are all there."""
+    find_tool("java", engine=NAME)
+    resolved = _JARS / _POM.name
+    if resolved.exists() and resolved.read_text() == _POM.read_text():
+        return
+    maven = find_tool("mvn", engine=NAME)
+    shutil.rmtree(_JARS, ignore_errors=True)
+    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={_JARS}", "-DincludeScope=runtime"]
+    subprocess.run([maven, "--batch-mode", "--quiet", "--file", str(_POM), *goal], check=True)
+    shutil.copy(_POM, resolved)
+
+
+def command(directory: pathlib.Path) -> list[str]:
+    """The job server's command, on free ports, with an embedded Flink for each job."""
+    return [
+        find_tool("java", engine=NAME),
+        "-Xmx1g",
+        f"-Djava.io.tmpdir={directory}",
+        *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
+        "-cp",
+        os.path.join(_JARS, "*"),
+        "org.apache.beam.runners.flink.FlinkJobServerDriver",
+        "--flink-master=[local]",
+        "--job-host=localhost",
+        "--job-port=0",
+        "--artifact-port=0",
+        "--expansion-port=0",
+        f"--artifacts-dir={directory}",
+    ]
