@@ -26,14 +26,23 @@ setup(
         "pyarrow>=14",
         "numpy>=1.24",
         "google-crc32c>=1.5",
+        "packaging>=22",
+        "requests>=2.32",
+        "urllib3>=1.26",
     ],
     extras_require={
+        # File systems that a script's URIs may be on.
+        "gs": ["apache-beam[gcp]"],
+        "hdfs": ["fsspec>=2024.2"],
+        "oss": ["boto3>=1.28"],
+        "s3": ["boto3>=1.28"],
         # The digits demo draws a picture.
         "demo": ["matplotlib>=3.7"],
         # The benchmarks read other processes' memory; Beam's RunInference for TensorFlow needs its hub,
         # which needs a package that setuptools has dropped.
         "bench": ["psutil>=5.9", "setuptools<80", "tensorflow_hub>=0.16"],
-        "test": ["hypothesis>=6.90", "psutil>=5.9", "pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
+        "test": ["boto3>=1.28", "fsspec>=2024.2", "moto[s3,server]>=5"]
+        + ["hypothesis>=6.90", "psutil>=5.9", "pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],
     },
 )

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from beam_tfscript import metrics
-from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptError, ScriptRaised
+from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised
 from beam_tfscript.options import ScriptOptions
+from beam_tfscript.run_requests import count_lease, make_request, process_limit
 from beam_tfscript.runtime import wire
-from beam_tfscript.script.staging import link_files
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.process import ProcessSpec
 from beam_tfscript.worker.session import NeverStarted, RunRequest, Session
@@ -61,18 +61,14 @@ class ShardRun:
         with tempfile.TemporaryDirectory(prefix="run-", dir=self._pool.scratch()) as directory:
             dataset = os.path.join(directory, "dataset.tfrecord")
             rows, _ = write_dataset(dataset, chunks)
-            message = {
-                "shard": shard,
-                "window": window,
-                "dataset_file": dataset,
-                "dataset_length": rows,
-            }
+            message = {"shard": shard, "window": window, "dataset_file": dataset, "dataset_length": rows}
             if self._options.max_attempts == 1:
                 yield from self._attempt(1, message, directory)
             else:
                 yield from self._repeat(message, directory)
 
     def _repeat(self, message: dict[str, Any], directory: str) -> Iterator[wire.Frame]:
+        assert self._options.max_attempts is not None
         spool = OutputSpool(os.path.join(directory, "outputs"))
         for attempt in range(1, self._options.max_attempts + 1):
             try:
@@ -85,7 +81,10 @@ class ShardRun:
         yield from spool.reports()
 
     def _attempt(self, attempt: int, message: dict[str, Any], directory: str) -> Iterator[wire.Frame]:
-        request = self._make_request(attempt, message, directory)
+        request = make_request(
+            self._options, self._staged, directory,
+            feed="dataset", num_shards=self._options.num_workers, attempt=attempt, **message,
+        )  # fmt: skip
         metrics.add("runs")
         begin = time.monotonic()
         try:
@@ -100,10 +99,9 @@ class ShardRun:
 
     def _run(self, request: RunRequest) -> Iterator[wire.Frame]:
         while True:
-            with self._pool.lease(self._spec, max_processes=_max_processes(), user=self._user) as lease:
-                metrics.observe_seconds("process_wait_ms", lease.wait_s)
+            with self._pool.lease(self._spec, max_processes=process_limit(self._options), user=self._user) as lease:
+                count_lease(lease.process, lease.wait_s)
                 if lease.is_fresh:
-                    metrics.add("process_starts")
                     metrics.observe_seconds("process_start_ms", lease.process.start_s)
                 session = Session(lease.process, request)
                 try:
@@ -118,54 +116,3 @@ class ShardRun:
                 if session.completed:
                     lease.keep()
                 return
-
-    def _make_request(self, attempt: int, message: dict[str, Any], directory: str) -> RunRequest:
-        options = self._options
-        work_dir = os.path.join(directory, f"work-{attempt}")
-        try:
-            os.mkdir(work_dir)
-            link_files(self._staged, work_dir)
-        except OSError as error:
-            raise ScriptEnvironmentError(f"the run's directory {work_dir} cannot be made: {error}") from error
-        window = message["window"]
-        place = "" if window is None else f" window [{window[0]:.15g}, {window[1]:.15g})"
-        label = f"{options.script.name} chief:0 shard {message['shard']}/{options.num_workers}{place} attempt {attempt}"
-        full = {
-            **message,
-            "run": os.path.basename(directory),
-            "attempt": attempt,
-            "num_shards": options.num_workers,
-            "num_workers": options.num_workers,
-            "cluster": {"chief": ["localhost:0"]},
-            "task_type": "chief",
-            "task_index": 0,
-            "work_dir": work_dir,
-            "script": options.script.name,
-            "entry": options.entry,
-            "script_args": list(options.script_args),
-            "user_params": options.user_params,
-            "input_schema": None if options.input_schema is None else options.input_schema.to_wire(),
-            "output_schema": None if options.output_schema is None else options.output_schema.to_wire(),
-        }
-        return RunRequest(label, full, options.feed_timeout_s)
-
-
-def _max_processes() -> int:
-    """How many runs of a transform go side by side in one harness: more would only share the same cores."""
-    return max(2, os.cpu_count() or 1)
-
-
-def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> ProcessSpec:
-    """The process that a transform's runs need."""
-    return ProcessSpec(
-        key=options.key,
-        name=options.script.name,
-        python=python,
-        runtime_path=runtime_path,
-        env=options.env,
-        intra_op_parallelism=options.intra_op_parallelism,
-        start_timeout_s=options.start_timeout_s,
-    )
-
-
-__all__ = ["ShardRun", "make_spec"]

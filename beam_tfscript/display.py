@@ -8,22 +8,21 @@ is masked: the values of `env` always, and elsewhere what its name or its place 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from beam_tfscript.options import ScriptOptions
+from beam_tfscript.script.python_env import PythonEnv
 from beam_tfscript.script.staging import ScriptFile
-from beam_tfscript.script.uris import MASK, mask_uri
+from beam_tfscript.script.uris import MASK, mask_name, mask_uris
 
 __all__ = ["display_items"]
 
 # Longer, and a job's page becomes unreadable; shorter, and a schema of 30 columns would be cut.
 _MAX_CHARS = 1000
 
-_URI = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://[^\s\"'<>]+")
 _OPTION = re.compile(r"-{0,2}[\w.-]+")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = {"apikey", "auth", "credential", "credentials", "passphrase", "passwd", "password", "pwd", "secret"}
@@ -39,14 +38,15 @@ def display_items(options: ScriptOptions) -> dict[str, str | int | float]:
 
     Returns:
       Argument's name -> its value, short and without secrets. `script_sha256` is the beginning of the main script's
-      hash, which tells whether two jobs ran the same one; it is there if the script travels with the job.
+      hash, which tells whether two jobs ran the same one; it is there if it is known while the pipeline is built.
     """
     items = {
         "main_script_file": _describe_file(options.script),
         "script_sha256": _digest(options.script),
         "entry": options.entry,
-        "feed": "dataset",  # so far the only one
+        "feed": options.feed,
         "num_workers": options.num_workers,
+        "python_env": None if options.python_env == PythonEnv() else str(options.python_env),
         "input_schema": _text(options.input_schema),
         "output_schema": _text(options.output_schema),
         "output_as": options.output_as,
@@ -58,6 +58,9 @@ def display_items(options: ScriptOptions) -> dict[str, str | int | float]:
         "env": _join(sorted(options.env)),
         "intra_op_parallelism": options.intra_op_parallelism,
         "max_attempts": options.max_attempts,
+        "max_processes": options.max_processes,
+        "replay": None if options.replay is None or options.feed != "stream" else int(options.replay),
+        "idle_timeout_s": options.idle_timeout_s,
         "start_timeout_s": options.start_timeout_s,
         "feed_timeout_s": options.feed_timeout_s,
     }
@@ -66,11 +69,11 @@ def display_items(options: ScriptOptions) -> dict[str, str | int | float]:
 
 def _describe_file(file: ScriptFile) -> str:
     """Where a remote file is; of a local one only the name, as its directory is the submitter's own affair."""
-    return mask_uri(file.uri) if "://" in file.uri else file.name
+    return mask_name(file.uri) if "://" in file.uri else file.name
 
 
 def _digest(script: ScriptFile) -> str | None:
-    return None if script.content is None else hashlib.sha256(script.content).hexdigest()[:12]
+    return script.sha256 and script.sha256[:12]
 
 
 def _mask_value(value: Any, name: str = "") -> Any:
@@ -81,7 +84,7 @@ def _mask_value(value: Any, name: str = "") -> Any:
         return [_mask_value(inner, name) for inner in value]
     if value is not None and _is_secret(name):
         return MASK
-    return _mask_uris(value) if isinstance(value, str) else value
+    return mask_uris(value) if isinstance(value, str) else value
 
 
 def _mask_arguments(arguments: Iterable[str]) -> list[str]:
@@ -96,7 +99,7 @@ def _mask_arguments(arguments: Iterable[str]) -> list[str]:
             continue
         is_value = False
         if not _is_secret(name):
-            shown.append(_mask_uris(argument))
+            shown.append(mask_uris(argument))
         elif not _OPTION.fullmatch(name):  # such as a header, or JSON
             shown.append(MASK)
         elif equals:
@@ -105,10 +108,6 @@ def _mask_arguments(arguments: Iterable[str]) -> list[str]:
             shown.append(name)
             is_value = name.startswith("-")
     return shown
-
-
-def _mask_uris(text: str) -> str:
-    return _URI.sub(lambda match: mask_uri(match.group()), text)
 
 
 def _is_secret(name: str) -> bool:

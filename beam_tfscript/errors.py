@@ -8,6 +8,7 @@
     │   ├── ScriptLoadError  it cannot be imported, or has no such entry function
     │   ├── ScriptRaised     its entry function raised
     │   ├── ScriptDied       its process ended in the middle of a run
+    │   ├── FeedError        it returned while its feed goes on, or does not read it
     │   └── OutputError      what it wrote does not fit the output schema
     ├── ScriptEnvironmentError    the script's environment: interpreter, packages, files, disk
     └── ProtocolError        this package: the two ends of the channel disagree; please report it
@@ -21,6 +22,7 @@ from __future__ import annotations
 __all__ = [
     "ArgumentError",
     "ScriptEnvironmentError",
+    "FeedError",
     "OutputError",
     "ProtocolError",
     "RowError",
@@ -87,6 +89,10 @@ class ScriptDied(ScriptError):
 
     def __reduce__(self) -> tuple:
         return _rebuild, (type(self), str(self), {"returncode": self.returncode})
+
+
+class FeedError(ScriptError):
+    """The script returned while its feed goes on, or does not read what it is given."""
 
 
 class OutputError(ScriptError):

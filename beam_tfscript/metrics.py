@@ -6,6 +6,8 @@
 | `rows_out`, `bytes_out` | rows, bytes of Examples | a run's outputs are decoded |
 | `rows_bad` | rows | a row or an output goes to the dead letters |
 | `doubles_rounded` | values | a `double` loses digits as float32 |
+| `rows_unread` | rows | a script has asked for the end of its feed (`config.stop()`) before it read them |
+| `rows_lost` | rows | a `stream` run without `replay` is gone, and had not done them |
 | `runs`, `runs_failed` | runs | an attempt of a run starts; fails |
 | `process_starts`, `process_deaths` | processes | a new process serves its first run; one ends in the middle of a run |
 | `process_start_ms` | milliseconds | the start of a process, until TensorFlow is imported |

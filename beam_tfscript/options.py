@@ -12,9 +12,13 @@ from typing import Any
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, ScriptLoadError
 from beam_tfscript.outputs import FORMS
+from beam_tfscript.script.python_env import PythonEnv, check_python_env
 from beam_tfscript.script.staging import ScriptFile, collect_file, limit_embedded
+from beam_tfscript.script.uris import mask_name
 
-FEEDS = ("dataset",)
+FEEDS = ("dataset", "bundles", "stream")
+# In the `dataset` feed a repeat means spooling all outputs, so it must be asked for; in the others it costs nothing.
+_MAX_ATTEMPTS = {"dataset": 1, "bundles": 3, "stream": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +28,8 @@ class ScriptOptions:
     Attributes:
       key: names this use of the transform; its processes are interchangeable.
       script: the main script; `files` holds it and the user files.
+      feed: how runs get their rows; None until the input is known.
+      max_attempts, replay: None until the feed is known.
       others: as the transform's arguments of the same name, with `num_workers` resolved.
     """
 
@@ -33,17 +39,37 @@ class ScriptOptions:
     entry: str
     script_args: tuple[str, ...]
     user_params: Any
+    python_env: PythonEnv
     input_schema: Schema | None
     output_schema: Schema | None
     selected_cols: tuple[str, ...] | None
     num_workers: int
     intra_op_parallelism: int
-    max_attempts: int
+    feed: str | None
+    max_attempts: int | None
+    max_processes: int | None
+    replay: bool | None
+    poll_interval_s: float
     start_timeout_s: float
     feed_timeout_s: float
+    idle_timeout_s: float | None
     env: Mapping[str, str]
     shard_by: str | None
     output_as: str
+
+    def for_feed(self, feed: str, *, has_end: bool = True) -> ScriptOptions:
+        """The same with the defaults of the feed.
+
+        Args:
+          feed: the feed.
+          has_end: whether the input's windows end.
+        """
+        return dataclasses.replace(
+            self,
+            feed=feed,
+            max_attempts=self.max_attempts or _MAX_ATTEMPTS[feed],
+            replay=has_end if self.replay is None else self.replay,
+        )
 
     def without_files(self) -> ScriptOptions:
         """The same without the content of the script's files, for what does not run it."""
@@ -60,12 +86,19 @@ def check_options(
     num_workers: int | None,
     intra_op_parallelism: int,
     input_schema: str | Schema | None,
+    python_env: str | None,
+    requirements: Sequence[str] | None,
+    python_version: str | None,
     feed: str | None,
     entry: str,
     script_args: Sequence[str],
-    max_attempts: int,
+    max_attempts: int | None,
+    max_processes: int | None,
+    replay: bool | None,
+    poll_interval: float,
     start_timeout: float,
     feed_timeout: float,
+    idle_timeout: float | None,
     env: Mapping[str, str] | None,
     shard_by: str | None,
     output_as: str,
@@ -78,6 +111,7 @@ def check_options(
     """
     if feed is not None and feed not in FEEDS:
         raise ArgumentError(f"feed must be one of {', '.join(map(repr, FEEDS))} or None, got {feed!r}.")
+    _check_feed(feed, num_workers=num_workers, shard_by=shard_by, replay=replay)
     if output_as not in FORMS:
         raise ArgumentError(f"output_as must be one of {', '.join(map(repr, FORMS))}, got {output_as!r}.")
     script, files = _collect_files(main_script_file, _strings("user_files", user_files))
@@ -90,31 +124,56 @@ def check_options(
         entry=entry,
         script_args=_strings("script_args", script_args),
         user_params=_json_value(user_params),
+        python_env=check_python_env(python_env, requirements=requirements, python_version=python_version),
         input_schema=_schema(input_schema),
         output_schema=_schema(output_schema),
         selected_cols=None if selected_cols is None else _columns("selected_cols", selected_cols),
         num_workers=1 if num_workers is None else _at_least("num_workers", num_workers, 1),
         intra_op_parallelism=_at_least("intra_op_parallelism", intra_op_parallelism, 0),
-        max_attempts=_at_least("max_attempts", max_attempts, 1),
+        feed=feed,
+        max_attempts=None if max_attempts is None else _at_least("max_attempts", max_attempts, 1),
+        max_processes=None if max_processes is None else _at_least("max_processes", max_processes, 1),
+        replay=replay,
+        poll_interval_s=_seconds("poll_interval", poll_interval),
         start_timeout_s=_seconds("start_timeout", start_timeout),
         feed_timeout_s=_seconds("feed_timeout", feed_timeout),
+        idle_timeout_s=None if idle_timeout is None else _seconds("idle_timeout", idle_timeout),
         env=_environment(env),
         shard_by=None if shard_by is None else _string("shard_by", shard_by),
         output_as=output_as,
     )
 
 
+def _check_feed(feed: str | None, **arguments: Any) -> None:
+    """Refuses what has no meaning in the feed, which would otherwise look as if it had one."""
+    if feed == "bundles":
+        for name in ("num_workers", "shard_by"):
+            if arguments[name] is not None:
+                raise ArgumentError(
+                    f'{name} has no meaning in feed="bundles", where rows are not shuffled and there are no shards: '
+                    "leave it out. max_processes says how many processes a worker may have."
+                )
+    replay = arguments["replay"]
+    if replay is not None and feed not in ("stream", None):
+        raise ArgumentError(
+            f'replay is for feed="stream", got feed={feed!r}; max_attempts says how often others repeat.'
+        )
+    if replay not in (None, True, False):
+        raise ArgumentError(f"replay must be True, False or None, got {replay!r}.")
+
+
 def _collect_files(main: str, others: Sequence[str]) -> tuple[ScriptFile, tuple[ScriptFile, ...]]:
     script = collect_file("main_script_file", _string("main_script_file", main))
     if not script.name.endswith(".py") or not script.name[:-3].isidentifier() or script.is_directory:
         raise ArgumentError(
-            f"main_script_file must be a Python file whose name can be imported, such as score.py, got {main!r}."
+            f"main_script_file must be a Python file whose name can be imported, such as score.py, got "
+            f"{mask_name(main)!r}."
         )
     files = {script.name: script}
     for uri in others:
         file = collect_file("user_files", uri)
         known = files.setdefault(file.name, file)
-        if known.uri != file.uri:
+        if (known.uri, known.sha256) != (file.uri, file.sha256):
             raise ArgumentError(
                 f"user_files: {known.uri} and {file.uri} have the same name, and both would be {file.name} beside the "
                 "script: rename one."

@@ -1,13 +1,14 @@
 """Rows -> (shard, chunk): many small elements become few large ones before the shuffle.
 
-A chunk is `(count, TFRecord bytes)`: the spool file of a run is its chunks, one after the other.
+A chunk is `(count, bytes)`. In the `dataset` feed the bytes are TFRecords: the file of a run is its chunks, one after
+the other. In the `stream` feed they are what is sent to the script (`wire.pack_records`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -37,9 +38,11 @@ class Chunker:
     Args:
       num_shards: how many shards there are.
       first_shard: where the round robin begins. Bundles may be tiny, so it should differ between them.
+      pack: makes one block of bytes of a chunk's Examples.
     """
 
-    def __init__(self, num_shards: int, first_shard: int):
+    def __init__(self, num_shards: int, first_shard: int, pack: Callable[[list[bytes]], bytes] = tfrecord.frame):
+        self._pack = pack
         self._num_shards = num_shards
         self._next_shard = first_shard % num_shards
         self._pending: dict[tuple[Hashable, int], list[bytes]] = {}
@@ -82,7 +85,7 @@ class Chunker:
         window, shard = key
         examples = self._pending.pop(key)
         del self._sizes[key]
-        return Chunk(window, shard, len(examples), tfrecord.frame(examples))
+        return Chunk(window, shard, len(examples), self._pack(examples))
 
 
 def shards_of(column: pa.Array, num_shards: int) -> list[int]:

@@ -8,25 +8,22 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.transforms.core import Windowing
-from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.display import display_items
-from beam_tfscript.dofns import ChunkBatches, ChunkRows, ChunkWindowedRows, RunShard
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.inputs import is_arrow, plan_input
-from beam_tfscript.options import ScriptOptions, check_options
+from beam_tfscript.graph import attach_script, for_input, run_bundles, run_shards, run_without_rows
+from beam_tfscript.inputs import plan_input
+from beam_tfscript.options import check_options
 from beam_tfscript.outputs import output_type
-
-_Shard = beam.typehints.Tuple[int, beam.typehints.Tuple[int, bytes]]
 
 
 class RunTFScript(beam.PTransform):
     """Runs a TensorFlow script over the rows of a PCollection, in a process of its own.
 
     The rows are dealt out to `num_workers` shards. The script's `main(config)` is called once for each
-    shard and window, with the shard's rows complete on disk; what it writes is the output.
+    shard and window, with the shard's rows complete on disk or as they come (`feed`); what it writes is the output.
 
         rows | RunTFScript(main_script_file="score.py", output_schema="id string, score float")
 
@@ -37,7 +34,7 @@ class RunTFScript(beam.PTransform):
     elements: rows with a Beam schema, with the names and types of `output_schema`, at the end of their window.
 
     Args:
-      main_script_file: the Python file that defines `main(config)`; a local path or a URI that Beam can read.
+      main_script_file: the Python file that defines `main(config)`; a local path or a URI (docs/uris.md).
       output_schema: the output's columns, such as `"id string, score float"`; None for no output.
       user_files: files that the script needs beside it; archives (.zip, .tar.gz, .tgz, .tar) are unpacked
         there, and directories are there as a whole. Local files up to 1 MiB, 4 MiB together, travel with the job.
@@ -48,13 +45,28 @@ class RunTFScript(beam.PTransform):
         `main`; 0 leaves them alone.
       input_schema: the input's columns. Not needed where the PCollection has a Beam schema; needed for
         dicts, and for serialized Examples where the script uses `config.batches()` and the like.
-      feed: how a run gets its rows; `"dataset"` or None, which is the same for bounded input.
+      python_env: the Python that runs the script: a directory with `bin/python`, or an archive of one by any URI
+        (docs/environments.md); None for the pipeline's own interpreter.
+      requirements: instead of `python_env`, packages to make an environment of, once on each machine.
+      python_version: the Python of that environment, such as `"3.8"`.
+      feed: how a run gets its rows: `"dataset"`, complete before `main`; `"bundles"`, as the runner brings them,
+        without a shuffle; `"stream"`, as they come, until their window ends. None for `"dataset"` on bounded input,
+        else `"stream"`. docs/delivery.md says which is for what, and what each loses or repeats after a fault.
       entry: name of the function to call.
       script_args: `sys.argv[1:]` of the script.
-      max_attempts: how many times a run is tried before the bundle fails. With more than one, a run's
-        outputs are kept on disk until it has ended well, so that they go downstream once.
+      max_attempts: how many times a run is tried before the bundle fails; in `"bundles"`, a batch. None for 1 in
+        `"dataset"`, where more keep a run's outputs on disk until it has ended well, so that they go downstream once;
+        else 3.
+      max_processes: how many script processes of this transform one worker process may have at work; None for as many
+        as the machine has cores, and in `"stream"` at least two a shard.
+      replay: in `"stream"`, whether a run whose process has died is given the rows of its window again, from the
+        runner's state (at least once); without it, the rows on their way to it are lost, and counted as `rows_lost`.
+        None for True in windows that end, and False in the global window.
+      poll_interval: in `"stream"`, after how many seconds outputs are looked for where no rows come.
       start_timeout: seconds that the script's interpreter may take to start and to import TensorFlow.
-      feed_timeout: seconds of silence after which the log says what line the script is at.
+      feed_timeout: seconds of silence after which the log says what line the script is at; in `"bundles"` and
+        `"stream"`, after which a script that does not read the rows it has is an error.
+      idle_timeout: seconds after which a process without work is ended; None for a minute.
       env: environment variables for the script process.
       shard_by: column whose equal values go to the same shard; None deals rows out in turn.
       output_as: form of the output elements: `"row"`, with a Beam schema; `"dict"`; `"example"`, a serialized
@@ -76,12 +88,19 @@ class RunTFScript(beam.PTransform):
         num_workers: int | None = None,
         intra_op_parallelism: int = 4,
         input_schema: str | Schema | None = None,
+        python_env: str | None = None,
+        requirements: Sequence[str] | None = None,
+        python_version: str | None = None,
         feed: str | None = None,
         entry: str = "main",
         script_args: Sequence[str] = (),
-        max_attempts: int = 1,
+        max_attempts: int | None = None,
+        max_processes: int | None = None,
+        replay: bool | None = None,
+        poll_interval: float = 0.5,
         start_timeout: float = 120,
         feed_timeout: float = 600,
+        idle_timeout: float | None = None,
         env: Mapping[str, str] | None = None,
         shard_by: str | None = None,
         output_as: str = "row",
@@ -96,17 +115,23 @@ class RunTFScript(beam.PTransform):
             num_workers=num_workers,
             intra_op_parallelism=intra_op_parallelism,
             input_schema=input_schema,
+            python_env=python_env,
+            requirements=requirements,
+            python_version=python_version,
             feed=feed,
             entry=entry,
             script_args=script_args,
             max_attempts=max_attempts,
+            max_processes=max_processes,
+            replay=replay,
+            poll_interval=poll_interval,
             start_timeout=start_timeout,
             feed_timeout=feed_timeout,
+            idle_timeout=idle_timeout,
             env=env,
             shard_by=shard_by,
             output_as=output_as,
         )
-        self._feed = feed
         self._bad: BadRecords | None = None
 
     def with_exception_handling(
@@ -151,46 +176,28 @@ class RunTFScript(beam.PTransform):
         return display_items(self._options)
 
     def expand(self, pcoll):  # Beam warns of an annotation that allows both PCollection and PBegin
-        """The graph: chunks by shard, a GroupByKey, one run a shard.
+        """The graph: chunks by shard and a run for each; or, in the `bundles` feed, no shuffle at all.
 
         Raises:
           ArgumentError, SchemaError: the input cannot be used.
         """
         if isinstance(pcoll, (PBegin, beam.Pipeline)):
-            options, chunks, bad_rows = self._options, self._make_empty_chunks(pcoll), None
-        else:
-            options, chunks, bad_rows = self._chunk_rows(pcoll)
-        stamp = chunks.windowing.timestamp_combiner != TimestampCombiner.OUTPUT_AT_EOW
-        run = beam.ParDo(RunShard(options, self._bad, stamp=stamp))
-        grouped = chunks | "GroupByShard" >> beam.GroupByKey()
-        element_type = output_type(options.output_schema, options.output_as)
-        if self._bad is None:
-            return grouped | "Run" >> run.with_output_types(element_type)
-        bad_tag = self._bad.dead_letter_tag
-        result = grouped | "Run" >> run.with_outputs(bad_tag, main=self._bad.main_tag)
-        result[self._bad.main_tag].element_type = element_type
-        bad = result[bad_tag] if bad_rows is None else (bad_rows, result[bad_tag]) | "Bad" >> beam.Flatten()
-        return self._bad.outputs(None if bad_rows is None else pcoll, result[self._bad.main_tag], bad)
+            options = attach_script(self._options, pcoll.pipeline)
+            return self._finish(None, *run_without_rows(pcoll, options, self._bad))
+        options = attach_script(self._options, pcoll.pipeline)
+        options, encoder = plan_input(pcoll.element_type, for_input(pcoll, options, self.label))
+        if options.feed == "bundles":
+            return self._finish(pcoll, run_bundles(pcoll, options, encoder, self._bad), None)
+        return self._finish(pcoll, *run_shards(pcoll, options, encoder, self._bad))
 
-    def _make_empty_chunks(self, pipeline: Any) -> PCollection:
-        shards = [(shard, (0, b"")) for shard in range(self._options.num_workers)]
-        return pipeline | "Shards" >> beam.Create(shards, reshuffle=False).with_output_types(_Shard)
-
-    def _chunk_rows(self, pcoll: PCollection) -> tuple[ScriptOptions, PCollection, PCollection | None]:
-        if not pcoll.is_bounded and self._feed is None:
-            raise ArgumentError(
-                f'the input of {self.label} is unbounded, and the feed for that, "stream", is not available yet: '
-                'give feed="dataset" for one run a (shard, window pane), and a windowing that has ends.'
-            )
-        options, encoder = plan_input(pcoll.element_type, self._options)
-        dofn: type[ChunkRows] = ChunkWindowedRows
-        if is_arrow(pcoll.element_type):
-            dofn = ChunkBatches
-        elif isinstance(pcoll.windowing.windowfn, GlobalWindows):
-            dofn = ChunkRows
-        chunk = beam.ParDo(dofn(options, encoder, self._bad))
+    def _finish(self, rows: PCollection | None, result: Any, bad_rows: PCollection | None) -> Any:
+        """Types the outputs, and joins the dead letters of both stages."""
+        element_type = output_type(self._options.output_schema, self._options.output_as)
         if self._bad is None:
-            return options, pcoll | "Chunk" >> chunk.with_output_types(_Shard), None
-        result = pcoll | "Chunk" >> chunk.with_outputs(self._bad.dead_letter_tag, main=self._bad.main_tag)
-        result[self._bad.main_tag].element_type = _Shard
-        return options, result[self._bad.main_tag], result[self._bad.dead_letter_tag]
+            result.element_type = element_type
+            return result
+        good = result[self._bad.main_tag]
+        good.element_type = element_type
+        bad = result[self._bad.dead_letter_tag]
+        bad = bad if bad_rows is None else (bad_rows, bad) | "Bad" >> beam.Flatten()
+        return self._bad.outputs(rows, good, bad)

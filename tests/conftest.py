@@ -20,6 +20,8 @@ def scratch_parent(request, tmp_path_factory, monkeypatch, caplog):
     """Each test's scratch directories are its own, so that tests side by side do not see each other's."""
     directory = tmp_path_factory.mktemp("scratch")
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    # The wait for what is left is a wait for this.
+    monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", 0.3)
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     with assert_nothing_left(but_tcp=parameters.get("engine") in ENGINES):
         yield directory

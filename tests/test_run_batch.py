@@ -8,13 +8,11 @@ import typing
 import apache_beam as beam
 import numpy as np
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.errors import ArgumentError
 from tests.running import Runner, script
 
 
@@ -173,13 +171,6 @@ def test_unbounded_input_gives_a_run_for_each_window(tmp_path):
         (10, "10-20"),
     }
     assert sorted(int(output.row["id"]) for output in outputs) == list(range(20))
-
-
-def test_unbounded_input_without_a_feed_is_told_what_there_is():
-    pipeline = beam.Pipeline(options=PipelineOptions(["--streaming"]))
-    rows = pipeline | TestStream().advance_watermark_to_infinity()
-    with pytest.raises(ArgumentError, match='give feed="dataset"'):
-        _ = rows | RunTFScript(script("echo.py"), "id string", input_schema="id string")
 
 
 def test_sliding_windows_give_a_row_to_each_of_its_windows(in_memory):

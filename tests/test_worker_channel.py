@@ -31,7 +31,7 @@ RECORDS = [b"", b"a", b"bc" * 1000, os.urandom(3 << 20)]
 
 def test_records_come_through_whole(ends):
     channel, theirs = ends
-    sender = threading.Thread(target=wire.send_frame, args=(theirs, wire.records_frame(RECORDS)))
+    sender = threading.Thread(target=wire.send_frame, args=(theirs, wire.records_frame(wire.EXAMPLES, RECORDS)))
     sender.start()
     frame = channel.receive(10)
     sender.join()
@@ -43,12 +43,12 @@ def test_both_ends_send_much_at_once_without_blocking_each_other(ends):
     got = []
 
     def other_end():
-        wire.send_frame(theirs, wire.records_frame(RECORDS))
+        wire.send_frame(theirs, wire.records_frame(wire.EXAMPLES, RECORDS))
         got.append(wire.receive_frame(theirs))
 
     thread = threading.Thread(target=other_end)
     thread.start()
-    channel.send(wire.records_frame(RECORDS))
+    channel.send(wire.records_frame(wire.EXAMPLES, RECORDS))
     assert channel.receive(10).records() == RECORDS
     while thread.is_alive():
         channel.receive(0.05)

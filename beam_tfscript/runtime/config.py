@@ -93,6 +93,9 @@ class TaskConfig(object):
         self.input_schema = _schema(request["input_schema"])
         self.output_schema = _schema(request["output_schema"])
         self.output_writer = writer
+        # The Feed of a run that is handed its rows while it goes on, and what sends on its outputs meanwhile.
+        self.feed = None
+        self.flusher = None
         self._metrics = metrics
         self.tf_context = TFContext.get_or_create(self)
 
@@ -196,6 +199,12 @@ class BatchTaskConfig(TaskConfig):
         from beam_tfscript.runtime import reader
 
         return reader.numpy_batches(self.dataset_file, self._input_columns("batches()"), n, masks=masks)
+
+    def example_batches(self, n):
+        """The rows as lists of up to `n` serialized Examples."""
+        from beam_tfscript.runtime import reader
+
+        return reader.record_batches(self.dataset_file, n)
 
 
 def _schema(wire):

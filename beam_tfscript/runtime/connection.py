@@ -30,6 +30,7 @@ class Connection(object):
         self._sock = sock
         self._scratch_directory = scratch_directory
         self._requests = queue.Queue()  # type: queue.Queue
+        self._rows = queue.Queue()  # type: queue.Queue
         self._send_lock = threading.Lock()
         self._main_thread = threading.get_ident()
         # What PROBE must never show as the script's: frames of this package.
@@ -49,7 +50,11 @@ class Connection(object):
         self.send(wire.control_frame(kind, value))
 
     def next_request(self):
-        """Waits for the next RUN or CLOSE; the reading thread ends the process if none can come."""
+        """Waits for the next RUN or CLOSE; the reading thread ends the process if none can come.
+
+        Returns:
+          (the frame, a queue of the frames with the rows of that run).
+        """
         return self._requests.get()
 
     def _read(self):
@@ -62,8 +67,12 @@ class Connection(object):
                     # Not from this thread: it would wait behind a blocked writer, and then the death
                     # of the pipeline's process would go unseen.
                     threading.Thread(target=self._report_stack, daemon=True).start()
+                elif frame.kind in (wire.RUN, wire.CLOSE):
+                    # A queue for each run: what one has left unread is none of the next one's rows.
+                    self._rows = queue.Queue()
+                    self._requests.put((frame, self._rows))
                 else:
-                    self._requests.put(frame)
+                    self._rows.put(frame)
         except (wire.WireError, OSError) as error:
             self._end("the channel broke: {}".format(error))
 

@@ -8,7 +8,7 @@ class TFContext(object):
     script, and it is the same object as `config.tf_context`.
 
     Attributes:
-      task_type, task_index, cluster, num_workers: as in the config.
+      task_type, task_index, cluster, num_workers, window: as in the config.
     """
 
     _current = None
@@ -18,6 +18,12 @@ class TFContext(object):
         self.task_index = config.task_index
         self.cluster = config.cluster
         self.num_workers = config.num_workers
+        self.window = config.window
+        self._config = config
+
+    def flink_stream_dataset(self):
+        """The same Dataset as `config.dataset_fn()`, by the name that established scripts know it by."""
+        return self._config.dataset_fn()
 
     @classmethod
     def get_or_create(cls, config=None):

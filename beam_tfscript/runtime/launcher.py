@@ -45,10 +45,10 @@ def _serve(connection):
     from beam_tfscript.runtime.runs import run_script
 
     while True:
-        request = connection.next_request()
+        request, rows = connection.next_request()
         if request.kind == wire.CLOSE:
             return
-        if not run_script(connection, request.json()):
+        if not run_script(connection, request.json(), rows):
             return
 
 

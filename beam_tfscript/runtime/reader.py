@@ -119,17 +119,35 @@ def numpy_batches(source, columns, n, masks=False):
     _check_rows("n", n, 1)
     unpacker = Unpacker(list(columns), masks)
     if isinstance(source, str) or callable(source):
-        return _iterate_in_session(source, unpacker, n)
+        return _iterate_in_session(
+            lambda tf: _raw_batches(tf, source() if callable(source) else source, unpacker, n), unpacker.unpack
+        )
     return _iterate_eagerly(source, unpacker, n)
 
 
-def _iterate_in_session(source, unpacker, n):
+def record_batches(path, n):
+    """The records of a TFRecord file as lists of up to `n` serialized Examples.
+
+    Args:
+      path: the file.
+      n: records in a list; the last one may have fewer.
+
+    Raises:
+      ValueError: `n` is out of range.
+    """
+    _check_rows("n", n, 1)
+    return _iterate_in_session(
+        lambda tf: tf.data.TFRecordDataset(path).batch(n).map(lambda records: (records,)),
+        lambda values: values[0].tolist(),
+    )
+
+
+def _iterate_in_session(make_batches, unpack):
     import tensorflow as tf
 
     graph = tf.Graph()
     with graph.as_default():
-        batches = _raw_batches(tf, source() if callable(source) else source, unpacker, n)
-        iterator = tf.compat.v1.data.make_initializable_iterator(batches)
+        iterator = tf.compat.v1.data.make_initializable_iterator(make_batches(tf))
         following = list(iterator.get_next())
     session = tf_versions.private_session(tf, graph)
     try:
@@ -138,7 +156,7 @@ def _iterate_in_session(source, unpacker, n):
         while True:
             try:
                 # Not by way of a variable, which would hold this batch while the next one is made.
-                yield unpacker.unpack(_translated(tf, advance))
+                yield unpack(translate_mismatch(tf, advance))
             except tf.errors.OutOfRangeError:
                 return
     finally:
@@ -160,13 +178,13 @@ def _iterate_eagerly(source, unpacker, n):
 
     while True:
         try:
-            batch = _translated(tf, advance)
+            batch = translate_mismatch(tf, advance)
         except StopIteration:
             return
         yield batch
 
 
-def _translated(tf, advance):
+def translate_mismatch(tf, advance):
     """What `advance` returns, with TensorFlow's word on a row that does not fit said in terms of columns."""
     try:
         return advance()

@@ -10,6 +10,8 @@ from beam_tfscript.runtime import wire
 from beam_tfscript.runtime.columns import columns_from_wire
 from beam_tfscript.runtime.config import BatchTaskConfig, set_config
 from beam_tfscript.runtime.context import TFContext
+from beam_tfscript.runtime.feed import FeedMisused
+from beam_tfscript.runtime.feed_config import make_feed_config
 from beam_tfscript.runtime.isolation import RunIsolation
 from beam_tfscript.runtime.writer import Metrics, OutputWriter
 
@@ -21,12 +23,13 @@ class LoadError(Exception):
     """The script has no such entry function."""
 
 
-def run_script(connection, request):
+def run_script(connection, request, rows):
     """Runs the script once, as a RUN request says, and reports DONE or FAILED.
 
     Args:
       connection: where the reports go.
       request: the JSON object of the RUN frame; `worker/session.py` makes it.
+      rows: queue of the frames that bring rows while the run goes on.
 
     Returns:
       Whether the process may serve another run.
@@ -38,10 +41,12 @@ def run_script(connection, request):
         connection.report(wire.STARTED, {"run": request["run"]})
         phase = "load"
         try:
-            config = _make_config(connection, request, metrics)
+            config = _make_config(connection, request, metrics, rows)
             entry = _load_entry(request)
             phase = "main"
             _call(entry, config)
+            if config.flusher is not None:
+                config.flusher.close()
             config.output_writer.close()
         except BaseException as error:  # noqa: BLE001 - a script may raise SystemExit or worse
             failure = _describe(error, phase, request["work_dir"])
@@ -53,14 +58,24 @@ def run_script(connection, request):
         connection.report(wire.FAILED, failure)
         return False
     leftovers = isolation.leftovers()
-    connection.report(wire.DONE, {"rows": config.output_writer.count, "leftovers": leftovers})
-    return not leftovers
+    summary = {"rows": config.output_writer.count, "leftovers": leftovers, "reusable": not leftovers}
+    if config.feed is not None:
+        # Whoever returned without having seen the end may have left a thread that waits for rows.
+        summary.update(
+            stopped=config.feed.stopped, taken=config.feed.taken, reusable=not leftovers and config.feed.ended
+        )
+    connection.report(wire.DONE, summary)
+    return summary["reusable"]
 
 
-def _make_config(connection, request, metrics):
+def _make_config(connection, request, metrics, rows):
     wire_columns = request["output_schema"]
     columns = None if wire_columns is None else columns_from_wire(wire_columns)
-    config = BatchTaskConfig(request, OutputWriter(connection, columns), metrics)
+    writer = OutputWriter(connection, columns)
+    if request["feed"] == "dataset":
+        config = BatchTaskConfig(request, writer, metrics)
+    else:
+        config = make_feed_config(request, writer, metrics, connection, rows)
     set_config(config)
     return config
 
@@ -112,7 +127,7 @@ def _describe(error, phase, work_dir):
         half = _TRACEBACK_CHARS // 2
         text = text[:half] + "\n  […]\n" + text[-half:]
     return {
-        "phase": phase,
+        "phase": "feed" if isinstance(error, FeedMisused) else phase,
         "type": type(error).__name__,
         "message": _message(error),
         "traceback": text,

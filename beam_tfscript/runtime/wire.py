@@ -1,7 +1,7 @@
 """The protocol between the pipeline's process and the script process: frames, both ends.
 
 A frame is a 20-byte header (magic, kind, count, payload length; little-endian) and its payload.
-Control frames carry JSON; EXAMPLES frames carry `count` records as their lengths (uint32 each)
+Control frames carry JSON; ROWS and EXAMPLES frames carry `count` records as their lengths (uint32 each)
 followed by their bytes, so that both ends cut and join them in bulk.
 
 A run, as the two ends see it:
@@ -10,6 +10,13 @@ A run, as the two ends see it:
                          <--- READY         once, when the interpreter is up
     RUN                  --->
                          <--- STARTED       the run's directory is entered; nothing was lost before this
+                         <--- ACK           (feeds `bundles` and `stream`) the rows before this position are done, and
+                                            what they gave was sent before; so many rows are wanted next
+    WINDOW               --->               the rows that follow are of this window
+    ROWS ...             --->
+    DATASET              --->               (where a whole bundle was wanted) rows in a TFRecord file
+    END_BUNDLE           --->               what is there is a batch, however few rows it has
+    END_FEED             --->               no more rows
                          <--- EXAMPLES ...  what the script wrote
                          <--- METRICS ...   counters and distributions since the last METRICS
     PROBE (any time)     --->
@@ -23,12 +30,17 @@ import socket
 import struct
 from collections import namedtuple
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 # Requests to the script process.
 RUN = 1
 PROBE = 2
 CLOSE = 3
+ROWS = 4
+WINDOW = 5
+DATASET = 6
+END_BUNDLE = 7
+END_FEED = 8
 # Reports from the script process.
 READY = 16
 STARTED = 17
@@ -37,11 +49,18 @@ METRICS = 19
 STACK = 20
 DONE = 21
 FAILED = 22
+ACK = 23
 
 NAMES = {
-    RUN: "RUN", PROBE: "PROBE", CLOSE: "CLOSE", READY: "READY", STARTED: "STARTED", EXAMPLES: "EXAMPLES",
-    METRICS: "METRICS", STACK: "STACK", DONE: "DONE", FAILED: "FAILED",
+    RUN: "RUN", PROBE: "PROBE", CLOSE: "CLOSE", ROWS: "ROWS", WINDOW: "WINDOW", DATASET: "DATASET",
+    END_BUNDLE: "END_BUNDLE", END_FEED: "END_FEED", READY: "READY", STARTED: "STARTED", EXAMPLES: "EXAMPLES",
+    METRICS: "METRICS", STACK: "STACK", DONE: "DONE", FAILED: "FAILED", ACK: "ACK",
 }  # fmt: skip
+
+# What an ACK wants next beside a number of rows.
+WANT_ANY = 0
+WANT_DATASET = (1 << 32) - 1
+_ACK = struct.Struct("<QI")
 
 _MAGIC = b"BTFS"
 _HEADER = struct.Struct("<4sBxxxIQ")
@@ -77,7 +96,7 @@ class Frame(namedtuple("Frame", ["kind", "count", "payload"])):
             raise WireError("the payload of {} is not JSON: {}".format(self.name, error)) from error
 
     def records(self):
-        """The records of an EXAMPLES frame, as a list of bytes."""
+        """The records of a ROWS or EXAMPLES frame, as a list of bytes."""
         return unpack_records(self.count, self.payload)
 
 
@@ -86,14 +105,29 @@ def control_frame(kind, value=None):
     return Frame(kind, 0, json.dumps(value).encode("utf-8"))
 
 
-def records_frame(records):
-    """An EXAMPLES frame of a list of bytes."""
+def records_frame(kind, records):
+    """A ROWS or EXAMPLES frame of a list of bytes."""
+    return Frame(kind, len(records), pack_records(records))
+
+
+def pack_records(records):
+    """The payload of a ROWS or EXAMPLES frame."""
     lengths = struct.pack("<{}I".format(len(records)), *map(len, records))
-    return Frame(EXAMPLES, len(records), b"".join([lengths] + records))
+    return b"".join([lengths] + list(records))
+
+
+def ack_frame(position, wanted):
+    """An ACK: all rows before `position` are done, and `wanted` (or WANT_ANY, WANT_DATASET) are wanted next."""
+    return Frame(ACK, 0, _ACK.pack(position, wanted))
+
+
+def unpack_ack(frame):
+    """(position, wanted) of an ACK."""
+    return _ACK.unpack(bytes(frame.payload))
 
 
 def unpack_records(count, payload):
-    """Cuts the payload of an EXAMPLES frame into its records."""
+    """Cuts the payload of a ROWS or EXAMPLES frame into its records."""
     start = 4 * count
     if len(payload) < start:
         raise WireError("{} records are announced in a payload of {} bytes".format(count, len(payload)))

@@ -6,6 +6,8 @@ from beam_tfscript.runtime import wire
 from beam_tfscript.runtime.columns import OutputMismatch
 from beam_tfscript.runtime.encode import ExampleEncoder
 
+# How long rows may wait for others to leave with; less would cost a frame a row.
+_LINGER_S = 0.02
 # A distribution's values are sent one by one, as Beam wants them: this many of them in a frame.
 _METRIC_VALUES = 1024
 
@@ -24,6 +26,7 @@ class OutputWriter(object):
         self._bytes = 0
         self._closed = False
         self.count = 0
+        self.on_pending = None  # called when a row begins to wait
 
     def write(self, example):
         """Writes one row.
@@ -70,6 +73,8 @@ class OutputWriter(object):
                 raise RuntimeError("the run is over: rows cannot be written after main has returned")
             for start in range(0, len(records), wire.FRAME_TARGET_RECORDS):
                 part = records[start : start + wire.FRAME_TARGET_RECORDS]
+                if not self._records and self.on_pending is not None:
+                    self.on_pending()
                 self._records.extend(part)
                 self._bytes += sum(map(len, part))
                 if self._bytes >= wire.FRAME_TARGET_BYTES or len(self._records) >= wire.FRAME_TARGET_RECORDS:
@@ -79,7 +84,36 @@ class OutputWriter(object):
         if self._records:
             records, self._records, self._bytes = self._records, [], 0
             self.count += len(records)
-            self._connection.send(wire.records_frame(records))
+            self._connection.send(wire.records_frame(wire.EXAMPLES, records))
+
+
+class Flusher(object):
+    """Sends on what a writer has gathered soon after it was written, by a thread of its own.
+
+    Args:
+      writer: the OutputWriter.
+    """
+
+    def __init__(self, writer):
+        self._writer = writer
+        self._pending = threading.Event()
+        self._closed = threading.Event()
+        writer.on_pending = self._pending.set
+        self._thread = threading.Thread(target=self._flush, name="beam_tfscript-flusher", daemon=True)
+        self._thread.start()
+
+    def close(self):
+        """Ends the thread."""
+        self._closed.set()
+        self._pending.set()
+        self._thread.join()
+
+    def _flush(self):
+        while not self._closed.is_set():
+            self._pending.wait()
+            self._closed.wait(_LINGER_S)
+            self._pending.clear()
+            self._writer.flush()
 
 
 class Counter(object):

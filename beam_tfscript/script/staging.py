@@ -1,24 +1,37 @@
-"""The script's files: read while the pipeline is built, written on the worker, linked into each run."""
+"""The script's files: looked at while the pipeline is built, written on the worker, linked into each run.
+
+In come paths and URIs. Out goes, on whatever worker, a directory with the files, archives unpacked. How a file gets
+there is settled while the pipeline is built:
+
+    small local file           its content is in the job graph
+    larger local file          artifact of the job (artifacts.py), or by its path where the workers are on this machine
+    package data               as a local file
+    URI with secrets           fetched here, then as a local file: workers and graph never see the URI
+    any other URI              fetched by the worker, once a machine
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 import shutil
 import stat
-import tarfile
+import uuid
 import zipfile
 from collections.abc import Iterable, Iterator
 
 import beam_tfscript
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.script import uris
-from beam_tfscript.script.uris import mask_uri
+from beam_tfscript.script import archives, env_cache, packages, sources, uris
+from beam_tfscript.script.fetch import check_exists, fetch, hash_file, version_of
+from beam_tfscript.script.uris import mask_name
 
-# A local file up to this size travels inside the job graph, so that every worker has it. Larger ones,
-# and those that come when the graph has enough, are read by path on the worker: services refuse graphs
-# of more than some 10 MB, and a file is a third larger in it.
+# A local file up to this size travels inside the job graph, so that every worker has it without more ado. Larger ones,
+# and those that come when the graph has enough, travel beside it: services refuse graphs of more than some 10 MB, and
+# a file is a third larger in it.
 EMBED_MAX_BYTES = 1 << 20
 EMBED_TOTAL_BYTES = 4 << 20
 _ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -26,46 +39,56 @@ _ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 @dataclasses.dataclass(frozen=True)
 class ScriptFile:
-    """One file or directory of the script.
+    """One file or directory of the script; a plain value that travels in the job graph.
 
     Attributes:
       name: its name in the run's directory.
-      uri: where it comes from; for messages, and to be read from where `content` is None.
-      content: its bytes; a zip of them for a directory.
+      uri: what it was given as, without secrets; for messages, and to be fetched from where `path` is None.
+      content: its bytes; a zip of them for a directory. None where it does not travel in the graph.
       is_directory: whether it is a directory.
+      path: where it is on the machine that built the pipeline; None where only a worker looks for it.
+      sha256: hash of its content, in hexadecimal, where that is known.
+      artifact: its name among the job's artifacts, if it is one of them.
+      nonce: of the pipeline, for a URI whose server does not tell one content from another.
     """
 
     name: str
     uri: str
     content: bytes | None = dataclasses.field(repr=False)
     is_directory: bool = False
+    path: str | None = dataclasses.field(default=None, repr=False)
+    sha256: str | None = None
+    artifact: str | None = None
+    nonce: str | None = dataclasses.field(default=None, repr=False)
 
 
 def collect_file(argument: str, uri: str) -> ScriptFile:
-    """Looks at a file while the pipeline is built.
+    """Looks at a file while the pipeline is built; fetches it if its URI holds secrets.
 
     Raises:
-      ArgumentError: it is local and not there, or no file system is known for it.
+      ArgumentError: it is not there as far as can be seen from here, it is not what its hash says, or nothing reads
+        such a URI.
     """
-    path = uris.local_path(uri)
-    name = uris.base_name(uri)
-    if path is None:
-        uris.check_scheme(argument, uri)
-        return ScriptFile(name, uri, None)
-    path = os.path.abspath(path)
-    if not os.path.exists(path):
-        raise ArgumentError(f"{argument}: there is no file {uri!r} (looked for {path})")
-    if os.path.isdir(path):
-        size = sum(os.path.getsize(full) for full, _ in _walk(path))
-        return ScriptFile(name, path, _zip(path) if size <= EMBED_MAX_BYTES else None, is_directory=True)
-    if os.path.getsize(path) > EMBED_MAX_BYTES:
-        return ScriptFile(name, path, None)
-    with open(path, "rb") as file:
-        return ScriptFile(name, path, file.read())
+    plain, expected = uris.split_sha256(argument, uri)
+    name = uris.base_name(plain)
+    path = uris.local_path(plain)
+    if path is not None:
+        path = os.path.abspath(path)
+        if not os.path.exists(path):
+            raise ArgumentError(f"{argument}: there is no file {uri!r} (looked for {path})")
+        return _collect_local(argument, path, name, path, expected)
+    sources.check_scheme(argument, plain)
+    if uris.scheme_of(plain) == "res":
+        return _collect_local(argument, packages.find_resource(argument, plain), name, plain, expected)
+    if uris.has_secrets(plain):
+        path = _fetch_here(argument, uri, expected)
+        return _collect_local(argument, path, name, mask_name(plain), expected)
+    check_exists(argument, plain)
+    return ScriptFile(name, plain, None, sha256=expected, nonce=uuid.uuid4().hex)
 
 
 def limit_embedded(files: Iterable[ScriptFile]) -> tuple[ScriptFile, ...]:
-    """The files, those that would make the job graph too large by path only."""
+    """The files, without the content of those that would make the job graph too large."""
     limited, total = [], 0
     for file in files:
         size = len(file.content or b"")
@@ -81,18 +104,17 @@ def stage_files(files: Iterable[ScriptFile], directory: str) -> None:
     """Writes the script's files on the worker, once a harness, read-only, archives unpacked beside themselves.
 
     Raises:
-      ScriptEnvironmentError: a file cannot be read here, or an archive is broken or unsafe.
+      ScriptEnvironmentError: a file cannot be had here, or an archive is broken or unsafe.
     """
     os.makedirs(directory)
     for file in files:
-        target = os.path.join(directory, file.name)
         try:
-            _stage_file(file, target)
+            _stage_file(file, os.path.join(directory, file.name))
         except OSError as error:
-            raise ScriptEnvironmentError(f"{mask_uri(file.uri)} cannot be staged on this worker: {error}") from error
+            raise ScriptEnvironmentError(f"{mask_name(file.uri)} cannot be staged on this worker: {error}") from error
     for file in files:
         if file.name.endswith(_ARCHIVES) and not file.is_directory:
-            _unpack(os.path.join(directory, file.name), directory, mask_uri(file.uri))
+            archives.unpack(os.path.join(directory, file.name), directory, name=mask_name(file.uri))
 
 
 def stage_runtime(directory: str) -> None:
@@ -114,73 +136,147 @@ def link_files(staged: str, work_dir: str) -> None:
         os.symlink(os.path.join(staged, entry), os.path.join(work_dir, entry))
 
 
+def find_file(file: ScriptFile) -> str:
+    """Where the file is on this worker, which fetches it if no one on this machine has yet; a zip of a directory.
+
+    Not for a file whose content is in the graph.
+
+    Raises:
+      ScriptEnvironmentError: it cannot be had here.
+    """
+    path = _find_artifact(file) or file.path
+    if path is None:
+        return _fetch_once(file)
+    if not os.path.exists(path):
+        raise ScriptEnvironmentError(_explain_absent(file))
+    if file.sha256 is not None and hash_file(path) != file.sha256:
+        raise ScriptEnvironmentError(
+            f"{mask_name(file.uri)} is not what it was when the pipeline was built: its content has another hash. "
+            "Leave the files of a job alone while it runs."
+        )
+    return path
+
+
+def zip_directory(directory: str, target: str | io.BytesIO, compression: int = zipfile.ZIP_DEFLATED) -> None:
+    """Packs the files of a directory, always in the same order."""
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for full, relative in _walk(directory):
+            archive.write(full, relative)
+
+
+def _collect_local(argument: str, path: str, name: str, uri: str, expected: str | None) -> ScriptFile:
+    if os.path.isdir(path):
+        if expected is not None:
+            raise ArgumentError(f"{argument}: {uri!r} is a directory, for which #sha256= says nothing.")
+        size = sum(os.path.getsize(full) for full, _ in _walk(path))
+        buffer = io.BytesIO()
+        if size <= EMBED_MAX_BYTES:
+            zip_directory(path, buffer)
+        return ScriptFile(name, uri, buffer.getvalue() or None, is_directory=True, path=path)
+    try:
+        sha256 = hash_file(path)
+        content = None
+        if os.path.getsize(path) <= EMBED_MAX_BYTES:
+            with open(path, "rb") as file:
+                content = file.read()
+    except OSError as error:
+        raise ArgumentError(f"{argument}: {mask_name(uri)!r} cannot be read: {error}") from error
+    if expected not in (None, sha256):
+        raise ArgumentError(
+            f"{argument}: the SHA-256 hash of {mask_name(uri)!r} is {sha256}, and was to be {expected}."
+        )
+    return ScriptFile(name, uri, content, path=path, sha256=sha256)
+
+
+def _fetch_here(argument: str, uri: str, expected: str | None) -> str:
+    """Where a URI's content is on this machine, which is asked for anew unless its hash is known."""
+    key = expected or uuid.uuid4().hex
+    try:
+        return _fetch_into_cache(uri, f"file-{key}")
+    except ScriptEnvironmentError as error:
+        raise ArgumentError(
+            f"{argument}: {error}. A URI that holds keys, a password or a signature is used while the pipeline is "
+            "built, so that they do not go into the job. If only the workers can reach it, leave them out of the URI "
+            "and give them by the workers' environment, as docs/uris.md tells."
+        ) from None
+
+
+def _find_artifact(file: ScriptFile) -> str | None:
+    # The boot program of Beam's containers says where it has put the artifacts.
+    boot_directory = os.environ.get("SEMI_PERSISTENT_DIRECTORY")
+    if file.artifact is None or not boot_directory:
+        return None
+    path = os.path.join(boot_directory, "staged", file.artifact)
+    return path if os.path.exists(path) else None
+
+
+def _fetch_once(file: ScriptFile) -> str:
+    key = file.sha256
+    uri = f"{file.uri}#sha256={key}" if key else file.uri
+    if key is None:
+        version = version_of(file.uri) or file.nonce
+        key = hashlib.sha256(f"{file.uri} {version}".encode()).hexdigest()
+    return _fetch_into_cache(uri, f"file-{key}")
+
+
+def _fetch_into_cache(uri: str, key: str) -> str:
+    def build(directory: str, lock: int) -> str:
+        path = os.path.join(directory, "content")
+        digest = fetch(uri, path)
+        os.chmod(path, stat.S_IRUSR)
+        return digest
+
+    built = env_cache.build_once(key, build, what=mask_name(uri))
+    return os.path.join(built.directory, "content")
+
+
 def _stage_file(file: ScriptFile, target: str) -> None:
     if file.is_directory:
-        if file.content is not None:
-            _unpack(io.BytesIO(file.content), target, file.uri)
-        elif os.path.isdir(file.uri):
-            os.symlink(file.uri, target)
-        else:
-            raise FileNotFoundError(_explain_unembedded(file))
+        _stage_directory(file, target)
         return
-    if file.content is None and uris.local_path(file.uri) is not None and not os.path.exists(file.uri):
-        raise FileNotFoundError(_explain_unembedded(file))
-    content = file.content if file.content is not None else uris.read_bytes(file.uri)
-    with open(target, "wb") as out:
-        out.write(content)
+    if file.content is None:
+        # A copy: the cache may be cleaned while the script runs, and the script may write to what is its own.
+        shutil.copyfile(find_file(file), target)
+    else:
+        with open(target, "wb") as out:
+            out.write(file.content)
     os.chmod(target, stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
 
 
-def _explain_unembedded(file: ScriptFile) -> str:
+def _stage_directory(file: ScriptFile, target: str) -> None:
+    if file.content is not None:
+        with _written(file.content, target + ".zip-of") as path:
+            archives.unpack(path, target, name=mask_name(file.uri))
+        return
+    path = find_file(file)
+    if os.path.isdir(path):
+        os.symlink(path, target)
+    else:
+        archives.unpack(path, target, name=mask_name(file.uri))
+
+
+@contextlib.contextmanager
+def _written(content: bytes, path: str) -> Iterator[str]:
+    with open(path, "wb") as file:
+        file.write(content)
+    try:
+        yield path
+    finally:
+        os.unlink(path)
+
+
+def _explain_absent(file: ScriptFile) -> str:
     return (
-        f"only files up to {EMBED_MAX_BYTES >> 20} MiB, and {EMBED_TOTAL_BYTES >> 20} MiB together, travel with the "
-        f"job, and the worker has no such path: put it where every worker can read it, such as gs://, s3:// or "
-        f"hdfs://, and name that in place of {file.uri}"
+        f"{file.name} is too large for the job graph ({EMBED_MAX_BYTES >> 20} MiB a file, "
+        f"{EMBED_TOTAL_BYTES >> 20} MiB together), and this worker has it neither among the job's artifacts nor at the "
+        "path it had when the pipeline was built. Workers that Beam's container does not start get no artifacts: put "
+        f"it where every worker can read it, such as gs://, s3:// or hdfs://, and name that for {mask_name(file.uri)}"
     )
 
 
 def _walk(directory: str) -> Iterator[tuple[str, str]]:
-    for folder, _, names in os.walk(directory):
-        for name in names:
+    for folder, inner, names in os.walk(directory):
+        inner.sort()
+        for name in sorted(names):
             full = os.path.join(folder, name)
             yield full, os.path.relpath(full, directory)
-
-
-def _zip(directory: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for full, relative in _walk(directory):
-            archive.write(full, relative)
-    return buffer.getvalue()
-
-
-def _unpack(archive, directory: str, uri: str) -> None:
-    """Unpacks a zip or tar file; an entry that would land outside `directory` is an error, and none is written."""
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as pack:
-                _check_entries(pack.namelist(), directory, uri)
-                pack.extractall(directory)
-        else:
-            with tarfile.open(archive) as pack:
-                members = pack.getmembers()
-                _check_entries([member.name for member in members], directory, uri)
-                odd = [member.name for member in members if not (member.isfile() or member.isdir())]
-                if odd:
-                    raise ScriptEnvironmentError(
-                        f"{uri} holds links or devices ({odd[0]!r}), which are not unpacked: pack plain files"
-                    )
-                for member in members:
-                    pack.extract(member, directory, set_attrs=False)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise ScriptEnvironmentError(f"{uri} is no archive that can be unpacked: {error}") from error
-
-
-def _check_entries(names: Iterable[str], directory: str, uri: str) -> None:
-    root = os.path.join(os.path.realpath(directory), "")
-    for name in names:
-        target = os.path.realpath(os.path.join(root, name))
-        if os.path.isabs(name) or not (target + os.sep).startswith(root):
-            raise ScriptEnvironmentError(f"{uri} holds the entry {name!r}, which would be written outside: refused")
-        if os.path.lexists(target) and not os.path.isdir(target):
-            raise ScriptEnvironmentError(f"{uri} holds {name!r}, which another of the script's files already is")

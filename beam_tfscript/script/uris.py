@@ -1,57 +1,77 @@
-"""Names of files: local paths and URIs of any file system that Beam knows."""
+"""Names of files: what a path or URI says, and what of it may be shown.
+
+In come plain paths and URIs as a pipeline's author writes them. Out go their parts, and the same without secrets. No
+file is opened here; `fetch.py` does that.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from apache_beam.io.filesystems import FileSystems
-
-from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
+from beam_tfscript.errors import ArgumentError
 
 # What stands for a secret in errors, logs and display data.
 MASK = "***"
 
 # Presigned URLs have a dozen spellings of what is secret, so the few parameters that never are go through.
-_HARMLESS_PARAMETERS = {"endpoint", "generation", "host", "region", "version"}
+_HARMLESS_PARAMETERS = {"addressing", "endpoint", "generation", "host", "http_port", "region", "user", "version"}
 _SCHEME = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://")
+_URI = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://[^\s\"'<>]+")
+_QUERY = re.compile(r"\?[^\s\"'<>)]+")
+_SHA256 = re.compile(r"#sha256=([^#]*)$")
+# Shorter values are words of their own, which would be masked all over a message.
+_SCRUBBED_CHARS = 4
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme in lower case; "" for a plain path."""
+    match = _SCHEME.match(uri)
+    return match.group()[: -len("://")].lower() if match else ""
 
 
 def local_path(uri: str) -> str | None:
     """The path of a plain or `file://` name; None for anything that is not on this machine."""
-    if uri.startswith("file://"):
-        return uri[len("file://") :]
+    if scheme_of(uri) == "file":
+        path = uri[len("file://") :]
+        return path[len("localhost") :] if path.startswith("localhost/") else path
     return None if _SCHEME.match(uri) else uri
 
 
 def base_name(uri: str) -> str:
     """The last part of the name, which is the file's name in the run's directory."""
-    return os.path.basename(uri.rstrip("/"))
+    if not _SCHEME.match(uri):
+        return os.path.basename(uri.rstrip("/"))
+    path = urlsplit(uri).path.rstrip("/") if scheme_of(uri) != "file" else local_path(uri) or ""
+    name = os.path.basename(path.rstrip("/"))
+    return unquote(name) if scheme_of(uri) in ("http", "https") else name
 
 
-def check_scheme(argument: str, uri: str) -> None:
-    """Raises ArgumentError where no file system of Beam takes the URI."""
-    try:
-        FileSystems.get_filesystem(uri)
-    except ValueError as error:
-        raise ArgumentError(
-            f"{argument}: no file system is known for {mask_uri(uri)!r}. Give a local path, file://, or a scheme that "
-            "Apache Beam has a file system for; gs:// and s3:// need their extra, as in apache-beam[gcp] or [aws]."
-        ) from error
+def split_sha256(argument: str, uri: str) -> tuple[str, str | None]:
+    """The URI without its `#sha256=…`, and that hash in lower case, or None.
 
-
-def read_bytes(uri: str) -> bytes:
-    """The content of a file of any of Beam's file systems.
+    Args:
+      argument: the transform's argument that it was given as, for the error.
 
     Raises:
-      ScriptEnvironmentError: it cannot be read.
+      ArgumentError: what follows `#sha256=` is no hash.
     """
-    try:
-        with FileSystems.open(uri) as file:
-            return file.read()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ScriptEnvironmentError(f"{mask_uri(uri)} cannot be read on this worker: {error}") from error
+    match = _SHA256.search(uri)
+    if match is None:
+        return uri, None
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", match.group(1)):
+        raise ArgumentError(
+            f"{argument}: #sha256= must be followed by the 64 hexadecimal digits of a SHA-256 hash, "
+            f"got {match.group(1)!r}."
+        )
+    return uri[: match.start()], match.group(1).lower()
+
+
+def parameters_of(uri: str) -> dict[str, str]:
+    """The query parameters. A plus sign is one: keys have it, and do not come from a form."""
+    pairs = (part.partition("=") for part in urlsplit(uri).query.split("&") if part)
+    return {name: unquote(value) for name, _, value in pairs}
 
 
 def mask_uri(uri: str) -> str:
@@ -67,7 +87,47 @@ def mask_uri(uri: str) -> str:
     place = parts.netloc.rpartition("@")[2]
     place = f"{MASK}@{place}" if "@" in parts.netloc else place
     query = "&".join(map(_mask_parameter, parts.query.split("&"))) if parts.query else ""
-    return urlunsplit((parts.scheme, place, parts.path, query, MASK if parts.fragment else ""))
+    fragment = parts.fragment
+    if fragment and not fragment.startswith("sha256="):
+        fragment = MASK
+    return urlunsplit((parts.scheme, place, parts.path, query, fragment))
+
+
+def mask_name(name: str) -> str:
+    """The same for what may be a plain path too, which is shown as it is."""
+    return mask_uri(name) if _SCHEME.match(name) else name
+
+
+def has_secrets(uri: str) -> bool:
+    """Whether the URI holds something that masking takes away."""
+    return mask_name(uri) != uri
+
+
+def mask_uris(text: str) -> str:
+    """A text with every URI in it masked."""
+    return _URI.sub(lambda match: mask_uri(match.group()), text)
+
+
+def scrub(text: str, uri: str) -> str:
+    """A library's message about the URI, without the secrets that it may have repeated or been redirected to."""
+    text = _QUERY.sub("?" + MASK, mask_uris(text))
+    for value in sorted(_secret_values(uri), key=len, reverse=True):
+        text = text.replace(value, MASK)
+    return text
+
+
+def _secret_values(uri: str) -> set[str]:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return set()
+    found = set(parts.netloc.rpartition("@")[0].split(":"))
+    for parameter in parts.query.split("&"):
+        name, equals, value = parameter.partition("=")
+        if name.lower() not in _HARMLESS_PARAMETERS or not equals:
+            found.add(value if equals else name)
+    found |= {unquote(value) for value in found}
+    return {value for value in found if len(value) >= _SCRUBBED_CHARS}
 
 
 def _mask_parameter(parameter: str) -> str:

@@ -12,18 +12,21 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from beam_tfscript.errors import ProtocolError, ScriptDied, ScriptEnvironmentError
 from beam_tfscript.runtime import launcher, wire
 from beam_tfscript.worker.channel import Channel, ChannelClosed
+from beam_tfscript.worker.handshake import COMMAND, check_sides
 from beam_tfscript.worker.log_lines import LogLines
+
+if TYPE_CHECKING:
+    from beam_tfscript.worker.feed_session import FeedSession
 
 # How long a process that was told to close may take for its exit handlers before it is killed.
 _CLOSE_GRACE_S = 5.0
 # How long the log may take to drain after a process' end; a grandchild that holds the pipe is dead by then.
 _DRAIN_S = 5.0
-_COMMAND = "from beam_tfscript.runtime import launcher; launcher.main()"
-
 # Starting processes from several threads at once leaks descriptors into each other's children.
 _SPAWN_LOCK = threading.Lock()
 
@@ -40,6 +43,7 @@ class ProcessSpec:
       env: environment variables on top of the pipeline's own.
       intra_op_parallelism: threads of TensorFlow's and OpenMP's pools; 0 leaves them alone.
       start_timeout_s: how long the interpreter and its import of TensorFlow may take.
+      idle_timeout_s: how long it may be idle before it is ended; None for the pool's default.
     """
 
     key: str
@@ -49,6 +53,7 @@ class ProcessSpec:
     env: Mapping[str, str]
     intra_op_parallelism: int
     start_timeout_s: float
+    idle_timeout_s: float | None = None
 
 
 class ScriptProcess:
@@ -58,7 +63,9 @@ class ScriptProcess:
       pid: its process id, and its process group's.
       channel: frames to and from it.
       runs: how many runs it was given.
+      directory: its own directory, which goes when it ends.
       start_s: seconds from its start until it was ready; 0 until then.
+      live: the run that goes on in it from lease to lease, where there is one.
     """
 
     def __init__(self, spec: ProcessSpec, popen: subprocess.Popen, sock: socket.socket, directory: str):
@@ -68,8 +75,10 @@ class ScriptProcess:
         self.start_s = 0.0
         self.started_at = time.monotonic()
         self.ready: dict | None = None
+        self.live: FeedSession | None = None
         self._popen = popen
-        self._directory = directory
+        self.directory = directory
+        self._is_closing = False
         self._ended = False
         self._oom_kills = _count_oom_kills()
         self._exit_descriptor = _open_exit_descriptor(popen.pid)
@@ -93,7 +102,7 @@ class ScriptProcess:
         try:
             with _SPAWN_LOCK:
                 popen = subprocess.Popen(
-                    [spec.python, "-c", _COMMAND],
+                    [spec.python, "-c", COMMAND],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -113,20 +122,29 @@ class ScriptProcess:
             theirs.close()
         return cls(spec, popen, ours, directory)
 
-    def wait_ready(self) -> None:
-        """Waits until the interpreter is up and has imported TensorFlow.
+    def wait_ready(self, timeout_s: float | None = None) -> bool:
+        """Waits until the interpreter is up.
+
+        Args:
+          timeout_s: how long to wait; None for as long as the start may take.
+
+        Returns:
+          Whether it is up.
 
         Raises:
-          ScriptEnvironmentError: it ended, spoke another protocol, or was not up within `start_timeout_s`.
+          ScriptEnvironmentError: it ended, or was not up within `start_timeout_s`.
+          ProtocolError: it speaks another protocol.
         """
         if self.ready is not None:
-            return
-        deadline = self.started_at + self.spec.start_timeout_s
+            return True
+        remaining = max(0.0, self.started_at + self.spec.start_timeout_s - time.monotonic())
         try:
-            frame = self.channel.receive(max(0.0, deadline - time.monotonic()))
+            frame = self.channel.receive(remaining if timeout_s is None else min(timeout_s, remaining))
         except ChannelClosed as error:
             raise ScriptEnvironmentError(self._explain_failed_start(self.describe_end())) from error
         if frame is None:
+            if time.monotonic() < self.started_at + self.spec.start_timeout_s:
+                return False
             self.kill()
             raise ScriptEnvironmentError(
                 self._explain_failed_start(f"was not up after start_timeout={self.spec.start_timeout_s:g} s")
@@ -134,9 +152,9 @@ class ScriptProcess:
         if frame.kind != wire.READY:
             raise ProtocolError(f"{self!r} sent {frame.name} where READY was due")
         self.ready = frame.json()
-        if self.ready["protocol"] != wire.PROTOCOL_VERSION:
-            raise ProtocolError(f"{self!r} speaks protocol {self.ready['protocol']}, this side {wire.PROTOCOL_VERSION}")
+        check_sides(self.spec.python, self.ready)
         self.start_s = time.monotonic() - self.started_at
+        return True
 
     @property
     def returncode(self) -> int | None:
@@ -167,10 +185,20 @@ class ScriptProcess:
             f"{what}: its process (pid {self.pid}) {end}.{self._show_tail()}", returncode=self._popen.poll()
         )
 
+    def ask_to_close(self) -> None:
+        """Tells an idle process to end, without waiting for it."""
+        if self.returncode is None and not self._is_closing:
+            self._is_closing = True
+            if self.live is not None:
+                self.live.end_feed()
+            self.channel.send(wire.control_frame(wire.CLOSE))
+
     def close(self) -> None:
         """Ends an idle process in order; kills one that does not end."""
+        self.ask_to_close()
         if self.returncode is None:
-            self.channel.send(wire.control_frame(wire.CLOSE))
+            if self.live is not None:
+                self.live.close(_CLOSE_GRACE_S)
             try:
                 self._popen.wait(_CLOSE_GRACE_S)
             except subprocess.TimeoutExpired:
@@ -192,7 +220,7 @@ class ScriptProcess:
         if self._exit_descriptor is not None:
             os.close(self._exit_descriptor)
             self._exit_descriptor = None
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _explain_failed_start(self, end: str) -> str:
         return (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from beam_tfscript.errors import ProtocolError, ScriptDied, ScriptError, ScriptLoadError, ScriptRaised
+from beam_tfscript.errors import FeedError, ProtocolError, ScriptDied, ScriptError, ScriptLoadError, ScriptRaised
 from beam_tfscript.runtime import wire
 from beam_tfscript.worker.channel import ChannelClosed
 from beam_tfscript.worker.process import ScriptProcess
@@ -35,18 +36,29 @@ class RunRequest:
 
 
 class Session:
-    """Runs one request on a process that is ready.
+    """Runs one request on a process.
 
     Attributes:
+      label: the run's name.
+      process: where it runs.
+      summary: what the DONE frame said; None while the run goes on.
       completed: whether the run ended well; only then may the process be used again.
     """
 
     def __init__(self, process: ScriptProcess, request: RunRequest):
-        self._process = process
+        self.label = request.label
+        self.process = process
+        self.summary: dict[str, Any] | None = None
+        self.completed = False
         self._request = request
         self._started = False
         self._probed = False
-        self.completed = False
+        self._heard_at = time.monotonic()
+
+    def start(self) -> None:
+        """Sends the request; a process that is still coming up takes it when it is up."""
+        self.process.runs += 1
+        self.process.channel.send(wire.control_frame(wire.RUN, {**self._request.message, "label": self.label}))
 
     def reports(self) -> Iterator[wire.Frame]:
         """Sends the request and yields EXAMPLES and METRICS frames until the run is done.
@@ -56,64 +68,89 @@ class Session:
           ScriptLoadError, ScriptRaised, ScriptDied: the run failed.
           ProtocolError: the process sent something that is not due.
         """
-        process, request = self._process, self._request
-        process.runs += 1
-        process.channel.send(wire.control_frame(wire.RUN, {**request.message, "label": request.label}))
-        while True:
-            frame = self._receive()
-            if frame.kind in (wire.EXAMPLES, wire.METRICS):
-                yield frame
-            elif frame.kind == wire.STARTED:
-                self._started = True
-            elif frame.kind == wire.DONE:
-                self._finish(frame.json())
-                return
-            elif frame.kind == wire.FAILED:
-                raise _translate_failure(request.label, frame.json())
-            elif frame.kind == wire.STACK:
-                # An answer that the run before did not wait for is of no interest here.
-                if self._probed:
-                    self._log_silence(frame.json()["stack"])
-            else:
-                raise ProtocolError(f"{request.label}: {frame.name} is not due in a run")
+        self.start()
+        while frame := self.receive():
+            yield frame
 
-    def _receive(self) -> wire.Frame:
-        """Waits for the next frame; a long silence is looked into, and never ends the wait by itself.
+    def receive(self, timeout_s: float | None = None) -> wire.Frame | None:
+        """Waits for what the run reports next.
 
-        How long a run may compute is the script's affair. The wait ends with the process, which is
-        seen at once, or with its lease, which the bundle's owner ends.
+        Without a timeout the wait is as long as the script computes, which is its own affair: it ends with the
+        process, whose death is seen at once, or with its lease, which the bundle's owner ends. A long silence is
+        looked into.
+
+        Args:
+          timeout_s: how long to wait; None for as long as it takes.
+
+        Returns:
+          An EXAMPLES, METRICS or ACK frame; None when the run is done, or after the timeout.
+
+        Raises:
+          As `reports`.
         """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.summary is None:
+            frame = self._receive(deadline)
+            if frame is None or self._is_report(frame):
+                return frame
+        return None
+
+    def _is_report(self, frame: wire.Frame) -> bool:
+        """Deals with a frame that is about the run itself."""
+        if frame.kind in (wire.EXAMPLES, wire.METRICS, wire.ACK):
+            return True
+        if frame.kind == wire.STARTED:
+            self._started = True
+        elif frame.kind == wire.DONE:
+            self.summary = frame.json()
+            self._finish(self.summary)
+        elif frame.kind == wire.FAILED:
+            raise _translate_failure(self.label, frame.json())
+        elif frame.kind == wire.STACK:
+            # An answer that the run before did not wait for is of no interest here.
+            if self._probed:
+                self._on_silence(frame.json()["stack"])
+        else:
+            raise ProtocolError(f"{self.label}: {frame.name} is not due in a run")
+        return False
+
+    def _receive(self, deadline: float | None) -> wire.Frame | None:
+        """Waits for the next frame until the deadline; whatever the deadline, a long silence is looked into."""
         try:
             while True:
-                frame = self._process.channel.receive(self._silence_s())
+                silence_s = self._silence_s()
+                until = self._heard_at + silence_s
+                frame = self.process.channel.receive(max(0.0, min(until, deadline or until) - time.monotonic()))
                 if frame is not None:
+                    self._heard_at = time.monotonic()
                     return frame
+                if time.monotonic() < until:
+                    return None
+                self._heard_at = time.monotonic()
                 if not self._started:
-                    raise self._process.died(f"{self._request.label} was not taken up within {self._silence_s():g} s")
+                    raise self.process.died(f"{self.label} was not taken up within {silence_s:g} s")
                 self._probed = True
-                self._process.channel.send(wire.control_frame(wire.PROBE))
+                self.process.channel.send(wire.control_frame(wire.PROBE))
         except ChannelClosed as error:
             if self._started:
-                raise self._process.died(self._request.label) from error
-            raise NeverStarted(self._process.describe_end()) from error
+                raise self.process.died(self.label) from error
+            raise NeverStarted(self.process.describe_end()) from error
 
     def _silence_s(self) -> float:
-        return self._request.silence_s if self._started else self._process.spec.start_timeout_s
+        return self._request.silence_s if self._started else self.process.spec.start_timeout_s
 
     def _finish(self, summary: dict[str, Any]) -> None:
-        self.completed = not summary["leftovers"]
-        if not self.completed:
+        self.completed = summary["reusable"]
+        if summary["leftovers"]:
             _LOGGER.warning(
                 "%s returned, but left %s behind: its process is ended and the next run gets a new one. "
                 "Join what main starts before it returns.",
-                self._request.label,
+                self.label,
                 " and ".join(summary["leftovers"]),
             )
 
-    def _log_silence(self, stack: str) -> None:
-        _LOGGER.warning(
-            "%s has said nothing for %g s; it is at\n%s", self._request.label, self._request.silence_s, stack
-        )
+    def _on_silence(self, stack: str) -> None:
+        _LOGGER.warning("%s has said nothing for %g s; it is at\n%s", self.label, self._request.silence_s, stack)
 
 
 def _translate_failure(label: str, failure: dict[str, Any]) -> ScriptError:
@@ -128,6 +165,8 @@ def _translate_failure(label: str, failure: dict[str, Any]) -> ScriptError:
         if failure["type"] in ("ModuleNotFoundError", "ImportError"):
             hint = f"\nIt runs in {failure['python']}: install the module there, or add its file to user_files."
         return ScriptLoadError(f"{label}: the script cannot be loaded:\n{text}{hint}")
+    if failure["phase"] == "feed":
+        return FeedError(f"{label}: {failure['message']} It is at\n{text}")
     return ScriptRaised(f"{label}: the script raised {failure['type']}:\n{text}")
 
 

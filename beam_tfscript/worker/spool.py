@@ -56,15 +56,22 @@ class OutputSpool:
 
     def fill(self, reports: Iterable[wire.Frame]) -> None:
         """Writes all reports, replacing what an earlier attempt left."""
+        self._write("wb", reports)
+
+    def extend(self, reports: Iterable[wire.Frame]) -> None:
+        """Writes more reports, behind those that are there."""
+        self._write("ab", reports)
+
+    def _write(self, mode: str, reports: Iterable[wire.Frame]) -> None:
         try:
-            with open(self._path, "wb") as file:
+            with open(self._path, mode) as file:
                 for frame in reports:
                     file.write(_ENTRY.pack(frame.kind, frame.count, len(frame.payload)))
                     file.write(frame.payload)
         except OSError as error:
             raise ScriptEnvironmentError(
-                f"the outputs of the run cannot be spooled to {self._path}: {error}. With max_attempts > 1 outputs "
-                "are kept on disk until the run ends: free space there, or set TMPDIR to a larger disk."
+                f"the outputs of the run cannot be spooled to {self._path}: {error}. What may have to be repeated is "
+                "kept there until it is done (max_attempts > 1): free space, or set TMPDIR to a larger disk."
             ) from error
 
     def reports(self) -> Iterator[wire.Frame]:

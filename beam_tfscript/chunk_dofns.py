@@ -1,0 +1,138 @@
+"""Rows -> chunks before the shuffle: the DoFns that buffer, encode and deal them out."""
+
+# Annotations are not postponed here: Beam reads those of `process` as type hints.
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_tfscript.bad_records import BadRecords
+from beam_tfscript.data import tfrecord
+from beam_tfscript.data.encoding import Encoded, RowEncoder
+from beam_tfscript.dofn_setup import UsesScript
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.row_gatherer import RowGatherer, by_window, of_good
+from beam_tfscript.runtime import wire
+from beam_tfscript.sharding import Chunk, Chunker, shards_of
+
+
+class ChunkRows(UsesScript):
+    """Rows of the global window -> (shard, (count, bytes)).
+
+    The bytes are TFRecords where the script reads a file, else what is sent to it. Windowed rows go through
+    `ChunkWindowedRows`: asking Beam for a row's window costs as much as all that is done here.
+    """
+
+    def __init__(self, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None):
+        # The script's files would be in the graph a second time.
+        super().__init__(options.without_files())
+        self._encoder = encoder
+        self._bad = bad
+
+    def start_bundle(self) -> None:
+        """Begins with no rows, at a shard that differs from bundle to bundle."""
+        self._rows: list[Any] = []
+        self._gatherer = RowGatherer(self._encoder, self._bad)
+        num_shards = self._options.num_workers
+        pack = wire.pack_records if self._options.feed == "stream" else tfrecord.frame
+        self._chunker = Chunker(num_shards, random.randrange(num_shards), pack)
+
+    def process(self, row: Any) -> Iterable[Any]:
+        """Takes one row; now and then there are chunks to give out."""
+        self._rows.append(row)
+        return self._encode_rows() if len(self._rows) >= self._gatherer.limit else ()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Gives out the rest."""
+        window = GlobalWindow()
+        for output in self._encode_rows():
+            yield _in_window(output, window, window.max_timestamp())
+        for chunk in self._chunker.flush():
+            yield _in_window(_keyed(chunk), window, window.max_timestamp())
+
+    def _encode_rows(self) -> Iterator[Any]:
+        rows, self._rows = self._rows, []
+        encoded = self._gatherer.encode(rows)
+        for index, error in encoded.bad:
+            yield self._gatherer.record(rows[index], error)
+        yield from map(_keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
+
+    def _shards(self, encoded: Encoded) -> list[int] | None:
+        return None if encoded.keys is None else shards_of(encoded.keys, self._options.num_workers)
+
+
+class ChunkWindowedRows(ChunkRows):
+    """Rows of any windows -> (shard, (count, bytes)), the chunks of a window in that window.
+
+    A chunk is at its window's last timestamp, which is never late, and what a GroupByKey makes of it anyway; in the
+    global window, where that would be the end of time, at that of the newest row.
+    """
+
+    def start_bundle(self) -> None:
+        """Begins with no rows."""
+        super().start_bundle()
+        self._places: list[WindowedValue] = []
+        self._newest: Any = None
+
+    def process(self, row: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
+        """Takes one row with its windows; now and then there are chunks to give out."""
+        self._places.append(place)
+        return super().process(row)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Gives out the rest."""
+        yield from self._encode_rows()
+        for chunk in self._chunker.flush():
+            yield self._place(_keyed(chunk), chunk.window)
+
+    def _encode_rows(self) -> Iterator[Any]:
+        rows, self._rows = self._rows, []
+        places, self._places = self._places, []
+        if not rows:
+            return
+        newest = max(place.timestamp for place in places)
+        self._newest = newest if self._newest is None else max(self._newest, newest)
+        # All windows' rows are encoded at once: there may be many windows with a few rows each.
+        encoded = self._gatherer.encode(rows)
+        for index, error in encoded.bad:
+            for window in places[index].windows:
+                yield self._place(self._gatherer.record(rows[index], error), window)
+        shards = self._shards(encoded)
+        for window, chosen in by_window(of_good(encoded, places)):
+            examples = [encoded.examples[at] for at in chosen]
+            own_shards = None if shards is None else [shards[at] for at in chosen]
+            for chunk in self._chunker.add(examples, window=window, shards=own_shards):
+                yield self._place(_keyed(chunk), chunk.window)
+
+    def _place(self, output: Any, window: Any) -> Any:
+        is_global = isinstance(window, GlobalWindow)
+        return _in_window(output, window, self._newest if is_global else window.max_timestamp())
+
+
+class ChunkBatches(ChunkWindowedRows):
+    """Arrow record batches and tables -> (shard, (count, bytes)), never taken apart into rows."""
+
+    def process(self, batch: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
+        """Takes one batch with its windows; a large one is encoded in slices."""
+        self._newest = place.timestamp if self._newest is None else max(self._newest, place.timestamp)
+        for part, encoded in self._gatherer.encode_batch(batch):
+            for window in place.windows:
+                for index, error in encoded.bad:
+                    yield self._place(self._gatherer.record(part.slice(index, 1), error), window)
+                for chunk in self._chunker.add(encoded.examples, window=window, shards=self._shards(encoded)):
+                    yield self._place(_keyed(chunk), chunk.window)
+
+
+def _keyed(chunk: Chunk) -> tuple[int, tuple[int, bytes]]:
+    return chunk.shard, (chunk.count, chunk.payload)
+
+
+def _in_window(output: Any, window: Any, timestamp: Any) -> Any:
+    """The output in its window."""
+    if isinstance(output, TaggedOutput):
+        return TaggedOutput(output.tag, WindowedValue(output.value, timestamp, [window]))
+    return WindowedValue(output, timestamp, [window])

@@ -1,0 +1,116 @@
+"""What the DoFns share: the script staged on this worker, a place in the pool, outputs decoded and counted."""
+
+# Annotations are not postponed here: Beam reads those of `process` as type hints.
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+
+from beam_tfscript import metrics
+from beam_tfscript.bad_records import BadRecords
+from beam_tfscript.display import display_items
+from beam_tfscript.errors import TFScriptError
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.outputs import OutputMaker
+from beam_tfscript.run_requests import make_spec
+from beam_tfscript.script.environment import find_interpreter
+from beam_tfscript.script.staging import stage_files, stage_runtime
+from beam_tfscript.worker.pool import ProcessPool, get_pool
+
+_staging_lock = threading.Lock()
+
+
+class UsesScript(beam.DoFn):
+    """A DoFn that needs script processes: one of their users for as long as it is set up."""
+
+    _pool: ProcessPool | None = None
+
+    def __init__(self, options: ScriptOptions):
+        self._options = options
+
+    def setup(self) -> None:
+        """Asks the harness' pool for a process, whose start then overlaps with what comes first."""
+        self._pool = get_pool()
+        self._pool.register(self._options.key, self)
+        try:
+            directory = os.path.join(self._pool.scratch(), f"script-{self._options.key}")
+            runtime = stage_once(stage_runtime, directory, "runtime")
+            self._stage(directory)
+            self._spec = make_spec(self._options, find_interpreter(self._options.python_env), runtime)
+            self._pool.warm(self._spec)
+        except TFScriptError:
+            # Beam does not tear down what it could not set up.
+            self.teardown()
+            raise
+
+    def teardown(self) -> None:
+        """Ends what this instance still leases; the last instance ends the idle processes too."""
+        if self._pool is not None:
+            self._pool.unregister(self._options.key, self)
+            self._pool = None
+
+    def _stage(self, directory: str) -> None:
+        """Stages what else is needed on this worker."""
+
+
+class RunsScript(UsesScript):
+    """A DoFn that runs the script and gives out what it writes.
+
+    Args:
+      options: the transform's arguments.
+      bad: what to do with outputs that do not fit; None fails the bundle.
+    """
+
+    def __init__(self, options: ScriptOptions, bad: BadRecords | None):
+        super().__init__(options)
+        self._bad = bad
+
+    def setup(self) -> None:
+        """Makes what decodes the outputs."""
+        super().setup()
+        schema = self._options.output_schema
+        self._outputs = None if schema is None else OutputMaker(schema, self._options.output_as)
+
+    def display_data(self) -> dict[str, Any]:
+        """The transform's arguments: of a composite's display data, services keep only that of its steps."""
+        return display_items(self._options)
+
+    def _stage(self, directory: str) -> None:
+        self._files = stage_once(lambda path: stage_files(self._options.files, path), directory, "files")
+
+    def _decode(self, examples: list[bytes]) -> Iterable[Any]:
+        """The output elements of some Examples that the script wrote, and the bad records."""
+        assert self._outputs is not None
+        metrics.add("bytes_out", sum(map(len, examples)))
+        if self._bad is None:
+            metrics.add("rows_out", len(examples))
+            return self._outputs.make(examples)
+        outputs, bad = self._outputs.make_good(examples)
+        metrics.add("rows_out", len(examples) - len(bad))
+        metrics.add("rows_bad", len(bad))
+        return [*outputs, *(self._bad.record(example, error) for example, error in bad)]
+
+
+def stage_once(stage: Callable[[str], None], directory: str, name: str) -> str:
+    """Calls `stage` for a directory of that name, the first time in this harness; returns where it is."""
+    target = os.path.join(directory, name)
+    with _staging_lock:
+        if not os.path.isdir(target):
+            # A half-staged directory is never taken for a whole one.
+            with tempfile.TemporaryDirectory(dir=os.path.dirname(directory)) as parent:
+                stage(os.path.join(parent, name))
+                os.makedirs(directory, exist_ok=True)
+                os.rename(os.path.join(parent, name), target)
+    return target
+
+
+def bounds_of(window: Any) -> tuple[float, float] | None:
+    """The (start, end) of a window in seconds; None of the global one."""
+    if isinstance(window, GlobalWindow):
+        return None
+    start = getattr(window, "start", window.end)
+    return start.micros / 1e6, window.end.micros / 1e6

@@ -1,0 +1,108 @@
+"""The stages that the transform expands to, for each feed and kind of input."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
+
+from beam_tfscript.bad_records import BadRecords
+from beam_tfscript.chunk_dofns import ChunkBatches, ChunkRows, ChunkWindowedRows
+from beam_tfscript.data.encoding import RowEncoder
+from beam_tfscript.dofns import RunBatchBundles, RunBundles, RunShard
+from beam_tfscript.errors import ArgumentError
+from beam_tfscript.inputs import is_arrow
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.script.artifacts import attach_files
+from beam_tfscript.stream_dofns import StreamGroups, StreamShards
+
+_SHARD = beam.typehints.Tuple[int, beam.typehints.Tuple[int, bytes]]
+
+
+def attach_script(options: ScriptOptions, pipeline: beam.Pipeline) -> ScriptOptions:
+    """The options with large local files made artifacts of the job, where workers are other machines."""
+    env = options.python_env
+    if env.archive is not None:
+        env = dataclasses.replace(env, archive=attach_files([env.archive], pipeline)[0])
+    return dataclasses.replace(options, files=attach_files(options.files, pipeline), python_env=env)
+
+
+def for_input(rows: PCollection, options: ScriptOptions, label: str) -> ScriptOptions:
+    """The options with the feed and its defaults.
+
+    Args:
+      rows: the input.
+      options: the transform's arguments.
+      label: the transform's, for errors.
+
+    Raises:
+      ArgumentError: the feed cannot be used on this input.
+    """
+    feed = options.feed or ("dataset" if rows.is_bounded else "stream")
+    window_fn = rows.windowing.windowfn
+    if feed == "stream" and window_fn.is_merging():
+        raise ArgumentError(
+            f'{label}: the input is in {type(window_fn).__name__}, whose windows merge, and in feed="stream" a run '
+            "that has begun cannot become part of another: use fixed or sliding windows, or "
+            'feed="dataset", whose runs begin when the windows are merged.'
+        )
+    return options.for_feed(feed, has_end=not isinstance(window_fn, GlobalWindows))
+
+
+def run_bundles(rows: PCollection, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None) -> Any:
+    """One stage, bundle by bundle."""
+    dofn = RunBatchBundles if is_arrow(rows.element_type) else RunBundles
+    return rows | "Run" >> _par_do(dofn(options, encoder, bad), bad)
+
+
+def run_shards(
+    rows: PCollection, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None
+) -> tuple[Any, PCollection | None]:
+    """Chunks, and a run for each shard and window of them.
+
+    Returns:
+      (the outputs, the bad rows).
+    """
+    is_streaming = options.feed == "stream" and not rows.is_bounded
+    dofn: type[ChunkRows] = ChunkWindowedRows
+    if is_arrow(rows.element_type):
+        dofn = ChunkBatches
+    elif isinstance(rows.windowing.windowfn, GlobalWindows) and not is_streaming:
+        dofn = ChunkRows
+    result = rows | "Chunk" >> _par_do(dofn(options, encoder, bad), bad)
+    chunks = result if bad is None else result[bad.main_tag]
+    chunks.element_type = _SHARD
+    bad_rows = None if bad is None else result[bad.dead_letter_tag]
+    if is_streaming:
+        return chunks | "Run" >> _par_do(StreamShards(options, bad), bad), bad_rows
+    return _run_groups(chunks, options, bad), bad_rows
+
+
+def run_without_rows(pipeline: Any, options: ScriptOptions, bad: BadRecords | None) -> tuple[Any, PCollection | None]:
+    """A run for each shard, with no rows.
+
+    Returns:
+      (the outputs, None).
+
+    Raises:
+      ArgumentError: the feed makes no runs where there are no rows.
+    """
+    if options.feed == "bundles":
+        raise ArgumentError('feed="bundles" needs an input: without rows there is no bundle. Leave feed out.')
+    shards = [(shard, (0, b"")) for shard in range(options.num_workers)]
+    chunks = pipeline | "Shards" >> beam.Create(shards, reshuffle=False).with_output_types(_SHARD)
+    return _run_groups(chunks, options.for_feed(options.feed or "dataset"), bad), None
+
+
+def _run_groups(chunks: PCollection, options: ScriptOptions, bad: BadRecords | None) -> Any:
+    stamp = chunks.windowing.timestamp_combiner != TimestampCombiner.OUTPUT_AT_EOW
+    grouped = chunks | "GroupByShard" >> beam.GroupByKey()
+    dofn = StreamGroups(options, bad) if options.feed == "stream" else RunShard(options, bad, stamp=stamp)
+    return grouped | "Run" >> _par_do(dofn, bad)
+
+
+def _par_do(dofn: beam.DoFn, bad: BadRecords | None) -> beam.PTransform:
+    return beam.ParDo(dofn) if bad is None else beam.ParDo(dofn).with_outputs(bad.dead_letter_tag, main=bad.main_tag)

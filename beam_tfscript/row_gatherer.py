@@ -1,0 +1,82 @@
+"""Rows gathered and encoded in bulk: how many at a time, what is counted, what is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from apache_beam.pvalue import TaggedOutput
+
+from beam_tfscript import metrics
+from beam_tfscript.bad_records import BadRecords
+from beam_tfscript.data.encoding import Encoded, RowEncoder
+
+# The vectorised path is at its best from some thousand rows on; more would only hold memory.
+_MAX_ROWS = 4096
+# The first rows of a bundle are of unknown size.
+_FIRST_ROWS = 64
+_TARGET_BYTES = 2 << 20
+
+
+class RowGatherer:
+    """Encodes the rows of a bundle, some thousand at a time.
+
+    Args:
+      encoder: what encodes them.
+      bad: what to do with rows that do not fit; None fails the bundle.
+
+    Attributes:
+      limit: how many rows to gather: at most twice as many as last time, and about two mebibytes of Examples.
+    """
+
+    def __init__(self, encoder: RowEncoder, bad: BadRecords | None):
+        self.limit = _FIRST_ROWS
+        self._encoder = encoder
+        self._bad = bad
+
+    def encode(self, rows: Any) -> Encoded:
+        """Encodes and counts rows, or an Arrow batch.
+
+        Raises:
+          RowError: a row does not fit, and bad ones are not let through.
+        """
+        encoded = self._encoder.encode(rows, keep_going=self._bad is not None)
+        size = sum(map(len, encoded.examples))
+        count = len(encoded.examples)
+        metrics.add("rows_in", count)
+        metrics.add("bytes_in", size)
+        metrics.add("doubles_rounded", encoded.doubles_rounded)
+        if count:
+            self.limit = max(1, min(2 * self.limit, _TARGET_BYTES * count // max(size, 1), _MAX_ROWS))
+        return encoded
+
+    def encode_batch(self, batch: Any) -> Iterator[tuple[Any, Encoded]]:
+        """Encodes an Arrow batch or table in slices, and yields each slice with what it has become."""
+        start = 0
+        while start < batch.num_rows:
+            part = batch.slice(start, self.limit)
+            start += part.num_rows
+            yield part, self.encode(part)
+
+    def record(self, row: Any, error: Exception) -> TaggedOutput:
+        """The bad record of a row."""
+        assert self._bad is not None
+        metrics.add("rows_bad")
+        return self._bad.record(row, error)
+
+
+def of_good(encoded: Encoded, values: list[Any]) -> list[Any]:
+    """The values of those rows that have become Examples, of a value for each row."""
+    if not encoded.bad:
+        return values
+    bad = {index for index, _ in encoded.bad}
+    return [value for index, value in enumerate(values) if index not in bad]
+
+
+def by_window(places: list[Any]) -> list[tuple[Any, list[int]]]:
+    """The windows of some windowed values, and the positions of those in each; a value may be in several."""
+    positions: dict[Any, list[int]] = {}
+    for position, place in enumerate(places):
+        for window in place.windows:
+            positions.setdefault(window, []).append(position)
+    return list(positions.items())

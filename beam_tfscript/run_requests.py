@@ -1,0 +1,102 @@
+"""What a run is told: its request, its directory and its name, made of the transform's arguments."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from beam_tfscript import metrics
+from beam_tfscript.errors import ScriptEnvironmentError
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.script.staging import link_files
+from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
+from beam_tfscript.worker.session import RunRequest
+
+
+def make_request(
+    options: ScriptOptions,
+    staged: str,
+    directory: str,
+    *,
+    feed: str,
+    shard: int = 0,
+    num_shards: int = 1,
+    window: tuple[float, float] | None = None,
+    attempt: int = 1,
+    **more: Any,
+) -> RunRequest:
+    """The request of one attempt of a run; makes its working directory.
+
+    Args:
+      options: the transform's arguments.
+      staged: directory of the script's files.
+      directory: where the working directory is made.
+      feed, shard, num_shards, window, attempt: as in the script's config.
+      **more: what else the config of this feed needs.
+
+    Raises:
+      ScriptEnvironmentError: the directory cannot be made.
+    """
+    work_dir = os.path.join(directory, f"work-{attempt}")
+    try:
+        os.mkdir(work_dir)
+        link_files(staged, work_dir)
+    except OSError as error:
+        raise ScriptEnvironmentError(f"the run's directory {work_dir} cannot be made: {error}") from error
+    place = "" if window is None else f" window [{window[0]:.15g}, {window[1]:.15g})"
+    whose = feed if feed == "bundles" else f"shard {shard}/{num_shards}"
+    message = {
+        **more,
+        "feed": feed,
+        "run": os.path.basename(directory),
+        "shard": shard,
+        "num_shards": num_shards,
+        "window": window,
+        "attempt": attempt,
+        "num_workers": options.num_workers,
+        "cluster": {"chief": ["localhost:0"]},
+        "task_type": "chief",
+        "task_index": 0,
+        "work_dir": work_dir,
+        "script": options.script.name,
+        "entry": options.entry,
+        "script_args": list(options.script_args),
+        "user_params": options.user_params,
+        "input_schema": None if options.input_schema is None else options.input_schema.to_wire(),
+        "output_schema": None if options.output_schema is None else options.output_schema.to_wire(),
+    }
+    label = f"{options.script.name} chief:0 {whose}{place} attempt {attempt}"
+    return RunRequest(label, message, options.feed_timeout_s)
+
+
+def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> ProcessSpec:
+    """The process that a transform's runs need."""
+    return ProcessSpec(
+        key=options.key,
+        name=options.script.name,
+        python=python,
+        runtime_path=runtime_path,
+        env=options.env,
+        intra_op_parallelism=options.intra_op_parallelism,
+        start_timeout_s=options.start_timeout_s,
+        idle_timeout_s=options.idle_timeout_s,
+    )
+
+
+def count_lease(process: ScriptProcess, wait_s: float) -> None:
+    """Counts that a run has got its process, and that the process is a new one."""
+    metrics.observe_seconds("process_wait_ms", wait_s)
+    if process.runs == 0:
+        metrics.add("process_starts")
+
+
+def process_limit(options: ScriptOptions) -> int:
+    """How many processes of a transform one harness may have at work.
+
+    More than the machine has cores would only share them; but in the `stream` feed a run holds its process while it
+    waits for rows, and a window's runs begin before those of the window before have ended.
+    """
+    if options.max_processes is not None:
+        return options.max_processes
+    limit = max(2, os.cpu_count() or 1)
+    return max(limit, 2 * options.num_workers) if options.feed == "stream" else limit

@@ -1,0 +1,173 @@
+"""The life of a bundle in the `stream` feed: state and timers on unbounded input, groups on bounded input."""
+
+# Annotations are not postponed here: Beam reads those of `process` as type hints.
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import BytesCoder, TupleCoder, VarIntCoder
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_tfscript import metrics
+from beam_tfscript.dofn_setup import RunsScript, bounds_of
+from beam_tfscript.group_stream import GroupStream
+from beam_tfscript.run_place import RunPlace
+from beam_tfscript.runtime import wire
+from beam_tfscript.shard_stream import ShardStream
+from beam_tfscript.stream_runs import StreamRuns
+from beam_tfscript.worker.spool import OutputSpool
+
+
+class _RunsStream(RunsScript):
+    """Gives out what runs of the `stream` feed write."""
+
+    def setup(self) -> None:
+        """Makes what starts runs."""
+        super().setup()
+        assert self._pool is not None
+        self._runs = StreamRuns(self._options, self._spec, pool=self._pool, staged=self._files)
+
+    def _give_out(self, frames: Iterable[wire.Frame], timestamp: Any) -> Iterator[Any]:
+        for frame in frames:
+            if frame.kind == wire.METRICS:
+                metrics.add_from_script(frame.json())
+            elif frame.kind == wire.EXAMPLES:
+                for output in self._decode(frame.records()):
+                    yield _stamped(output, timestamp)
+
+
+class StreamShards(_RunsStream):
+    """(shard, chunk) of unbounded input -> the rows that the runs write as they go on.
+
+    What must outlive a bundle is in Beam's state; the process is not, and is found again by the identity that is.
+    """
+
+    CHUNKS = BagStateSpec("chunks", TupleCoder((VarIntCoder(), BytesCoder())))
+    PLACE = ReadModifyWriteStateSpec("place", BytesCoder())
+    WINDOW_END = TimerSpec("window_end", TimeDomain.WATERMARK)
+    POLL = TimerSpec("poll", TimeDomain.REAL_TIME)
+
+    def setup(self) -> None:
+        """Makes what brings runs on."""
+        super().setup()
+        assert self._pool is not None
+        self._stream = ShardStream(self._runs, self._pool)
+
+    def process(
+        self,
+        element: tuple[int, tuple[int, bytes]],
+        window: Any = beam.DoFn.WindowParam,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        chunks: Any = beam.DoFn.StateParam(CHUNKS),
+        place_state: Any = beam.DoFn.StateParam(PLACE),
+        window_end: Any = beam.DoFn.TimerParam(WINDOW_END),
+        poll: Any = beam.DoFn.TimerParam(POLL),
+    ) -> Iterator[Any]:
+        """Gives a run the rows of one chunk, and gives out what it has written by now."""
+        shard, chunk = element
+        state = place_state.read()
+        if state is None:
+            # At `window.end` runners take the timer for one of the time after the window, and lose its outputs.
+            window_end.set(window.max_timestamp())
+        place = RunPlace.decode(state)
+        place.newest_micros = max(place.newest_micros or timestamp.micros, timestamp.micros)
+        yield from self._bring_on(shard, window, place, chunks, chunk)
+        place_state.write(place.encode())
+        self._arm(poll, place, chunks)
+
+    @on_timer(POLL)
+    def give_out_pending(
+        self,
+        shard: Any = beam.DoFn.KeyParam,
+        window: Any = beam.DoFn.WindowParam,
+        chunks: Any = beam.DoFn.StateParam(CHUNKS),
+        place_state: Any = beam.DoFn.StateParam(PLACE),
+        poll: Any = beam.DoFn.TimerParam(POLL),
+    ) -> Iterator[Any]:
+        """Gives out what has been written since; starts a run that had to wait for its place."""
+        state = place_state.read()
+        if state is not None:
+            place = RunPlace.decode(state)
+            yield from self._bring_on(shard, window, place, chunks, None)
+            place_state.write(place.encode())
+            self._arm(poll, place, chunks)
+
+    @on_timer(WINDOW_END)
+    def end_window(
+        self,
+        shard: Any = beam.DoFn.KeyParam,
+        window: Any = beam.DoFn.WindowParam,
+        chunks: Any = beam.DoFn.StateParam(CHUNKS),
+        place_state: Any = beam.DoFn.StateParam(PLACE),
+        poll: Any = beam.DoFn.TimerParam(POLL),
+    ) -> Iterator[Any]:
+        """Ends the run and gives out the rest; rows that come later start a new one."""
+        poll.clear()
+        state = place_state.read()
+        if state is not None:
+            yield from self._bring_on(shard, window, RunPlace.decode(state), chunks, None, is_end=True)
+            chunks.clear()
+            place_state.clear()
+
+    def _bring_on(
+        self, shard: int, window: Any, place: RunPlace, chunks: Any, chunk: Any, *, is_end: bool = False
+    ) -> Iterator[Any]:
+        frames = self._stream.step(place, chunks, chunk, shard=shard, window=bounds_of(window), is_end=is_end)
+        is_global = isinstance(window, GlobalWindow)
+        newest = Timestamp(micros=place.newest_micros or 0)
+        return self._give_out(frames, newest if is_global else window.max_timestamp())
+
+    def _arm(self, poll: Any, place: RunPlace, chunks: Any) -> None:
+        """Looks again in a while where there may be something, and only there: runners wait for armed timers."""
+        assert self._pool is not None
+        run = None if place.run is None else self._pool.live_runs.find(place.run)
+        waits = run is None and not place.has_stopped and any(True for _ in chunks.read())
+        if waits or (run is not None and run.may_give_more):
+            poll.set(Timestamp.of(time.time() + self._options.poll_interval_s))
+
+
+class StreamGroups(_RunsStream):
+    """(shard, its chunks) of bounded input -> the rows that one run writes while it is fed them."""
+
+    def process(
+        self, element: tuple[int, Iterable[tuple[int, bytes]]], window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[Any]:
+        """Feeds one shard's rows of one window to a run."""
+        shard, chunks = element
+        assert self._pool is not None
+        with tempfile.TemporaryDirectory(prefix="group-", dir=self._pool.scratch()) as directory:
+            keep = _ChunkFile(os.path.join(directory, "chunks"))
+            frames = GroupStream(self._runs).frames(shard, bounds_of(window), iter(chunks), keep)
+            yield from self._give_out(frames, window.max_timestamp())
+
+
+class _ChunkFile:
+    """The chunks of a group, for a replay: a group may be larger than memory, and is iterated once."""
+
+    def __init__(self, path: str):
+        self._spool = OutputSpool(path)
+        self._has_any = False
+
+    def add(self, chunk: tuple[int, bytes]) -> None:
+        """Keeps a chunk."""
+        self._has_any = True
+        self._spool.extend([wire.Frame(wire.ROWS, *chunk)])
+
+    def read(self) -> Iterator[tuple[int, bytes]]:
+        """The chunks again."""
+        if self._has_any:
+            for frame in self._spool.reports():
+                yield frame.count, frame.payload
+
+
+def _stamped(output: Any, timestamp: Any) -> Any:
+    if isinstance(output, TaggedOutput):
+        return TaggedOutput(output.tag, TimestampedValue(output.value, timestamp))
+    return TimestampedValue(output, timestamp)

@@ -1,0 +1,134 @@
+"""A run whose rows are sent while it goes on: what was sent, what is done, and what may be sent next."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import time
+from typing import Any
+
+from beam_tfscript.errors import FeedError, ScriptError
+from beam_tfscript.runtime import wire
+from beam_tfscript.worker.process import ScriptProcess
+from beam_tfscript.worker.session import NeverStarted, RunRequest, Session
+
+_LOGGER = logging.getLogger(__name__)
+
+# What may be on its way to a script or waiting there, in serialized rows: enough that the script never
+# waits for the pipeline's process, little beside what TensorFlow takes anyway.
+IN_FLIGHT_BYTES = 16 << 20
+
+
+class FeedSession(Session):
+    """One run in the feeds `bundles` and `stream`.
+
+    Attributes:
+      sent: rows sent since the run began.
+      acked: how many of them are done, and their outputs received.
+      wanted: what the last ACK asked for; None before the first one.
+      in_flight_bytes: size of the rows that are sent and not done.
+    """
+
+    def __init__(self, process: ScriptProcess, request: RunRequest):
+        super().__init__(process, request)
+        self.sent = 0
+        self.acked = 0
+        self.wanted: int | None = None
+        self.in_flight_bytes = 0
+        self._sizes: collections.deque[tuple[int, int]] = collections.deque()
+        self._has_ended_feed = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more rows may be sent: a batch that is waited for is sent whole, however large it is."""
+        if self.in_flight_bytes < IN_FLIGHT_BYTES:
+            return True
+        return self.wanted not in (None, wire.WANT_DATASET) and self.sent - self.acked < (self.wanted or 1)
+
+    def send_window(self, window: tuple[float, float] | None) -> None:
+        """Says the window of the rows that follow."""
+        self.process.channel.send(wire.control_frame(wire.WINDOW, window))
+
+    def send_rows(self, count: int, payload: bytes) -> None:
+        """Sends rows, packed as `wire.pack_records` does."""
+        self._count_sent(count, len(payload))
+        self.process.channel.send(wire.Frame(wire.ROWS, count, payload))
+
+    def send_dataset(self, path: str, count: int, window: tuple[float, float] | None) -> None:
+        """Sends a bundle's rows as a TFRecord file."""
+        self._count_sent(count, 0)
+        self.process.channel.send(wire.control_frame(wire.DATASET, {"path": path, "count": count, "window": window}))
+
+    def end_bundle(self) -> None:
+        """Says that what was sent is a batch, however few rows it has."""
+        self.process.channel.send(wire.control_frame(wire.END_BUNDLE))
+
+    def end_feed(self) -> None:
+        """Says that no more rows come."""
+        if not self._has_ended_feed:
+            self._has_ended_feed = True
+            self.process.channel.send(wire.control_frame(wire.END_FEED))
+
+    def receive(self, timeout_s: float | None = None) -> wire.Frame | None:
+        """As `Session.receive`, also while the process is still coming up."""
+        if self.process.ready is None:
+            begin = time.monotonic()
+            if not self.process.wait_ready(timeout_s):
+                return None
+            self._heard_at = time.monotonic()
+            timeout_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - begin))
+        frame = super().receive(timeout_s)
+        if frame is not None and frame.kind == wire.ACK:
+            self.acked, self.wanted = wire.unpack_ack(frame)
+            while self._sizes and self._sizes[0][0] <= self.acked:
+                self.in_flight_bytes -= self._sizes.popleft()[1]
+        return frame
+
+    def close(self, grace_s: float) -> None:
+        """Ends the feed of a run that nothing is asked of any more; what it still says is told in the log."""
+        self.end_feed()
+        deadline = time.monotonic() + grace_s
+        rows = 0
+        try:
+            while self.summary is None and (remaining := deadline - time.monotonic()) > 0:
+                frame = self.receive(remaining)
+                rows += frame.count if frame is not None and frame.kind == wire.EXAMPLES else 0
+        except (ScriptError, NeverStarted) as error:
+            _LOGGER.warning("%s failed when its feed had ended, with all its rows done: %s", self.label, error)
+        if rows:
+            _LOGGER.warning(
+                "%s wrote %d rows after its feed had ended: there is no bundle that could take them. Write a batch's "
+                "rows before asking for the next batch.",
+                self.label, rows,
+            )  # fmt: skip
+
+    def _count_sent(self, count: int, size: int) -> None:
+        if self.sent == self.acked:
+            # The script's silence counts from when there is something to read.
+            self._heard_at = time.monotonic()
+        self.sent += count
+        self.in_flight_bytes += size
+        self._sizes.append((self.sent, size))
+
+    def _finish(self, summary: dict[str, Any]) -> None:
+        super()._finish(summary)
+        unread = self.sent - summary["taken"]
+        if summary["stopped"]:
+            # Whoever asks for the end has done with what was handed out.
+            self.acked = summary["taken"]
+        if summary["stopped"] or (self._has_ended_feed and not unread):
+            return
+        what = f"{unread} rows that it was sent are unread" if unread else "its feed goes on"
+        raise FeedError(
+            f"{self.label}: main returned, but {what}. A script in this feed reads until its feed ends: loop over "
+            "config.batches(n), config.datasets() or config.dataset_fn(), without a break. config.stop() ends a feed."
+        )
+
+    def _on_silence(self, stack: str) -> None:
+        if self.sent == self.acked:
+            return  # it has nothing to say, having nothing to read
+        raise FeedError(
+            f"{self.label}: the script has {self.sent - self.acked} rows to read, and has neither asked for more nor "
+            f"written anything for feed_timeout={self._request.silence_s:g} s. If a batch takes that long, give a "
+            f"larger feed_timeout or ask for smaller batches. It is at\n{stack}"
+        )

@@ -1,0 +1,44 @@
+"""What an interpreter is started with, and whether what comes up goes together with the pipeline's side."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from typing import Any
+
+from beam_tfscript.errors import ProtocolError, ScriptEnvironmentError
+from beam_tfscript.runtime import wire
+
+_OLDEST_TENSORFLOW = [1, 15]
+
+# Understood by every Python there is, so that one which is too old says so itself.
+COMMAND = (
+    "import sys\n"
+    "if sys.version_info < (3, 6):\n"
+    "    sys.exit('the script\\'s interpreter is Python %d.%d; the runtime needs Python 3.6 or newer (the pipeline\\'s "
+    "is {}.{})' % sys.version_info[:2])\n"
+    "from beam_tfscript.runtime import launcher; launcher.main()"
+).format(*sys.version_info[:2])
+
+
+def check_sides(python: str, ready: dict[str, Any]) -> None:
+    """Compares the two sides.
+
+    Args:
+      python: path of the script's interpreter.
+      ready: what it said when it was up.
+
+    Raises:
+      ProtocolError: it speaks another protocol.
+      ScriptEnvironmentError: its TensorFlow is too old.
+    """
+    sides = (
+        f"the script's side is {python} (Python {ready['python']}, TensorFlow {ready['tensorflow'] or 'none'}, protocol "
+        f"{ready['protocol']}), the pipeline's is Python {platform.python_version()}, protocol {wire.PROTOCOL_VERSION}"
+    )
+    if ready["protocol"] != wire.PROTOCOL_VERSION:
+        raise ProtocolError(f"{sides}: another copy of beam_tfscript is on the script's path (PYTHONPATH in env=)")
+    numbers = [int(number) for number in re.findall(r"\d+", ready["tensorflow"] or "")[:2]]
+    if numbers and numbers < _OLDEST_TENSORFLOW:
+        raise ScriptEnvironmentError(f"{sides}: TensorFlow 1.15 or newer is needed")

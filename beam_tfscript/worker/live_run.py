@@ -1,0 +1,205 @@
+"""A run of the `stream` feed that goes on from bundle to bundle, and where a harness keeps its runs."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Hashable, Iterator
+
+from beam_tfscript.runtime import wire
+from beam_tfscript.worker.feed_session import FeedSession
+from beam_tfscript.worker.process import ScriptProcess
+from beam_tfscript.worker.session import RunRequest
+
+# How long a run is kept whose transform has no DoFn instance in this harness. Instances are torn down when idle for a
+# minute while their pipeline goes on, and for good when it has ended; nobody says which of the two it is.
+ABANDONED_AFTER_S = 600.0
+# How long to wait at a time for a script that has as much on its way to it as may be.
+_WAIT_S = 5.0
+# How often outputs are looked for that may or may not come.
+_QUIET_POLLS = 5
+
+
+class LiveRun:
+    """One run that is fed as rows come, whose outputs are collected as they are there; owns the lease of its process.
+
+    Args:
+      key: the transform's.
+
+    Attributes:
+      turn: how many bundles have dealt with it; whoever finds another number than its state says has a state from
+        before, or after, what this run has seen.
+      quiet_polls: how often nothing was there when it was looked for, since something was.
+    """
+
+    session: FeedSession
+
+    def __init__(self, key: str):
+        self.key = key
+        self.turn = 0
+        self.quiet_polls = 0
+        self.used_at = time.monotonic()
+        self._held: list[wire.Frame] = []
+        self._directory: str | None = None
+
+    def start(self, process: ScriptProcess, request: RunRequest, directory: str) -> None:
+        """Begins on a process, which may still be coming up.
+
+        Args:
+          process: leased by this run.
+          request: what the run is told.
+          directory: the run's own, removed by `close`.
+        """
+        self._directory = directory
+        self.session = FeedSession(process, request)
+        self.session.start()
+
+    def close(self) -> None:
+        """Removes its directory."""
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def process(self) -> ScriptProcess:
+        """Where it runs."""
+        return self.session.process
+
+    @property
+    def unacked(self) -> int:
+        """Rows that were sent and are not done."""
+        return self.session.sent - self.session.acked
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `main` has returned."""
+        return self.session.summary is not None
+
+    @property
+    def may_give_more(self) -> bool:
+        """Whether outputs may come without more rows.
+
+        Of rows that TensorFlow pulls by itself it is not known when they are done: their outputs are looked for some
+        times.
+        """
+        if self.unacked or self._held:
+            return True
+        return self.session.wanted == wire.WANT_ANY and self.quiet_polls < _QUIET_POLLS
+
+    def feed(self, count: int, payload: bytes) -> Iterator[wire.Frame]:
+        """Sends rows, once there is room for them; yields what the run gives meanwhile.
+
+        Raises:
+          ScriptError: the run failed, or does not read.
+        """
+        while not self.session.has_room and not self.is_done:
+            yield from self._receive(_WAIT_S)
+        if not self.is_done:
+            self.quiet_polls = 0
+            self.session.send_rows(count, payload)
+        yield from self.collect()
+
+    def collect(self) -> Iterator[wire.Frame]:
+        """Yields what the run has given, without waiting.
+
+        Raises:
+          ScriptError: the run failed.
+        """
+        self.quiet_polls += 1
+        while frames := list(self._receive(0.0)):
+            self.quiet_polls = 0
+            yield from frames
+
+    def finish(self) -> Iterator[wire.Frame]:
+        """Ends the feed and yields all that comes until `main` has returned.
+
+        Raises:
+          ScriptError: the run failed.
+        """
+        self.session.end_feed()
+        while not self.is_done:
+            yield from self._receive(None)
+        yield from self._held
+        self._held = []
+
+    def _receive(self, timeout_s: float | None) -> Iterator[wire.Frame]:
+        """What is ready after the next frame; outputs of a batch are held until the batch is done.
+
+        What a script writes of a batch before it dies would otherwise be given out, and its rows counted as lost too.
+        Rows that are pulled by TensorFlow itself are acknowledged ahead of their outputs: those are not held.
+        """
+        while True:
+            frame = self.session.receive(timeout_s)
+            if frame is None:
+                return
+            if frame.kind == wire.ACK:
+                held, self._held = self._held, []
+                yield from held
+                yield frame  # so that whoever waits for room looks again
+                return
+            if frame.kind == wire.EXAMPLES and self.session.wanted not in (None, wire.WANT_ANY):
+                self._held.append(frame)
+            else:
+                yield frame
+                return
+
+
+class LiveRuns:
+    """The live runs of one harness, by their identity."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[str, LiveRun] = {}
+        self._guards: dict[Hashable, tuple[threading.Lock, int]] = {}
+
+    @contextlib.contextmanager
+    def guard(self, name: Hashable) -> Iterator[None]:
+        """Keeps others with the same name out: some runners deal with one key in two bundles at a time."""
+        with self._lock:
+            lock, waiting = self._guards.get(name, (threading.Lock(), 0))
+            self._guards[name] = lock, waiting + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, waiting = self._guards.pop(name)
+                if waiting > 1:
+                    self._guards[name] = lock, waiting - 1
+
+    def add(self, identity: str, run: LiveRun) -> None:
+        """Keeps a run."""
+        with self._lock:
+            self._runs[identity] = run
+
+    def find(self, identity: str) -> LiveRun | None:
+        """The run of that identity, if this harness has it."""
+        with self._lock:
+            run = self._runs.get(identity)
+            if run is not None:
+                run.used_at = time.monotonic()
+            return run
+
+    def remove(self, identity: str) -> None:
+        """Forgets a run."""
+        with self._lock:
+            self._runs.pop(identity, None)
+
+    def take_abandoned(self, used: set[str]) -> list[LiveRun]:
+        """Forgets, and returns, the runs of transforms that have not been in use for long.
+
+        Args:
+          used: keys of the transforms that have DoFn instances now.
+        """
+        oldest = time.monotonic() - ABANDONED_AFTER_S
+        with self._lock:
+            abandoned = {name: run for name, run in self._runs.items() if run.key not in used and run.used_at <= oldest}
+            for name in abandoned:
+                del self._runs[name]
+        return list(abandoned.values())
+
+    def clear(self) -> None:
+        """Forgets all runs."""
+        with self._lock:
+            self._runs.clear()

@@ -1,0 +1,110 @@
+"""A large file of the submitting machine reaches workers that have nothing of it but the job, on a real engine.
+
+The workers are started as in Beam's containers: by their boot program, which fetches the job's artifacts from Flink's
+job server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from beam_tfscript import RunTFScript
+from tests.engines import flink
+from tests.engines.server import started
+from tests.engines.tools import BUILD, ToolMissing, find_tool
+from tests.running import Runner
+
+_VERSION = "v" + importlib.metadata.version("apache-beam")
+_CONTENT = os.urandom(1 << 20) * 3
+_SCRIPT = """
+import hashlib, os
+
+def main(config):
+    for batch in config.batches(100):
+        found = [hashlib.sha256(open(name, 'rb').read()).hexdigest() for name in ('words.bin', 'folder/inner.bin')]
+        config.write_batch(x=batch['x'], one=found[:1] * len(batch['x']), two=found[1:] * len(batch['x']))
+"""
+
+
+def find_boot() -> str:
+    """The boot program of Beam's Python containers, compiled once a version."""
+    directory = BUILD / "boot" / _VERSION
+    if not (directory / "container").exists():
+        package = f"github.com/apache/beam/sdks/v2/python/container@{_VERSION}"
+        environment = {**os.environ, "GOBIN": str(directory)}
+        subprocess.run([find_tool("go", engine="The boot program"), "install", package], env=environment, check=True)
+    return str(directory / "container")
+
+
+@pytest.fixture
+def flink_with_boot(tmp_path_factory, tmp_path, monkeypatch):
+    """Pipeline options for a Flink whose workers are started by the boot program, with a machine of their own."""
+    try:
+        flink.build()
+        boot = find_boot()
+    except ToolMissing as missing:
+        pytest.skip(str(missing))
+    root = str(pathlib.Path(__file__).parent.parent)
+    worker, cache = tmp_path_factory.mktemp("worker"), tmp_path_factory.mktemp("cache")
+    variables = {
+        "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1",
+        "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
+        "PYTHONPATH": root,
+        "TMPDIR": str(worker),
+    }
+    # When a worker starts, all that was submitted is with the job server: the submitting machine's files go.
+    command = worker / "boot"
+    command.write_text(f'#!/bin/sh\nrm -rf {tmp_path}/given {cache}\nexec {boot} "$@" --semi_persist_dir={worker}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(cache))
+    with started(flink, tmp_path_factory.mktemp("flink")) as address:
+        config = json.dumps({"command": str(command), "env": variables})
+        yield (
+            f"--job_endpoint={address}",
+            "--environment_type=PROCESS",
+            f"--environment_config={config}",
+            "--parallelism=1",
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["flink"])
+def test_large_local_files_travel_to_workers_of_flink(engine, flink_with_boot, tmp_path):
+    given = tmp_path / "given"
+    (given / "folder").mkdir(parents=True)
+    (given / "score.py").write_text(_SCRIPT)
+    (given / "words.bin").write_bytes(_CONTENT)
+    (given / "folder" / "inner.bin").write_bytes(_CONTENT[1:])
+    transform = RunTFScript(
+        str(given / "score.py"),
+        "x float, one string, two string",
+        [str(given / "words.bin"), str(given / "folder")],
+        input_schema="x float",
+    )
+    rows = Runner(engine, tmp_path, flink_with_boot).run(transform, [{"x": 1.0}, {"x": 2.0}])
+    assert not given.exists(), "no worker was started"
+    hashes = {hashlib.sha256(content).hexdigest() for content in (_CONTENT, _CONTENT[1:])}
+    assert sorted(row["x"] for row in rows) == [1.0, 2.0]
+    assert {row["one"] for row in rows} | {row["two"] for row in rows} == hashes
+
+
+def test_large_local_files_are_in_the_request_to_dataflow(tmp_path):
+    submission = pytest.importorskip("tests.test_submission")
+    (tmp_path / "words.bin").write_bytes(_CONTENT)
+    job = submission.make_echo_job(user_files=[str(tmp_path / "words.bin")])
+    (environment,) = job.proto_pipeline.components.environments.values()
+    staged = {
+        beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(item.role_payload).staged_name
+        for item in environment.dependencies
+    }
+    assert f"beam_tfscript-{hashlib.sha256(_CONTENT).hexdigest()}" in staged
+    assert job.proto_pipeline.ByteSize() < 100_000

@@ -1,0 +1,517 @@
+"""Environments: each kind gives an interpreter that runs, built once, never used half, whoever dies."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import os
+import pathlib
+import pickle
+import signal
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import threading
+import time
+
+import pytest
+
+from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
+from beam_tfscript.script import environment
+from beam_tfscript.script.building import uv_variables
+from beam_tfscript.script.environment import find_interpreter
+from beam_tfscript.script.python_env import check_python_env
+from tests.environments import pack_python, pack_wrapper, write_wheel
+from tests.interpreters import find_python
+
+# Starting interpreters on a busy machine.
+_PATIENCE_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of the test's own, which this process knows nothing of."""
+    monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(environment, "_found", {})
+    return tmp_path / "cache"
+
+
+def ask(python: str, code: str) -> str:
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def entries(cache: pathlib.Path) -> list[str]:
+    """What is in the cache but for locks."""
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.exists() else []
+
+
+def messages(caplog, start: str) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.getMessage().startswith(start)]
+
+
+def test_without_arguments_it_is_the_workers_own():
+    assert find_interpreter(check_python_env(None)) == find_interpreter() == sys.executable
+
+
+def test_a_directory_is_used_in_place(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    env = check_python_env(f"file://{tmp_path}/env")
+    python = find_interpreter(env)
+    assert python == str(tmp_path / "env/bin/python")
+    assert ask(python, "import sys; print(sys.prefix)") == str(tmp_path / "env")
+
+
+@pytest.mark.parametrize("folder", ["", "my-env"])
+def test_an_archive_is_unpacked_once_and_its_interpreter_runs(tmp_path, cache, caplog, folder):
+    env = check_python_env(pack_python(tmp_path / "my-env.tar.gz", folder=folder))
+    python = find_interpreter(env)
+    prefix, json_file = ask(python, "import sys, json; print(sys.prefix, json.__file__)").split()
+    assert prefix.startswith(str(cache)) and json_file.startswith(prefix)
+    environment._found.clear()
+    assert find_interpreter(pickle.loads(pickle.dumps(env))) == python
+    assert len(messages(caplog, "building")) == len(messages(caplog, "built")) == 1
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_conda_unpack_is_run_where_it_is(tmp_path):
+    relocate = "import sys\nopen(sys.prefix + '/moved', 'w').write(sys.executable)\n"
+    python = find_interpreter(check_python_env(pack_python(tmp_path / "env.tar.gz", relocate=relocate)))
+    assert (pathlib.Path(python).parent.parent / "moved").read_text() == python
+
+
+@contextlib.contextmanager
+def web_server(directory, requests):
+    """Serves a directory; `requests` gets the method of each."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, code="-", size="-"):
+            requests.append(self.command)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(directory)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_remote_archive_is_fetched_once_and_unpacked_once_a_content(tmp_path, cache, caplog):
+    (tmp_path / "web").mkdir()
+    sha256 = hashlib.sha256(pathlib.Path(pack_wrapper(tmp_path / "web/env.tar.gz")).read_bytes()).hexdigest()
+    requests: list[str] = []
+    with web_server(tmp_path / "web", requests) as address:
+        unknown = check_python_env(f"{address}/env.tar.gz")
+        known = check_python_env(f"{address}/env.tar.gz#sha256={sha256}")
+        python = find_interpreter(unknown)
+        environment._found.clear()
+        assert find_interpreter(unknown) == find_interpreter(known) == python
+        assert requests.count("GET") == 1
+    local = check_python_env(str(tmp_path / "web/env.tar.gz"))
+    assert find_interpreter(local) == python
+    assert [name for name in entries(cache) if name.startswith("archive-")] == [f"archive-{sha256}"]
+    environment._found.clear()
+    assert find_interpreter(known) == python, "its server is not needed any more"
+
+
+def test_a_hash_that_is_not_the_archives_is_refused(tmp_path, cache):
+    (tmp_path / "web").mkdir()
+    pack_wrapper(tmp_path / "web/env.tar.gz")
+    with web_server(tmp_path / "web", []) as address:
+        env = check_python_env(f"{address}/env.tar.gz#sha256={'0' * 64}")
+        with pytest.raises(ScriptEnvironmentError, match="another"):
+            find_interpreter(env)
+    assert all(name.endswith(".failed") for name in entries(cache))
+
+
+def test_an_archive_that_changed_is_refused(tmp_path, cache):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz"))
+    pack_wrapper(tmp_path / "env.tar.gz", {"more": "x"})
+    with pytest.raises(ScriptEnvironmentError, match=r"env\.tar\.gz is not what it was when the pipeline was built"):
+        find_interpreter(env)
+    assert all(name.endswith(".failed") for name in entries(cache))
+
+
+def test_a_corrupt_archive_leaves_nothing_and_can_be_put_right(tmp_path, cache):
+    whole = pathlib.Path(pack_wrapper(tmp_path / "env.tar.gz", {"noise": os.urandom(99_999).hex()})).read_bytes()
+    (tmp_path / "env.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ScriptEnvironmentError, match=r"env\.tar\.gz is no archive that can be unpacked"):
+        find_interpreter(check_python_env(str(tmp_path / "env.tar.gz")))
+    assert all(name.endswith(".failed") for name in entries(cache))
+    (tmp_path / "env.tar.gz").write_bytes(whole)
+    assert find_interpreter(check_python_env(str(tmp_path / "env.tar.gz")))
+
+
+def test_an_archive_without_an_interpreter_says_what_it_holds(tmp_path):
+    with tarfile.open(tmp_path / "env.tar.gz", "w:gz") as pack:
+        pack.add(__file__, "src/test.py")
+        pack.add(__file__, "notes")
+    with pytest.raises(
+        ScriptEnvironmentError, match="no interpreter bin/python.+ 'env'; at its top are 'notes', 'src'"
+    ):
+        find_interpreter(check_python_env(str(tmp_path / "env.tar.gz")))
+
+
+def test_a_packed_venv_is_refused_with_the_way_out(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    with tarfile.open(tmp_path / "env.tar.gz", "w:gz") as pack:
+        pack.add(tmp_path / "env", "env")
+    with pytest.raises(ScriptEnvironmentError, match="refused: it holds 'env/bin/python.+conda-pack"):
+        find_interpreter(check_python_env(str(tmp_path / "env.tar.gz")))
+
+
+def test_a_venv_whose_interpreter_is_gone_says_so(tmp_path):
+    (tmp_path / "env/bin").mkdir(parents=True)
+    (tmp_path / "env/pyvenv.cfg").write_text("home = /gone/bin\nversion = 3.8.1\n")
+    (tmp_path / "env/bin/python").write_text("#!/gone/bin/python3.8\n")
+    (tmp_path / "env/bin/python").chmod(0o755)
+    with pytest.raises(ScriptEnvironmentError, match="cannot be started.+ interpreter in /gone/bin, which is not on"):
+        find_interpreter(check_python_env(str(tmp_path / "env")))
+
+
+def test_an_interpreter_that_is_too_old_names_both_sides(tmp_path):
+    old = find_python("2.7")
+    if old is None:
+        pytest.skip("no Python 2.7 on this machine")
+    own = sysconfig.get_python_version()
+    with pytest.raises(ScriptEnvironmentError, match=rf"is Python 2\.7\.\d+, .+ 3\.6 or newer .+ is Python {own}"):
+        find_interpreter(check_python_env(str(pathlib.Path(old).parent.parent)))
+
+
+def without_uv(monkeypatch):
+    """As on a machine that has no uv."""
+    folders = [folder for folder in os.get_exec_path() if not os.path.exists(f"{folder}/uv")]
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+    monkeypatch.setitem(sys.modules, "uv", None)
+
+
+@pytest.mark.parametrize("builder", ["uv", "pip"])
+def test_requirements_are_installed_once(tmp_path, cache, caplog, monkeypatch, builder):
+    if builder == "pip":
+        without_uv(monkeypatch)
+    lines = ["--no-index", write_wheel(tmp_path / "wheels", "tiny"), "tiny==1.0"]
+    env = check_python_env(None, requirements=lines)
+    python = find_interpreter(env)
+    assert ask(python, "import tiny; print(tiny.VERSION)") == "1.0"
+    assert (builder == "uv") == ("uv =" in (pathlib.Path(python).parent.parent / "pyvenv.cfg").read_text())
+    environment._found.clear()
+    assert find_interpreter(env) == python
+    assert len(messages(caplog, "building")) == 1
+    write_wheel(tmp_path / "wheels", "tiny", "2.0")
+    other = find_interpreter(check_python_env(None, requirements=[*lines[:2], "tiny==2.0"]))
+    assert ask(other, "import tiny; print(tiny.VERSION)") == "2.0" and other != python
+
+
+@pytest.mark.parametrize("builder", ["uv", "pip"])
+@pytest.mark.parametrize("version", ["3.6", "3.8"])
+def test_requirements_are_installed_for_another_python(tmp_path, monkeypatch, builder, version):
+    if find_python(version) is None:
+        pytest.skip(f"no Python {version} on this machine")
+    if builder == "pip":
+        without_uv(monkeypatch)
+    python = find_interpreter(check_python_env(None, requirements=["six==1.16.0"], python_version=version))
+    assert ask(python, "import six, sys; print('%d.%d' % sys.version_info[:2])") == version
+
+
+def test_a_python_that_is_not_there_says_where_it_was_looked_for(monkeypatch):
+    without_uv(monkeypatch)
+    monkeypatch.setenv("PYENV_ROOT", "/gone")
+    with pytest.raises(ScriptEnvironmentError, match=r"no Python 3\.77 on .+ python3\.77 in PATH .+ in /gone/versions"):
+        find_interpreter(check_python_env(None, requirements=["six"], python_version="3.77"))
+
+
+@pytest.mark.parametrize("builder", ["uv", "pip"])
+def test_a_failed_build_shows_the_tools_words_without_secrets(tmp_path, cache, monkeypatch, caplog, builder):
+    if builder == "pip":
+        without_uv(monkeypatch)
+    monkeypatch.setenv("MY_PASSWORD", "hunter2")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    links = "--find-links=http://me:${MY_PASSWORD}@127.0.0.1:9/wheels?token=${MY_PASSWORD}"
+    env = check_python_env(None, requirements=["--no-index", links, "no-such-package-anywhere==1.0"])
+    with pytest.raises(ScriptEnvironmentError) as failed:
+        find_interpreter(env)
+    text = str(failed.value)
+    assert "pip install" in text and "exit status" in text and "127.0.0.1" in text
+    for shown in (text, repr(env), str(env), caplog.text):
+        assert "hunter2" not in shown
+    assert all(name.endswith(".failed") for name in entries(cache))
+    assert all("hunter2" not in path.read_text() for path in cache.glob("*.failed"))
+
+
+@pytest.mark.parametrize("where", ["variables", "file"])
+def test_what_pip_is_told_holds_for_uv_too(tmp_path, monkeypatch, where):
+    links = write_wheel(tmp_path / "wheels", "tiny").partition("=")[2]
+    if where == "variables":
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", f"/opt {links}")
+    else:
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+        (tmp_path / "pip.conf").write_text(
+            f"[global]\nno-index = true\n[install]\nfind-links =\n    /opt\n    {links}\n"
+        )
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    python = find_interpreter(check_python_env(None, requirements=["tiny"]))
+    assert ask(python, "import tiny; print(tiny.VERSION)") == "1.0"
+
+
+def test_uv_is_told_of_pips_indexes():
+    told = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": "https://a/simple",
+        "PIP_EXTRA_INDEX_URL": "https://b  https://c",
+    }
+    assert uv_variables(told) == {
+        "UV_DEFAULT_INDEX": "https://a/simple",
+        "UV_INDEX": "https://b https://c",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+
+
+FIND = """
+import logging, sys
+logging.basicConfig(format="%(message)s", level="INFO", stream=sys.stdout)
+from beam_tfscript.script.environment import find_interpreter
+from beam_tfscript.script.python_env import check_python_env
+print("found", find_interpreter(check_python_env(sys.argv[1])))
+"""
+
+
+class Harness:
+    """Another process on this machine that needs the environment, as another SDK harness would be."""
+
+    def __init__(self, archive: str, output: pathlib.Path):
+        self._output = output
+        with open(output, "w") as file:
+            self.process = subprocess.Popen([sys.executable, "-c", FIND, archive], stdout=file, stderr=file)
+
+    def text(self) -> str:
+        return self._output.read_text()
+
+    def wait(self) -> str:
+        self.process.wait(_PATIENCE_S)
+        return self.text()
+
+
+@contextlib.contextmanager
+def harness(archive, tmp_path, name):
+    started = Harness(archive, tmp_path / f"{name}.log")
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.process.wait()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + _PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
+
+
+# Says that it is there, and ends when it is told to: in the middle of a build for as long as the test wants.
+HOLD = """
+import os, sys, time
+open({pid!r}, "w").write(str(os.getpid()))
+end = time.monotonic() + 60
+while not os.path.exists({go!r}) and time.monotonic() < end:
+    time.sleep(0.02)
+sys.exit({code})
+"""
+
+
+def pack_slow(tmp_path, name="env.tar.gz", code=0):
+    """An archive whose build waits for the file `go`, in a tool whose process id it writes to the file `pid`."""
+    hold = HOLD.format(pid=str(tmp_path / "pid"), go=str(tmp_path / "go"), code=repr(code))
+    return pack_wrapper(tmp_path / name, {"bin/conda-unpack": hold})
+
+
+def test_two_harnesses_build_it_once_and_the_other_says_whom_it_waits_for(tmp_path):
+    archive = pack_slow(tmp_path)
+    with harness(archive, tmp_path, "one") as one:
+        wait_until((tmp_path / "pid").exists)
+        with harness(archive, tmp_path, "two") as two:
+            wait_until(lambda: f"waiting for process {one.process.pid} on" in two.text())
+            (tmp_path / "go").touch()
+            first, second = one.wait(), two.wait()
+    assert "building" in first and "building" not in second
+    assert first.splitlines()[-1] == second.splitlines()[-1] and first.splitlines()[-1].startswith("found")
+
+
+def test_who_waited_for_a_build_that_failed_fails_alike_without_building(tmp_path):
+    archive = pack_slow(tmp_path, code="out of luck")
+    with harness(archive, tmp_path, "one") as one:
+        wait_until((tmp_path / "pid").exists)
+        with harness(archive, tmp_path, "two") as two:
+            wait_until(lambda: "waiting for" in two.text())
+            (tmp_path / "go").touch()
+            first, second = one.wait(), two.wait()
+    assert "out of luck" in first and "out of luck" in second
+    assert "building" in first and "building the" not in second.replace("which builds", "")
+
+
+def test_doesnt_use_what_a_killed_builder_left(tmp_path, cache):
+    archive = pack_slow(tmp_path)
+    with harness(archive, tmp_path, "one") as one:
+        wait_until((tmp_path / "pid").exists)
+        one.process.send_signal(signal.SIGKILL)
+        one.process.wait()
+    (left,) = (path for path in cache.iterdir() if path.is_dir())
+    assert (left / "env/bin/python").exists()
+    (left / "env/half").touch()
+    with harness(archive, tmp_path, "two") as two:
+        # The builder's tool is still at work there, and nobody else may be until it has ended.
+        wait_until(lambda: "waiting for" in two.text())
+        assert (left / "env/half").exists()
+        (tmp_path / "go").touch()
+        text = two.wait()
+    assert "building" in text and "found" in text.splitlines()[-1]
+    assert not (left / "env/half").exists()
+
+
+def test_what_a_killed_builder_left_is_removed_by_the_next_of_any(tmp_path, cache):
+    with harness(pack_slow(tmp_path), tmp_path, "one") as one:
+        wait_until((tmp_path / "pid").exists)
+        one.process.send_signal(signal.SIGKILL)
+        one.process.wait()
+    (left,) = (path for path in cache.iterdir() if path.is_dir())
+    find_interpreter(check_python_env(pack_wrapper(tmp_path / "other.tar.gz")))
+    assert left.exists(), "its tool is still at work"
+    (tmp_path / "go").touch()
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+    find_interpreter(check_python_env(pack_wrapper(tmp_path / "third.tar.gz", {"more": "x"})))
+    assert not left.exists() and len([path for path in cache.iterdir() if path.is_dir()]) == 2
+
+
+def test_a_tool_that_hangs_is_ended(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("beam_tfscript.script.building.BUILD_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.script.building.NOTICE_S", 0.4)
+    with pytest.raises(ScriptEnvironmentError, match="conda-unpack` was ended after 1 s"):
+        find_interpreter(check_python_env(pack_slow(tmp_path)))
+    assert messages(caplog, "still building the environment")
+    assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}")
+
+
+def test_a_waiter_gives_up_with_the_builders_name(tmp_path, monkeypatch):
+    archive = pack_slow(tmp_path)
+    monkeypatch.setattr("beam_tfscript.script.env_cache._WAIT_TIMEOUT_S", 0.5)
+    with harness(archive, tmp_path, "one") as one:
+        wait_until((tmp_path / "pid").exists)
+        with pytest.raises(ScriptEnvironmentError, match=f"still being built by process {one.process.pid} on"):
+            find_interpreter(check_python_env(archive))
+        (tmp_path / "go").touch()
+        one.wait()
+
+
+def test_what_was_partly_cleaned_away_is_built_again(tmp_path, caplog):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz"))
+    python = find_interpreter(env)
+    os.unlink(python)
+    assert find_interpreter(env) == python and os.path.exists(python)
+    assert len(messages(caplog, "building")) == 2
+
+
+def test_what_is_there_is_used_without_writing_to_the_cache(tmp_path, cache):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz"))
+    python = find_interpreter(env)
+    environment._found.clear()
+    (tmp_path / "env.tar.gz").unlink()
+    for path in [cache, *cache.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else path.stat().st_mode & 0o555)
+    before = {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]}
+    assert find_interpreter(env) == python
+    assert {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]} == before
+    for path in [cache, *cache.rglob("*")]:
+        path.chmod(0o755)
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", "/proc/beam_tfscript")
+    with pytest.raises(ScriptEnvironmentError, match="cannot be built in /proc/beam_tfscript.+Set BEAM_TFSCRIPT_CACHE"):
+        find_interpreter(check_python_env(pack_wrapper(tmp_path / "env.tar.gz")))
+
+
+@pytest.mark.parametrize("fault", ["writable", "link"])
+def test_a_cache_that_others_could_have_filled_is_refused(tmp_path, cache, fault):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real").chmod(0o777 if fault == "writable" else 0o700)
+    (tmp_path / "real").rename(cache) if fault == "writable" else cache.symlink_to(tmp_path / "real")
+    with pytest.raises(ScriptEnvironmentError, match="others could put programs there|is a link"):
+        find_interpreter(check_python_env(pack_wrapper(tmp_path / "env.tar.gz")))
+
+
+def test_the_cache_is_where_the_variables_say(tmp_path, monkeypatch, scratch_parent):
+    archive = pack_wrapper(tmp_path / "env.tar.gz")
+    monkeypatch.delenv("BEAM_TFSCRIPT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert find_interpreter(check_python_env(archive)).startswith(str(tmp_path / "xdg/beam_tfscript/archive-"))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    environment._found.clear()
+    place = scratch_parent / f"beam_tfscript_envs-{os.getuid()}"
+    assert find_interpreter(check_python_env(archive)).startswith(f"{place}/archive-")
+    assert place.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"python_env": ""}, "path or URI"),
+        ({"python_env": 3}, "path or URI of an environment, or None, got 3"),
+        ({"python_env": "/no/such/env.tar.gz"}, "python_env: there is no file '/no/such/env.tar.gz'"),
+        ({"python_env": "/usr/lib"}, "with an interpreter bin/python in it, got '/usr/lib'"),
+        ({"python_env": __file__}, "directory or an archive of one: .+test_script_environment.py' is no archive"),
+        (
+            {"python_env": "res://beam_tfscript/runtime"},
+            r"'res://beam_tfscript/runtime' names must be an archive, one of",
+        ),
+        ({"python_env": "http://127.0.0.1:9/env"}, "must be an archive, one of .zip"),
+        ({"python_env": "http://127.0.0.1:9/env.tar.zst"}, "must be an archive"),
+        ({"python_env": "nosuch://bucket/env.zip"}, "no file system is known"),
+        ({"python_env": "/env", "requirements": ["six"]}, "give one of them"),
+        ({"python_env": "/env", "python_version": "3.8"}, r"python_version='3.8' .+ needs requirements=\[…\]"),
+        ({"python_version": "3.8"}, "needs requirements"),
+        ({"requirements": []}, r"must be a list of lines .+, got \[\]"),
+        ({"requirements": "six"}, "must be a list of lines .+, got 'six'"),
+        ({"requirements": [6]}, "got 6 in it"),
+        ({"requirements": ["six\nfive"]}, "in it"),
+        ({"requirements": ["six=1.0"]}, "got 'six=1.0' in it"),
+        (
+            {"requirements": ["a @ https://me:hunter2@host/a.whl"]},
+            r"://\*\*\*@host/a.whl' holds a password.+PIP_INDEX_URL",
+        ),
+        ({"requirements": ["--index-url=https://ghp_hunter2@host/"]}, "holds a password"),
+        ({"requirements": ["-r more.txt"]}, "list what is in it"),
+        ({"requirements": ["--constraint=more.txt"]}, "list what is in it"),
+        ({"requirements": ["six"], "python_version": 3.8}, "must be text such as .+, got 3.8"),
+        ({"requirements": ["six"], "python_version": "3"}, "got '3'"),
+        ({"requirements": ["six"], "python_version": ">=3.8"}, "got '>=3.8'"),
+        ({"requirements": ["six"], "python_version": "3.5"}, "3.6 or newer, got '3.5'"),
+        ({"requirements": ["six"], "python_version": "2.7"}, "got '2.7'"),
+    ],
+)
+def test_rejects_while_the_pipeline_is_built(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        check_python_env(**{"python_env": None, **arguments})
+
+
+def test_takes_the_forms_of_a_requirements_file():
+    lines = ["six", "tensorflow[and-cuda]==2.15.1; python_version>='3.9'", "a @ https://host/a.whl", "--pre"]
+    lines += ["git+ssh://git@host/me/it", "--index-url=https://me:${SECRET}@host/"]
+    lines += ["https://host/b-1.0-py3-none-any.whl", "six==1.16.0 --hash=sha256:00"]
+    assert check_python_env(None, requirements=lines).requirements == tuple(lines)
+
+
+def test_a_value_shows_no_secrets(tmp_path):
+    (tmp_path / "web").mkdir()
+    pack_wrapper(tmp_path / "web/env.tar.gz")
+    with web_server(tmp_path / "web", []) as address:
+        env = check_python_env(f"{address}/env.tar.gz?token=hunter2")
+    python = find_interpreter(pickle.loads(pickle.dumps(env)))
+    assert b"hunter2" not in pickle.dumps(env) and "hunter2" not in repr(env) + str(env) + python
+    assert "env.tar.gz?token=***" in str(env)
