@@ -21,11 +21,13 @@ neither Beam nor Arrow: it imports nothing, and its public names are loaded when
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ModelRowsToSavedModel": "beam_tfscript.model_rows",
     "RunTFScript": "beam_tfscript.transforms",
+    "TrainTFScript": "beam_tfscript.training",
     "TFScriptError": "beam_tfscript.errors",
 }
 
-__all__ = ["RunTFScript", "TFScriptError", "__version__"]
+__all__ = ["ModelRowsToSavedModel", "RunTFScript", "TFScriptError", "TrainTFScript", "__version__"]
 
 
 def __getattr__(name):

@@ -8,6 +8,7 @@
     │   ├── ScriptLoadError  it cannot be imported, or has no such entry function
     │   ├── ScriptRaised     its entry function raised
     │   ├── ScriptDied       its process ended in the middle of a run
+    │   ├── ModelError       what it exported is no SavedModel, or cannot be loaded
     │   ├── FeedError        it returned while its feed goes on, or does not read it
     │   └── OutputError      what it wrote does not fit the output schema
     ├── ScriptEnvironmentError    the script's environment: interpreter, packages, files, disk
@@ -23,6 +24,7 @@ __all__ = [
     "ArgumentError",
     "ScriptEnvironmentError",
     "FeedError",
+    "ModelError",
     "OutputError",
     "ProtocolError",
     "RowError",
@@ -89,6 +91,10 @@ class ScriptDied(ScriptError):
 
     def __reduce__(self) -> tuple:
         return _rebuild, (type(self), str(self), {"returncode": self.returncode})
+
+
+class ModelError(ScriptError):
+    """What the script exported is no SavedModel, is several, or cannot be loaded."""
 
 
 class FeedError(ScriptError):

@@ -11,6 +11,7 @@ from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.chunk_dofns import ChunkBatches, ChunkRows, ChunkWindowedRows
+from beam_tfscript.cluster_dofns import RunCluster, TrainModel
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.dofns import RunBatchBundles, RunBundles, RunShard
 from beam_tfscript.errors import ArgumentError
@@ -18,7 +19,9 @@ from beam_tfscript.inputs import is_arrow
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.artifacts import attach_files
 from beam_tfscript.stream_dofns import StreamGroups, StreamShards
+from beam_tfscript.trained_model import TrainOptions
 
+_CLUSTER = beam.typehints.Tuple[int, beam.typehints.Tuple[int, int, bytes]]
 _SHARD = beam.typehints.Tuple[int, beam.typehints.Tuple[int, bytes]]
 
 
@@ -59,9 +62,13 @@ def run_bundles(rows: PCollection, options: ScriptOptions, encoder: RowEncoder, 
 
 
 def run_shards(
-    rows: PCollection, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None
+    rows: PCollection,
+    options: ScriptOptions,
+    encoder: RowEncoder,
+    bad: BadRecords | None,
+    train: TrainOptions | None = None,
 ) -> tuple[Any, PCollection | None]:
-    """Chunks, and a run for each shard and window of them.
+    """Chunks, and a run for each shard, or cluster, and window of them.
 
     Returns:
       (the outputs, the bad rows).
@@ -78,10 +85,12 @@ def run_shards(
     bad_rows = None if bad is None else result[bad.dead_letter_tag]
     if is_streaming:
         return chunks | "Run" >> _par_do(StreamShards(options, bad), bad), bad_rows
-    return _run_groups(chunks, options, bad), bad_rows
+    return _run_groups(chunks, options, bad, train), bad_rows
 
 
-def run_without_rows(pipeline: Any, options: ScriptOptions, bad: BadRecords | None) -> tuple[Any, PCollection | None]:
+def run_without_rows(
+    pipeline: Any, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions | None = None
+) -> tuple[Any, PCollection | None]:
     """A run for each shard, with no rows.
 
     Returns:
@@ -94,14 +103,27 @@ def run_without_rows(pipeline: Any, options: ScriptOptions, bad: BadRecords | No
         raise ArgumentError('feed="bundles" needs an input: without rows there is no bundle. Leave feed out.')
     shards = [(shard, (0, b"")) for shard in range(options.num_workers)]
     chunks = pipeline | "Shards" >> beam.Create(shards, reshuffle=False).with_output_types(_SHARD)
-    return _run_groups(chunks, options.for_feed(options.feed or "dataset"), bad), None
+    return _run_groups(chunks, options.for_feed(options.feed or "dataset"), bad, train), None
 
 
-def _run_groups(chunks: PCollection, options: ScriptOptions, bad: BadRecords | None) -> Any:
+def _run_groups(
+    chunks: PCollection, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions | None = None
+) -> Any:
+    if options.cluster is not None:
+        clusters = chunks | "ByCluster" >> beam.MapTuple(_of_cluster).with_output_types(_CLUSTER)
+        grouped = clusters | "GroupByCluster" >> beam.GroupByKey()
+        if train is not None:
+            return grouped | "Train" >> _par_do(TrainModel(options, bad, train), bad)
+        return grouped | "Run" >> _par_do(RunCluster(options, bad), bad)
     stamp = chunks.windowing.timestamp_combiner != TimestampCombiner.OUTPUT_AT_EOW
     grouped = chunks | "GroupByShard" >> beam.GroupByKey()
     dofn = StreamGroups(options, bad) if options.feed == "stream" else RunShard(options, bad, stamp=stamp)
     return grouped | "Run" >> _par_do(dofn, bad)
+
+
+def _of_cluster(shard: int, chunk: tuple[int, bytes]) -> tuple[int, tuple[int, int, bytes]]:
+    """All shards of a window are one cluster."""
+    return 0, (shard, *chunk)
 
 
 def _par_do(dofn: beam.DoFn, bad: BadRecords | None) -> beam.PTransform:

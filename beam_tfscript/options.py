@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from beam_tfscript.cluster_options import ClusterOptions
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.errors import ArgumentError, ScriptLoadError
+from beam_tfscript.errors import ArgumentError
 from beam_tfscript.outputs import FORMS
 from beam_tfscript.script.python_env import PythonEnv, check_python_env
+from beam_tfscript.script.source_check import check_source
 from beam_tfscript.script.staging import ScriptFile, collect_file, limit_embedded
 from beam_tfscript.script.uris import mask_name
 
@@ -30,6 +31,7 @@ class ScriptOptions:
       script: the main script; `files` holds it and the user files.
       feed: how runs get their rows; None until the input is known.
       max_attempts, replay: None until the feed is known.
+      cluster: the tasks of a run; None where each shard is alone.
       others: as the transform's arguments of the same name, with `num_workers` resolved.
     """
 
@@ -56,6 +58,7 @@ class ScriptOptions:
     env: Mapping[str, str]
     shard_by: str | None
     output_as: str
+    cluster: ClusterOptions | None = None
 
     def for_feed(self, feed: str, *, has_end: bool = True) -> ScriptOptions:
         """The same with the defaults of the feed.
@@ -102,6 +105,7 @@ def check_options(
     env: Mapping[str, str] | None,
     shard_by: str | None,
     output_as: str,
+    cluster: ClusterOptions | None = None,
 ) -> ScriptOptions:
     """Checks the arguments of the transform.
 
@@ -111,12 +115,12 @@ def check_options(
     """
     if feed is not None and feed not in FEEDS:
         raise ArgumentError(f"feed must be one of {', '.join(map(repr, FEEDS))} or None, got {feed!r}.")
-    _check_feed(feed, num_workers=num_workers, shard_by=shard_by, replay=replay)
+    _check_feed(feed, cluster, num_workers=num_workers, shard_by=shard_by, replay=replay)
     if output_as not in FORMS:
         raise ArgumentError(f"output_as must be one of {', '.join(map(repr, FORMS))}, got {output_as!r}.")
     script, files = _collect_files(main_script_file, _strings("user_files", user_files))
     entry = _identifier("entry", entry)
-    _check_script(script, entry)
+    check_source(script, entry)
     return ScriptOptions(
         key=uuid.uuid4().hex,
         script=script,
@@ -128,7 +132,7 @@ def check_options(
         input_schema=_schema(input_schema),
         output_schema=_schema(output_schema),
         selected_cols=None if selected_cols is None else _columns("selected_cols", selected_cols),
-        num_workers=1 if num_workers is None else _at_least("num_workers", num_workers, 1),
+        num_workers=_count_workers(num_workers, cluster),
         intra_op_parallelism=_at_least("intra_op_parallelism", intra_op_parallelism, 0),
         feed=feed,
         max_attempts=None if max_attempts is None else _at_least("max_attempts", max_attempts, 1),
@@ -141,12 +145,21 @@ def check_options(
         env=_environment(env),
         shard_by=None if shard_by is None else _string("shard_by", shard_by),
         output_as=output_as,
+        cluster=cluster,
     )
 
 
-def _check_feed(feed: str | None, **arguments: Any) -> None:
+def _count_workers(num_workers: int | None, cluster: ClusterOptions | None) -> int:
+    if cluster is not None:
+        return cluster.counts.num_workers
+    return 1 if num_workers is None else _at_least("num_workers", num_workers, 1)
+
+
+def _check_feed(feed: str | None, cluster: ClusterOptions | None, **arguments: Any) -> None:
     """Refuses what has no meaning in the feed, which would otherwise look as if it had one."""
     if feed == "bundles":
+        if cluster is not None:
+            raise ArgumentError('feed="bundles" has no clusters and no trainings: use feed="dataset" or "stream".')
         for name in ("num_workers", "shard_by"):
             if arguments[name] is not None:
                 raise ArgumentError(
@@ -179,42 +192,6 @@ def _collect_files(main: str, others: Sequence[str]) -> tuple[ScriptFile, tuple[
                 "script: rename one."
             )
     return script, limit_embedded(files.values())
-
-
-def _check_script(script: ScriptFile, entry: str) -> None:
-    """Finds in the source, without running it, what would otherwise fail on a worker."""
-    if script.content is None:
-        return
-    try:
-        tree = ast.parse(script.content, filename=script.name)
-    except (SyntaxError, ValueError) as error:
-        place = f"{script.uri}, line {getattr(error, 'lineno', '?')}"
-        raise ScriptLoadError(f"main_script_file: {place}: {error}") from error
-    names, has_star = _top_level_names(tree)
-    if entry not in names and not has_star:
-        raise ScriptLoadError(
-            f"main_script_file: {script.uri} defines no {entry!r}: the script needs `def {entry}(config)`, or entry= "
-            f"must name another of its functions ({', '.join(sorted(names)) or 'it defines none'})."
-        )
-
-
-def _top_level_names(tree: ast.Module) -> tuple[set[str], bool]:
-    """What the module's own code binds, also under `if` and `try`; and whether it has a star import."""
-    names: set[str] = set()
-    has_star = False
-    pending: list[ast.AST] = list(tree.body)
-    while pending:
-        node = pending.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-            continue
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-            has_star = has_star or any(alias.name == "*" for alias in node.names)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        pending.extend(ast.iter_child_nodes(node))
-    return names, has_star
 
 
 def _schema(schema: str | Schema | None) -> Schema | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from beam_tfscript import metrics
+from beam_tfscript.cluster.counts import Counts
+from beam_tfscript.cluster.tf_config import Task, make_addresses
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.staging import link_files
 from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
 from beam_tfscript.worker.session import RunRequest
+
+# A run that is no part of a larger cluster.
+ALONE = Task("chief", 0, 0)
 
 
 def make_request(
@@ -23,6 +29,8 @@ def make_request(
     num_shards: int = 1,
     window: tuple[float, float] | None = None,
     attempt: int = 1,
+    task: Task = ALONE,
+    cluster: Mapping[str, Sequence[str]] | None = None,
     **more: Any,
 ) -> RunRequest:
     """The request of one attempt of a run; makes its working directory.
@@ -32,6 +40,8 @@ def make_request(
       staged: directory of the script's files.
       directory: where the working directory is made.
       feed, shard, num_shards, window, attempt: as in the script's config.
+      task: which task of its cluster the run is.
+      cluster: task type -> addresses; None of a run that is alone.
       **more: what else the config of this feed needs.
 
     Raises:
@@ -54,9 +64,9 @@ def make_request(
         "window": window,
         "attempt": attempt,
         "num_workers": options.num_workers,
-        "cluster": {"chief": ["localhost:0"]},
-        "task_type": "chief",
-        "task_index": 0,
+        "cluster": make_addresses(Counts(1, 0, 0)) if cluster is None else cluster,
+        "task_type": task.type,
+        "task_index": task.index,
         "work_dir": work_dir,
         "script": options.script.name,
         "entry": options.entry,
@@ -65,7 +75,9 @@ def make_request(
         "input_schema": None if options.input_schema is None else options.input_schema.to_wire(),
         "output_schema": None if options.output_schema is None else options.output_schema.to_wire(),
     }
-    label = f"{options.script.name} chief:0 {whose}{place} attempt {attempt}"
+    if task.shard is None:
+        whose = f"of {num_shards} workers"
+    label = f"{options.script.name} {task} {whose}{place} attempt {attempt}"
     return RunRequest(label, message, options.feed_timeout_s)
 
 

@@ -10,6 +10,7 @@ from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.transforms.core import Windowing
 
 from beam_tfscript.bad_records import BadRecords
+from beam_tfscript.cluster_options import check_cluster
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.display import display_items
 from beam_tfscript.errors import ArgumentError
@@ -40,7 +41,16 @@ class RunTFScript(beam.PTransform):
         there, and directories are there as a whole. Local files up to 1 MiB, 4 MiB together, travel with the job.
       user_params: any JSON value, or its text, that the script finds as `config.user_params`.
       selected_cols: names of the columns that the script is given, in that order; None for all.
-      num_workers: number of shards; None for one.
+      num_workers: number of shards; None for one. In a cluster, its workers, the chief among them.
+      num_ps: parameter servers of the cluster; None for none, or the rest of `parallelism`.
+      num_evaluators: evaluators of the cluster.
+      parallelism: workers and parameter servers together, where one count or none is given.
+      placement: `"independent"`, where each shard is alone; `"one_host"`, where the runs of all shards are one
+        TensorFlow cluster, started together on one machine. None for `"one_host"` where there are parameter servers
+        or evaluators, else `"independent"`.
+      tf_config: `"always"` to set `TF_CONFIG` for a cluster of one task too.
+      ps_main: whether `main` is called on parameter servers, which otherwise just serve.
+      cluster_grace: seconds that workers and evaluators may go on when the chief is done.
       intra_op_parallelism: threads of TensorFlow's and OpenMP's pools in the script process, set before
         `main`; 0 leaves them alone.
       input_schema: the input's columns. Not needed where the PCollection has a Beam schema; needed for
@@ -86,6 +96,13 @@ class RunTFScript(beam.PTransform):
         user_params: Any = None,
         selected_cols: Sequence[str] | None = None,
         num_workers: int | None = None,
+        num_ps: int | None = None,
+        num_evaluators: int = 0,
+        parallelism: int | None = None,
+        placement: str | None = None,
+        tf_config: str | None = None,
+        ps_main: bool = False,
+        cluster_grace: float = 60,
         intra_op_parallelism: int = 4,
         input_schema: str | Schema | None = None,
         python_env: str | None = None,
@@ -131,6 +148,17 @@ class RunTFScript(beam.PTransform):
             env=env,
             shard_by=shard_by,
             output_as=output_as,
+            cluster=check_cluster(
+                num_workers=num_workers,
+                num_ps=num_ps,
+                num_evaluators=num_evaluators,
+                parallelism=parallelism,
+                placement=placement,
+                tf_config=tf_config,
+                ps_main=ps_main,
+                cluster_grace=cluster_grace,
+                is_training=False,
+            ),
         )
         self._bad: BadRecords | None = None
 

@@ -53,19 +53,21 @@ RUNNER_OPTIONS = {"finish_bundle_before_checkpointing", "checkpointing_interval"
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch):
+def no_network():
     """Nothing here may ask for a name: without a network that takes minutes to fail."""
 
     def refuse(host, *args, **kwargs):
         raise AssertionError(f"the job graph is built offline, but {host} was looked up")
 
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", refuse)
+        yield patched
 
 
 @pytest.fixture
-def allow_network(no_network, monkeypatch):
+def allow_network(no_network):
     """For tests that run a job here, over local connections."""
-    monkeypatch.undo()
+    no_network.undo()
 
 
 def make_job(build, *options):

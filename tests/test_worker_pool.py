@@ -97,7 +97,7 @@ def test_leases_are_bounded_and_in_order(pool, spec, user):
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for number, thread in enumerate(threads):
         thread.start()
-        wait_until(lambda number=number: len(pool._queues["key"]) + len(pool._leased) + len(order) > number, 10)
+        wait_until(lambda number=number: len(pool._places._queues["key"]) + len(pool._leased) + len(order) > number, 10)
     for thread in threads:
         thread.join()
     assert sorted(order) == list(range(6)) and order[2:] == sorted(order[2:])

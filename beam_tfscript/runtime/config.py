@@ -74,6 +74,7 @@ class TaskConfig(object):
         the user files. It goes when the run is over.
       user_params: the transform's `user_params`, as JSON keeps it.
       attempt: 1 for the first try of this run, 2 for the next …
+      dataset_lengths: how many rows each worker of the cluster has, the chief first; None where they come as they come.
       input_schema, output_schema: `Schema` of the rows in and out, or None.
     """
 
@@ -90,12 +91,15 @@ class TaskConfig(object):
         self.work_dir = request["work_dir"]
         self.user_params = request["user_params"]
         self.attempt = request["attempt"]
+        self.dataset_lengths = request.get("dataset_lengths")
         self.input_schema = _schema(request["input_schema"])
         self.output_schema = _schema(request["output_schema"])
         self.output_writer = writer
-        # The Feed of a run that is handed its rows while it goes on, and what sends on its outputs meanwhile.
+        # The Feed of a run that is handed its rows while it goes on, what sends on its outputs meanwhile, and the
+        # queue that it hears from the pipeline by.
         self.feed = None
         self.flusher = None
+        self.frames = None
         self._metrics = metrics
         self.tf_context = TFContext.get_or_create(self)
 
@@ -131,6 +135,18 @@ class TaskConfig(object):
         from beam_tfscript.runtime.writer import Distribution
 
         return Distribution(self._metrics, name)
+
+    def serve(self):
+        """Serves as this task of the cluster, for scripts whose coordinator does all; returns when its work is done.
+
+        For worker tasks under `tf.distribute.ParameterServerStrategy`; parameter servers are served without asking.
+
+        Raises:
+          RuntimeError: the run is no task of a cluster.
+        """
+        from beam_tfscript.runtime import roles
+
+        roles.serve(self, self.frames)
 
     def _input_columns(self, what):
         if self.input_schema is None:

@@ -67,7 +67,7 @@ class Connection(object):
                     # Not from this thread: it would wait behind a blocked writer, and then the death
                     # of the pipeline's process would go unseen.
                     threading.Thread(target=self._report_stack, daemon=True).start()
-                elif frame.kind in (wire.RUN, wire.CLOSE):
+                elif frame.kind in (wire.RUN, wire.INSPECT, wire.CLOSE):
                     # A queue for each run: what one has left unread is none of the next one's rows.
                     self._rows = queue.Queue()
                     self._requests.put((frame, self._rows))

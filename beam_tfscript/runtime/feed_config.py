@@ -8,6 +8,10 @@ from beam_tfscript.runtime.writer import Flusher
 def make_feed_config(request, writer, metrics, connection, frames):
     """The config that a RUN request of the feed `bundles` or `stream` asks for."""
     kind = {"bundles": BundleTaskConfig, "stream": StreamTaskConfig}[request["feed"]]
+    if "saved_model_dir" in request:
+        from beam_tfscript.runtime.train_config import StreamTrainTaskConfig
+
+        kind = StreamTrainTaskConfig
     return kind(request, writer, metrics, connection, frames)
 
 

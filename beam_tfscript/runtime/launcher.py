@@ -42,12 +42,15 @@ def main():
 
 def _serve(connection):
     # Imported late: the pipeline should hear of a process that is up before it hears of a broken import.
-    from beam_tfscript.runtime.runs import run_script
+    from beam_tfscript.runtime.runs import inspect_model, run_script
 
     while True:
         request, rows = connection.next_request()
         if request.kind == wire.CLOSE:
             return
+        if request.kind == wire.INSPECT:
+            inspect_model(connection, request.json())
+            continue
         if not run_script(connection, request.json(), rows):
             return
 

@@ -13,6 +13,7 @@ from beam_tfscript.runtime.context import TFContext
 from beam_tfscript.runtime.feed import FeedMisused
 from beam_tfscript.runtime.feed_config import make_feed_config
 from beam_tfscript.runtime.isolation import RunIsolation
+from beam_tfscript.runtime.train_config import TrainTaskConfig
 from beam_tfscript.runtime.writer import Metrics, OutputWriter
 
 # A traceback longer than this is cut in the middle: recursion errors repeat themselves.
@@ -41,10 +42,14 @@ def run_script(connection, request, rows):
         connection.report(wire.STARTED, {"run": request["run"]})
         phase = "load"
         try:
+            os.environ.update(request.get("environ") or {})
             config = _make_config(connection, request, metrics, rows)
-            entry = _load_entry(request)
-            phase = "main"
-            _call(entry, config)
+            if request.get("is_hosted"):
+                config.serve()
+            else:
+                entry = _load_entry(request)
+                phase = "main"
+                _call(entry, config)
             if config.flusher is not None:
                 config.flusher.close()
             config.output_writer.close()
@@ -65,17 +70,39 @@ def run_script(connection, request, rows):
             stopped=config.feed.stopped, taken=config.feed.taken, reusable=not leftovers and config.feed.ended
         )
     connection.report(wire.DONE, summary)
-    return summary["reusable"]
+    # A training's process is asked to look at what it has made, and ends after that.
+    return summary["reusable"] or "saved_model_dir" in request
+
+
+def inspect_model(connection, directory):
+    """Looks at what a training has exported, and reports INSPECTED or FAILED."""
+    from beam_tfscript.runtime import saved_model
+
+    try:
+        path = saved_model.find_export(directory)
+        described = saved_model.describe(path)
+        saved_model.check_loads(path)
+    except Exception as error:  # noqa: BLE001 - TensorFlow may fail in any way on a file that is not as it should be
+        phase = "model" if isinstance(error, saved_model.SavedModelError) else "main"
+        connection.report(wire.FAILED, _describe(error, phase, directory))
+        return
+    connection.report(wire.INSPECTED, {"path": path, "signatures": described})
 
 
 def _make_config(connection, request, metrics, rows):
     wire_columns = request["output_schema"]
     columns = None if wire_columns is None else columns_from_wire(wire_columns)
     writer = OutputWriter(connection, columns)
+    is_training = "saved_model_dir" in request
     if request["feed"] == "dataset":
-        config = BatchTaskConfig(request, writer, metrics)
+        config = (
+            TrainTaskConfig(request, writer, metrics, connection)
+            if is_training
+            else BatchTaskConfig(request, writer, metrics)
+        )
     else:
         config = make_feed_config(request, writer, metrics, connection, rows)
+    config.frames = rows
     set_config(config)
     return config
 

@@ -71,6 +71,23 @@ def limit_threads(tensorflow, threads):
         tensorflow.compat.v1.Session(config=_session_config(tensorflow, threads)).close()
 
 
+def start_server(tensorflow, cluster, task_type, task_index):
+    """Starts TensorFlow's server for a task of a cluster; it listens until its process ends.
+
+    Args:
+      tensorflow: the imported module.
+      cluster: role -> list of addresses.
+      task_type, task_index: the task.
+    """
+    config = None
+    if task_type == "ps":
+        # What only holds variables would keep the memory of the accelerator from those who compute.
+        config = tensorflow.compat.v1.ConfigProto(device_count={"GPU": 0})
+    return tensorflow.compat.v1.train.Server(
+        tensorflow.compat.v1.train.ClusterSpec(cluster), job_name=task_type, task_index=task_index, config=config
+    )
+
+
 def private_session(tensorflow, graph):
     """A session on `graph` that takes no accelerator and does not resize the process's thread pool."""
     threads = 0

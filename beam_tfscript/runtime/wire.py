@@ -22,6 +22,10 @@ A run, as the two ends see it:
     PROBE (any time)     --->
                          <--- STACK         where the script is
                          <--- DONE | FAILED the end of the run: always a message, never the end of the pipe
+                         <--- REPORT ...    what a training says of its progress
+                         <--- EXPORT ...    a SavedModel is complete
+    INSPECT              --->               (after the run) look at the SavedModel in this directory
+                         <--- INSPECTED | FAILED
     CLOSE                --->               the process ends
 """
 
@@ -41,6 +45,7 @@ WINDOW = 5
 DATASET = 6
 END_BUNDLE = 7
 END_FEED = 8
+INSPECT = 9
 # Reports from the script process.
 READY = 16
 STARTED = 17
@@ -50,11 +55,15 @@ STACK = 20
 DONE = 21
 FAILED = 22
 ACK = 23
+REPORT = 24
+EXPORT = 25
+INSPECTED = 26
 
 NAMES = {
     RUN: "RUN", PROBE: "PROBE", CLOSE: "CLOSE", ROWS: "ROWS", WINDOW: "WINDOW", DATASET: "DATASET",
     END_BUNDLE: "END_BUNDLE", END_FEED: "END_FEED", READY: "READY", STARTED: "STARTED", EXAMPLES: "EXAMPLES",
     METRICS: "METRICS", STACK: "STACK", DONE: "DONE", FAILED: "FAILED", ACK: "ACK",
+    INSPECT: "INSPECT", REPORT: "REPORT", EXPORT: "EXPORT", INSPECTED: "INSPECTED",
 }  # fmt: skip
 
 # What an ACK wants next beside a number of rows.

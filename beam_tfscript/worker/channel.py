@@ -77,14 +77,18 @@ class Channel:
         self._sock.close()
         self._ended = True
 
+    def register(self, poll: select.poll) -> float:
+        """Adds to `poll` what a wait for this channel waits for; returns how long such a wait may be, in seconds."""
+        poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbound else 0))
+        if self._exit_descriptor is None:
+            return _LIVENESS_TICK_S
+        poll.register(self._exit_descriptor, select.POLLIN)
+        return float("inf")
+
     def _wait(self, timeout_s: float) -> bool:
         """Waits for the socket or the other process' end; returns whether the process ended."""
         poll = select.poll()
-        poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbound else 0))
-        if self._exit_descriptor is not None:
-            poll.register(self._exit_descriptor, select.POLLIN)
-        else:
-            timeout_s = min(timeout_s, _LIVENESS_TICK_S)
+        timeout_s = min(timeout_s, self.register(poll))
         # Rounded up: a wait of zero would spin until the deadline.
         ready = dict(poll.poll(int(timeout_s * 1000) + 1))
         if self._outbound and ready.get(self._sock.fileno(), 0) & select.POLLOUT:

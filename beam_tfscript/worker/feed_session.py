@@ -70,13 +70,7 @@ class FeedSession(Session):
             self.process.channel.send(wire.control_frame(wire.END_FEED))
 
     def receive(self, timeout_s: float | None = None) -> wire.Frame | None:
-        """As `Session.receive`, also while the process is still coming up."""
-        if self.process.ready is None:
-            begin = time.monotonic()
-            if not self.process.wait_ready(timeout_s):
-                return None
-            self._heard_at = time.monotonic()
-            timeout_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - begin))
+        """As `Session.receive`; takes note of ACKs."""
         frame = super().receive(timeout_s)
         if frame is not None and frame.kind == wire.ACK:
             self.acked, self.wanted = wire.unpack_ack(frame)

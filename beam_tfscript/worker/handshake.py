@@ -34,8 +34,9 @@ def check_sides(python: str, ready: dict[str, Any]) -> None:
       ScriptEnvironmentError: its TensorFlow is too old.
     """
     sides = (
-        f"the script's side is {python} (Python {ready['python']}, TensorFlow {ready['tensorflow'] or 'none'}, protocol "
-        f"{ready['protocol']}), the pipeline's is Python {platform.python_version()}, protocol {wire.PROTOCOL_VERSION}"
+        f"the script's side is {python} (Python {ready['python']}, TensorFlow {ready['tensorflow'] or 'none'}, "
+        f"protocol {ready['protocol']}), the pipeline's is Python {platform.python_version()}, protocol "
+        f"{wire.PROTOCOL_VERSION}"
     )
     if ready["protocol"] != wire.PROTOCOL_VERSION:
         raise ProtocolError(f"{sides}: another copy of beam_tfscript is on the script's path (PYTHONPATH in env=)")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -19,21 +18,19 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.worker.alarm import Alarm
 from beam_tfscript.worker.lease import Lease
 from beam_tfscript.worker.live_run import LiveRuns
+from beam_tfscript.worker.places import Places
 from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
 from beam_tfscript.worker.scratch import ScratchDirectory
-
-_LOGGER = logging.getLogger(__name__)
 
 # An idle interpreter with TensorFlow in it holds some 400 MiB; starting it anew costs 4 to 5 s.
 IDLE_TIMEOUT_S = 60.0
 # Some runners tear their DoFns down between two bundles: what a transform without users holds is kept for so long.
 LINGER_S = 2.0
 _REAPER_TICK_S = 2.0
-# Whoever waits for a process says so in the log this often, so that a wait never looks like a hang.
-_WAIT_NOTICE_S = 60.0
 
 _pool: ProcessPool | None = None
 _pool_lock = threading.Lock()
@@ -65,12 +62,11 @@ class ProcessPool:
         self._idle: dict[str, list[tuple[ScriptProcess, float]]] = collections.defaultdict(list)
         # Held weakly: an owner that a failed bundle forgot takes its leases with it.
         self._leased: dict[ScriptProcess, weakref.ref[Any]] = {}
+        self._places = Places(self._changed, lambda key: sum(process.spec.key == key for process in self._leased))
         self._stopped: set[str] = set()
         self._unused_since: dict[str, float] = {}
         self.live_runs = LiveRuns()
-        self._starting: collections.Counter[str] = collections.Counter()
         self._users: dict[str, weakref.WeakSet[object]] = collections.defaultdict(weakref.WeakSet)
-        self._queues: dict[str, collections.deque[object]] = collections.defaultdict(collections.deque)
         self._scratch: ScratchDirectory | None = None
         self._reaper = Alarm(self._end_idle)
 
@@ -116,14 +112,12 @@ class ProcessPool:
     def warm(self, spec: ProcessSpec) -> None:
         """Starts a process of this spec if there is none: a hint, so that its start overlaps with other work."""
         with self._changed:
-            if self._count_leased(spec.key) + len(self._idle[spec.key]):
+            if self._idle[spec.key] or not self._places.try_take(spec.key, limit=1):
                 return
-            self._starting[spec.key] += 1
         try:
             process = ScriptProcess.start(spec, self.scratch())
         finally:
-            with self._changed:
-                self._starting[spec.key] -= 1
+            self._places.give(spec.key)
         self._put_back(process)
 
     @contextlib.contextmanager
@@ -158,15 +152,36 @@ class ProcessPool:
         Raises:
           ScriptEnvironmentError: a new process cannot be started.
         """
-        self._wait_for_place(spec, max_processes)
+        self._places.take(spec.key, spec.name, limit=max_processes)
         return self._take_idle_or_start(spec, owner)
+
+    def acquire_all(self, spec: ProcessSpec, count: int, *, owner: object) -> list[ScriptProcess]:
+        """Takes the processes of a whole cluster at once; of two clusters of a key, one waits for the other.
+
+        Args:
+          spec: what processes.
+          count: how many; no more of the key are taken at a time.
+          owner: who takes them.
+
+        Raises:
+          ScriptEnvironmentError: one cannot be started; then none is taken.
+        """
+        self._places.take(spec.key, spec.name, limit=count, n=count)
+        taken: list[ScriptProcess] = []
+        try:
+            while len(taken) < count:
+                taken.append(self._take_idle_or_start(spec, owner))
+        except ScriptEnvironmentError:
+            self._places.give(spec.key, count - len(taken) - 1)
+            for process in taken:
+                self.release(process, keep=False)
+            raise
+        return taken
 
     def try_acquire(self, spec: ProcessSpec, *, max_processes: int, owner: object) -> ScriptProcess | None:
         """As `acquire`, but None where there is no place."""
-        with self._changed:
-            if self._queues[spec.key] or self._count_leased(spec.key) >= max_processes:
-                return None
-            self._starting[spec.key] += 1
+        if not self._places.try_take(spec.key, limit=max_processes):
+            return None
         return self._take_idle_or_start(spec, owner)
 
     def release(self, process: ScriptProcess, *, keep: bool) -> None:
@@ -213,36 +228,9 @@ class ProcessPool:
                 self._leased[process] = weakref.ref(owner)
             return process
         finally:
-            with self._changed:
-                self._starting[spec.key] -= 1
-                self._changed.notify_all()
+            self._places.give(spec.key)
             for process in dead:
                 process.kill()
-
-    def _wait_for_place(self, spec: ProcessSpec, max_processes: int) -> None:
-        """Takes a place among `max_processes`, first come, first served.
-
-        The wait has no bound of its own: it is as long as the runs before it, each of which ends with
-        its process or with its bundle. It is said in the log while it lasts.
-        """
-        ticket = object()
-        with self._changed:
-            queue = self._queues[spec.key]
-            queue.append(ticket)
-            try:
-                while queue[0] is not ticket or self._count_leased(spec.key) >= max_processes:
-                    if not self._changed.wait(_WAIT_NOTICE_S):
-                        _LOGGER.info(
-                            "%s: a run waits for one of %d processes; %d runs wait",
-                            spec.name, max_processes, len(queue),
-                        )  # fmt: skip
-                self._starting[spec.key] += 1
-            finally:
-                queue.remove(ticket)
-                self._changed.notify_all()
-
-    def _count_leased(self, key: str) -> int:
-        return self._starting[key] + sum(process.spec.key == key for process in self._leased)
 
     def _put_back(self, process: ScriptProcess) -> None:
         with self._changed:
@@ -277,7 +265,7 @@ class ProcessPool:
 
     def _remove_scratch_if_unused(self) -> None:
         with self._changed:
-            in_use = self._leased or any(any(held.values()) for held in (self._users, self._idle, self._starting))
+            in_use = self._leased or self._places.any_taken or any(self._users.values()) or any(self._idle.values())
             if in_use or self._scratch is None:
                 return
             scratch, self._scratch = self._scratch, None

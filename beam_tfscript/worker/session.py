@@ -8,12 +8,23 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from beam_tfscript.errors import FeedError, ProtocolError, ScriptDied, ScriptError, ScriptLoadError, ScriptRaised
+from beam_tfscript.errors import (
+    FeedError,
+    ModelError,
+    ProtocolError,
+    ScriptDied,
+    ScriptError,
+    ScriptLoadError,
+    ScriptRaised,
+)
 from beam_tfscript.runtime import wire
 from beam_tfscript.worker.channel import ChannelClosed
 from beam_tfscript.worker.process import ScriptProcess
 
 _LOGGER = logging.getLogger(__name__)
+
+# What a run sends for others to deal with.
+_REPORTS = (wire.EXAMPLES, wire.METRICS, wire.ACK, wire.REPORT, wire.EXPORT)
 
 
 class NeverStarted(Exception):
@@ -75,29 +86,48 @@ class Session:
     def receive(self, timeout_s: float | None = None) -> wire.Frame | None:
         """Waits for what the run reports next.
 
-        Without a timeout the wait is as long as the script computes, which is its own affair: it ends with the
-        process, whose death is seen at once, or with its lease, which the bundle's owner ends. A long silence is
-        looked into.
+        A process that is still coming up is waited for too. Without a timeout the wait is as long as the script
+        computes, which is its own affair: it ends with the process, whose death is seen at once, or with its lease,
+        which the bundle's owner ends. A long silence is looked into.
 
         Args:
           timeout_s: how long to wait; None for as long as it takes.
 
         Returns:
-          An EXAMPLES, METRICS or ACK frame; None when the run is done, or after the timeout.
+          An EXAMPLES, METRICS, ACK, REPORT or EXPORT frame; None when the run is done, or after the timeout.
 
         Raises:
           As `reports`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        if self.process.ready is None:
+            if not self.process.wait_ready(timeout_s):
+                return None
+            self._heard_at = time.monotonic()
         while self.summary is None:
             frame = self._receive(deadline)
             if frame is None or self._is_report(frame):
                 return frame
         return None
 
+    def receive_answer(self) -> wire.Frame:
+        """Waits for the answer to what was asked after the run.
+
+        Raises:
+          ScriptDied: the process ended over it.
+        """
+        try:
+            while True:
+                frame = self.process.channel.receive(self._silence_s())
+                if frame is not None and frame.kind in (wire.INSPECTED, wire.FAILED):
+                    return frame
+                _LOGGER.info("%s: its process is still at what it was asked", self.label)
+        except ChannelClosed as error:
+            raise self.process.died(self.label) from error
+
     def _is_report(self, frame: wire.Frame) -> bool:
         """Deals with a frame that is about the run itself."""
-        if frame.kind in (wire.EXAMPLES, wire.METRICS, wire.ACK):
+        if frame.kind in _REPORTS:
             return True
         if frame.kind == wire.STARTED:
             self._started = True
@@ -105,7 +135,7 @@ class Session:
             self.summary = frame.json()
             self._finish(self.summary)
         elif frame.kind == wire.FAILED:
-            raise _translate_failure(self.label, frame.json())
+            raise translate_failure(self.label, frame.json())
         elif frame.kind == wire.STACK:
             # An answer that the run before did not wait for is of no interest here.
             if self._probed:
@@ -153,7 +183,8 @@ class Session:
         _LOGGER.warning("%s has said nothing for %g s; it is at\n%s", self.label, self._request.silence_s, stack)
 
 
-def _translate_failure(label: str, failure: dict[str, Any]) -> ScriptError:
+def translate_failure(label: str, failure: dict[str, Any]) -> ScriptError:
+    """The error that a FAILED frame speaks of."""
     text = failure["traceback"].rstrip()
     if failure["type"] == "SystemExit":
         return ScriptRaised(
@@ -165,6 +196,8 @@ def _translate_failure(label: str, failure: dict[str, Any]) -> ScriptError:
         if failure["type"] in ("ModuleNotFoundError", "ImportError"):
             hint = f"\nIt runs in {failure['python']}: install the module there, or add its file to user_files."
         return ScriptLoadError(f"{label}: the script cannot be loaded:\n{text}{hint}")
+    if failure["phase"] == "model":
+        return ModelError(f"{label}: {failure['message']}")
     if failure["phase"] == "feed":
         return FeedError(f"{label}: {failure['message']} It is at\n{text}")
     return ScriptRaised(f"{label}: the script raised {failure['type']}:\n{text}")

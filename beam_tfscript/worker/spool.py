@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from typing import IO
@@ -16,7 +17,7 @@ def write_dataset(path: str, chunks: Iterable[tuple[int, bytes]]) -> tuple[int, 
     """Appends the chunks of a shard to one TFRecord file, as they are iterated.
 
     Args:
-      path: the file to make.
+      path: the file, which is made if it is not there.
       chunks: (count, TFRecord bytes) each; iterated once.
 
     Returns:
@@ -28,7 +29,7 @@ def write_dataset(path: str, chunks: Iterable[tuple[int, bytes]]) -> tuple[int, 
     rows = size = 0
     try:
         # Unbuffered: chunks are large, and a buffer would only copy them once more.
-        with open(path, "wb", buffering=0) as file:
+        with open(path, "ab", buffering=0) as file:
             for count, payload in chunks:
                 _write_fully(file, payload)
                 rows += count
@@ -39,6 +40,39 @@ def write_dataset(path: str, chunks: Iterable[tuple[int, bytes]]) -> tuple[int, 
             "kept on disk until it ends: free space there, set TMPDIR to a larger disk, or use more shards."
         ) from error
     return rows, size
+
+
+class ShardFiles:
+    """The rows of a cluster, a TFRecord file for each shard.
+
+    Args:
+      directory: where they are made.
+      num_shards: how many there are.
+
+    Attributes:
+      lengths: rows of each shard.
+    """
+
+    def __init__(self, directory: str, num_shards: int):
+        self._paths = [os.path.join(directory, f"dataset-{shard}.tfrecord") for shard in range(num_shards)]
+        self._empty = os.path.join(directory, "dataset-empty.tfrecord")
+        self.lengths = [0] * num_shards
+
+    def fill(self, chunks: Iterable[tuple[int, int, bytes]]) -> None:
+        """Appends each chunk, (shard, count, TFRecord bytes), to its file.
+
+        Raises:
+          ScriptEnvironmentError: the disk is full or cannot be written.
+        """
+        for path in (*self._paths, self._empty):
+            write_dataset(path, ())
+        for shard, count, payload in chunks:
+            write_dataset(self._paths[shard], [(count, payload)])
+            self.lengths[shard] += count
+
+    def file(self, shard: int | None) -> tuple[str, int]:
+        """The path and the rows of a shard; an empty file for None."""
+        return (self._empty, 0) if shard is None else (self._paths[shard], self.lengths[shard])
 
 
 class OutputSpool:

@@ -1,0 +1,88 @@
+"""Runs of a cluster, from the chunks of all its shards: rows out, or a model."""
+
+# Annotations are not postponed here: Beam reads those of `process` as type hints.
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import TimestampedValue
+
+from beam_tfscript import metrics, model_store
+from beam_tfscript.bad_records import BadRecords
+from beam_tfscript.cluster_run import ClusterRun, describe_reports
+from beam_tfscript.dofn_setup import RunsScript, bounds_of
+from beam_tfscript.model_rows import ModelRow, model_to_rows
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.runtime import wire
+from beam_tfscript.trained_model import TrainedModel, TrainOptions
+
+_Chunks = Iterable[tuple[int, int, bytes]]
+
+
+class RunCluster(RunsScript):
+    """(cluster, its chunks) -> the rows that all tasks of one run write."""
+
+    def process(self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam) -> Iterator[Any]:
+        """Runs the cluster over the rows of one window."""
+        assert self._pool is not None
+        with tempfile.TemporaryDirectory(prefix="cluster-", dir=self._pool.scratch()) as directory:
+            run = ClusterRun(self._options, self._spec, pool=self._pool, staged=self._files, directory=directory)
+            for frame in run.reports(bounds_of(window), element[1]):
+                if frame.kind == wire.METRICS:
+                    metrics.add_from_script(frame.json())
+                else:
+                    for row in self._decode(frame.records()):
+                        yield row if isinstance(row, TaggedOutput) else TimestampedValue(row, window.max_timestamp())
+
+
+class TrainModel(RunsScript):
+    """(cluster, its chunks) -> the model that one training has made.
+
+    Args:
+      options: the transform's arguments.
+      bad: what to do with rows that do not fit.
+      train: what is done with the model.
+    """
+
+    def __init__(self, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions):
+        super().__init__(options, bad)
+        self._train = train
+
+    def process(self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam) -> Iterator[Any]:
+        """Trains on the rows of one window."""
+        assert self._pool is not None
+        # The same when the bundle is repeated, by the runner or here.
+        token = hashlib.sha256(f"{self._options.key} {bounds_of(window)}".encode()).hexdigest()[:32]
+        with tempfile.TemporaryDirectory(prefix="training-", dir=self._pool.scratch()) as directory:
+            run = ClusterRun(
+                self._options, self._spec, pool=self._pool, staged=self._files, directory=directory,
+                checkpoint_dir=self._checkpoint_dir(token),
+            )  # fmt: skip
+            for frame in run.reports(bounds_of(window), element[1]):
+                if frame.kind == wire.METRICS:
+                    metrics.add_from_script(frame.json())
+            for row in self._give_out(run, token):
+                yield TimestampedValue(row, window.max_timestamp())
+
+    def _checkpoint_dir(self, token: str) -> str:
+        if self._train.checkpoint_dir is not None:
+            return self._train.checkpoint_dir
+        assert self._pool is not None
+        path = os.path.join(self._pool.scratch(), f"checkpoints-{token}")
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def _give_out(self, run: ClusterRun, token: str) -> Iterator[Any]:
+        outcome = run.outcome
+        assert outcome.model_path is not None
+        if self._train.model_dir is None:
+            for row in model_to_rows(outcome.model_path, self._train.model_name):
+                yield ModelRow(*row)
+            return
+        uri, version = model_store.publish(outcome.model_path, self._train.model_dir, token=token)
+        last, course = describe_reports(outcome.reports)
+        yield TrainedModel.of(uri, version, outcome.signatures, outcome, last, course)

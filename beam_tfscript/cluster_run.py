@@ -1,0 +1,182 @@
+"""One run of a cluster, from its chunks to its reports and model: spooled by shard, and repeated as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from beam_tfscript import metrics
+from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy
+from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses, tf_config_text
+from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised
+from beam_tfscript.options import ScriptOptions
+from beam_tfscript.run_requests import make_request
+from beam_tfscript.runtime import wire
+from beam_tfscript.task_group import TaskGroup
+from beam_tfscript.worker.pool import ProcessPool
+from beam_tfscript.worker.process import ProcessSpec
+from beam_tfscript.worker.session import RunRequest
+from beam_tfscript.worker.spool import OutputSpool, ShardFiles
+
+_LOGGER = logging.getLogger(__name__)
+
+# The course of a training is for looking at: of a longer one the newest part is kept.
+_MAX_REPORTS = 10_000
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a run has come to, beside its rows.
+
+    Attributes:
+      attempt: the generation that has done it.
+      seconds: what that took.
+      dataset_lengths: rows of each worker, the chief first.
+      model_path: the SavedModel's directory; None of a run that trains nothing.
+      signatures: of the model.
+      reports: what the script has reported, in order.
+    """
+
+    attempt: int = 0
+    seconds: float = 0.0
+    dataset_lengths: list[int] = dataclasses.field(default_factory=list)
+    model_path: str | None = None
+    signatures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    reports: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+
+class ClusterRun:
+    """A run of one (cluster, window), in the `dataset` feed.
+
+    Args:
+      options: the transform's arguments, with a cluster.
+      spec: the processes it runs on.
+      pool: where those are leased.
+      staged: directory of the script's files.
+      directory: of this run; its files are there until its owner removes it.
+      checkpoint_dir: what lasts from one generation to the next; None of a run that trains nothing.
+    """
+
+    def __init__(
+        self,
+        options: ScriptOptions,
+        spec: ProcessSpec,
+        *,
+        pool: ProcessPool,
+        staged: str,
+        directory: str,
+        checkpoint_dir: str | None = None,
+    ):
+        assert options.cluster is not None
+        self._options = options
+        self._cluster = options.cluster
+        self._spec = spec
+        self._pool = pool
+        self._staged = staged
+        self._directory = directory
+        self._checkpoint_dir = checkpoint_dir
+        self.outcome = Outcome()
+
+    def reports(
+        self, window: tuple[float, float] | None, chunks: Iterable[tuple[int, int, bytes]]
+    ) -> Iterator[wire.Frame]:
+        """Runs the cluster and yields its EXAMPLES and METRICS frames; `outcome` is whole after that.
+
+        They are yielded as they come where a failure fails the bundle, and after the run has ended well
+        where it is repeated: what goes downstream goes once.
+
+        Args:
+          window: start and end in seconds, None in the global window.
+          chunks: (shard, count, TFRecord bytes) each; iterated once.
+
+        Raises:
+          ScriptError: the last generation failed; the message names the task.
+          ScriptEnvironmentError: a process could not be started, or the disk is full.
+        """
+        files = ShardFiles(self._directory, self._cluster.counts.num_workers)
+        files.fill(chunks)
+        self.outcome.dataset_lengths = files.lengths
+        attempts = self._options.max_attempts or 1
+        spool = OutputSpool(os.path.join(self._directory, "outputs"))
+        for attempt in range(1, attempts + 1):
+            try:
+                if attempts == 1:
+                    yield from self._generation(attempt, window, files)
+                else:
+                    spool.fill(self._generation(attempt, window, files))
+                break
+            except (ScriptDied, ScriptRaised) as error:
+                if attempt == attempts:
+                    raise
+                _LOGGER.warning("%s\nAll tasks are ended, and the cluster starts again.", error)
+        if attempts > 1:
+            yield from spool.reports()
+
+    def _generation(self, attempt: int, window: tuple[float, float] | None, files: ShardFiles) -> Iterator[wire.Frame]:
+        """One start of the whole cluster; a directory of its own keeps what an older one may still write apart."""
+        counts = self._cluster.counts
+        directory = tempfile.mkdtemp(prefix=f"generation-{attempt}-", dir=self._directory)
+        self.outcome.attempt = attempt
+        self.outcome.reports = []
+        metrics.add("runs")
+        begin = time.monotonic()
+        with HeldPorts(num_addresses(counts)) as ports:
+            group = TaskGroup(self._pool, self._spec, make_tasks(counts), grace_s=self._cluster.grace_s)
+            try:
+                addresses = make_addresses(counts, ports.addresses)
+                for frame in group.run(lambda task: self._request(task, addresses, attempt, window, files, directory)):
+                    if frame.kind == wire.REPORT:
+                        self.outcome.reports = [*self.outcome.reports, frame.json()][-_MAX_REPORTS:]
+                    else:
+                        yield frame
+                if self._checkpoint_dir is not None:
+                    found = group.inspect(os.path.join(directory, "model"))
+                    self.outcome.model_path, self.outcome.signatures = found["path"], found["signatures"]
+            except ScriptError as error:
+                metrics.add("runs_failed")
+                metrics.add("process_deaths", isinstance(error, ScriptDied))
+                raise
+            finally:
+                group.close()
+                self.outcome.seconds = time.monotonic() - begin
+                metrics.observe_seconds("run_ms", self.outcome.seconds)
+
+    def _request(
+        self,
+        task: Task,
+        addresses: dict[str, list[str]],
+        attempt: int,
+        window: tuple[float, float] | None,
+        files: ShardFiles,
+        directory: str,
+    ) -> RunRequest:
+        text = tf_config_text(self._cluster.counts, addresses, task, when=self._cluster.tf_config)
+        environ = {} if text is None else {**bypass_proxy({**os.environ, **self._options.env}), "TF_CONFIG": text}
+        training: dict[str, Any] = {}
+        if self._checkpoint_dir is not None:
+            training = {"saved_model_dir": os.path.join(directory, "model"), "checkpoint_dir": self._checkpoint_dir}
+        # An evaluator has no rows of its own; with those of the chief it has something to evaluate on.
+        shard = 0 if task.type == "evaluator" else task.shard
+        path, length = files.file(shard)
+        own = os.path.join(directory, f"{task.type}-{task.index}")
+        os.mkdir(own)
+        return make_request(
+            self._options, self._staged, own,
+            feed="dataset", shard=shard or 0, num_shards=self._cluster.counts.num_workers, window=window,
+            attempt=attempt, dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, task=task,
+            cluster=addresses, environ=environ, is_hosted=task.type == "ps" and not self._cluster.ps_main, **training,
+        )  # fmt: skip
+
+
+def describe_reports(reports: list[dict[str, float]]) -> tuple[str, str]:
+    """The last value of each name, and the course of them all, as JSON."""
+    last: dict[str, float] = {}
+    for report in reports:
+        last.update(report)
+    return json.dumps(last), json.dumps(reports)

@@ -1,0 +1,192 @@
+"""Where trained models are kept: a local SavedModel in, `model_dir/<version>/` on any of Beam's file systems out.
+
+The layout is TensorFlow Serving's: a directory named by a number for each version, the newest being the largest. A
+version is complete or absent, whatever reads `model_dir` meanwhile and wherever a publisher dies:
+
+- On file systems with directories (local ones, HDFS) the model is copied to `model_dir/.publishing/` and renamed from
+  there, which is one step.
+- Object stores (S3, GCS, Azure) have no such step. There the model is uploaded to `.publishing/`, and copied within the
+  store to `model_dir/<version>/` with `saved_model.pb` last, without which a directory is no model for TensorFlow, and
+  TensorFlow Serving tries again later.
+
+A training is known by its token. The number that it is about to get is written to `.publishing/` before the version is
+there, and the token into the version itself (in `assets.extra/`, which TensorFlow leaves alone). So the same training
+gets the same version again, and a number that was promised and never reached is not taken for one that was.
+
+Two publishers never write to one version. On local file systems a lock lets one at a time choose a number and rename.
+Elsewhere each claims its number by an object of its own and looks for others: of two that claim the same number, the
+later one sees the other, and takes another number. Where one training is published twice at the very same moment,
+there is one version on a local file system; elsewhere there may be two, each complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+
+from apache_beam.io.filesystems import FileSystems
+
+from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
+from beam_tfscript.model_layout import MODEL_FILES, TOKEN_FILE, WORKSHOP, version_of
+from beam_tfscript.remote_model_store import RemoteStore
+from beam_tfscript.runtime import scratch
+from beam_tfscript.script.uris import local_path, mask_uri
+
+__all__ = ["check_model_dir", "publish"]
+
+# The lock is held for a listing and a rename.
+_LOCK_TIMEOUT_S = 60.0
+
+
+def check_model_dir(model_dir: str) -> str:
+    """`model_dir`, if it can be published to as far as can be seen without touching it.
+
+    Raises:
+      ArgumentError: no file system is known for it, or it holds a character that Beam takes for a pattern.
+    """
+    if local_path(model_dir) is not None:
+        return model_dir
+    if any(character in model_dir for character in "*?["):
+        raise ArgumentError(f"model_dir must be a directory and no pattern (* ? [), got {mask_uri(model_dir)!r}.")
+    try:
+        FileSystems.get_filesystem(model_dir)
+    except ValueError as error:
+        raise ArgumentError(
+            f"model_dir: no file system is known for {mask_uri(model_dir)!r}. Give a local path, or a scheme that "
+            "Apache Beam has a file system for; gs:// and s3:// need their extra, as in apache-beam[gcp] or [aws]."
+        ) from error
+    return model_dir
+
+
+def publish(local_dir: str, model_dir: str, *, token: str) -> tuple[str, int]:
+    """Copies a SavedModel to the next version's directory.
+
+    Args:
+      local_dir: the SavedModel's directory on this machine.
+      model_dir: where its versions are; a local path or a URI of any of Beam's file systems.
+      token: which training this is of; the same token gets the version that it got before.
+
+    Returns:
+      (where it is, its version).
+
+    Raises:
+      ScriptEnvironmentError: `local_dir` holds no SavedModel, or `model_dir` cannot be written.
+    """
+    files = _files_of(local_dir)
+    if not any(name in MODEL_FILES for name in files):
+        raise ScriptEnvironmentError(f"{local_dir} holds no SavedModel: there is no {MODEL_FILES[0]} in it.")
+    path = local_path(model_dir)
+    store = RemoteStore(check_model_dir(model_dir)) if path is None else _LocalStore(path)
+    key = hashlib.sha256(token.encode("utf-8")).hexdigest()[:32]
+    try:
+        return store.publish(local_dir, files, key)
+    except Exception as error:  # each file system raises the errors of its own library
+        shown = mask_uri(model_dir) if path is None else model_dir
+        raise ScriptEnvironmentError(
+            f"the model in {local_dir} cannot be published to {shown}: {type(error).__name__}: {error}"
+        ) from error
+
+
+class _LocalStore:
+    """Versions on a file system of this machine."""
+
+    def __init__(self, directory: str):
+        self._directory = directory
+        self._workshop = os.path.join(directory, WORKSHOP)
+
+    def publish(self, local_dir: str, files: list[str], key: str) -> tuple[str, int]:
+        os.makedirs(self._workshop, exist_ok=True)
+        version = self._find(key)
+        if version is None:
+            version = self._add(local_dir, files, key)
+        return self._path(version), version
+
+    def _add(self, local_dir: str, files: list[str], key: str) -> int:
+        for entry in os.scandir(self._workshop):
+            if entry.name.startswith(scratch.PREFIX):
+                scratch.remove_if_abandoned(entry.path)
+        with _owned_directory(self._workshop) as staged:
+            model = os.path.join(staged, "model")
+            for name in files:
+                os.makedirs(os.path.dirname(os.path.join(model, name)), exist_ok=True)
+                shutil.copyfile(os.path.join(local_dir, name), os.path.join(model, name))
+            os.makedirs(os.path.dirname(os.path.join(model, TOKEN_FILE)), exist_ok=True)
+            _write_text(os.path.join(model, TOKEN_FILE), key)
+            with _locked(os.path.join(self._workshop, "lock")):
+                version = self._find(key)
+                if version is None:
+                    version = max(map(version_of, os.listdir(self._directory))) + 1
+                    _write_text(os.path.join(self._workshop, key), str(version))
+                    os.rename(model, self._path(version))
+        return version
+
+    def _find(self, key: str) -> int | None:
+        version = version_of(_read_text(os.path.join(self._workshop, key)))
+        is_there = version and _read_text(os.path.join(self._path(version), TOKEN_FILE)) == key
+        return version if is_there else None
+
+    def _path(self, version: int) -> str:
+        return os.path.join(self._directory, str(version))
+
+
+@contextlib.contextmanager
+def _owned_directory(parent: str) -> Iterator[str]:
+    """A new directory that is removed at the end, or by the next publisher where this process dies."""
+    while True:
+        path = tempfile.mkdtemp(prefix=scratch.PREFIX, dir=parent)
+        try:
+            lock = scratch.own(path)
+            break
+        except (BlockingIOError, FileNotFoundError):
+            continue  # another publisher came between the two steps, and removes it
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Holds the lock of a file; the system frees it where the process dies."""
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _files_of(directory: str) -> list[str]:
+    """The files of a directory by their relative paths, sorted."""
+    found = []
+    for parent, _, names in os.walk(directory):
+        found += [os.path.relpath(os.path.join(parent, name), directory) for name in names]
+    return sorted(found)
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _write_text(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)

@@ -1,0 +1,78 @@
+"""The config of a training: what a script trains with beside its rows, and how it tells what it has made."""
+
+import os
+
+from beam_tfscript.runtime import saved_model, wire
+from beam_tfscript.runtime.config import BatchTaskConfig
+from beam_tfscript.runtime.feed_config import StreamTaskConfig
+
+
+class _Training(object):
+    """What both kinds of training have.
+
+    Attributes:
+      saved_model_dir: a directory, not there yet, that the SavedModel is exported to: itself, or a directory under it.
+      checkpoint_dir: a directory that lasts when the training is repeated; where a URI was given, for longer.
+    """
+
+    def _take_training(self, request, connection):
+        self.saved_model_dir = request["saved_model_dir"]
+        self.checkpoint_dir = request["checkpoint_dir"]
+        self._connection = connection
+
+    def report(self, **values):
+        """Says how the training goes, such as `config.report(loss=0.3, step=100)`.
+
+        The last value of each name, and the course of them all, are in the row that the transform gives.
+
+        Args:
+          **values: numbers.
+
+        Raises:
+          TypeError: one of them is no number.
+        """
+        numbers = {}
+        for name, value in values.items():
+            try:
+                numbers[name] = float(value)
+            except (TypeError, ValueError) as error:
+                raise TypeError("report() takes numbers, got {}={!r}".format(name, value)) from error
+        self._connection.report(wire.REPORT, numbers)
+
+
+class TrainTaskConfig(BatchTaskConfig, _Training):
+    """The config of a training whose rows are complete before `main` is called.
+
+    Attributes:
+      dataset_lengths: how many rows each worker has, the chief first: strategies that go in step need steps for
+        the smallest, or for the largest with `repeat()`.
+    """
+
+    def __init__(self, request, writer, metrics, connection):
+        super(TrainTaskConfig, self).__init__(request, writer, metrics)
+        self._take_training(request, connection)
+
+
+class StreamTrainTaskConfig(StreamTaskConfig, _Training):
+    """The config of a training whose rows come while it goes on; it exports a model now and then."""
+
+    def __init__(self, request, writer, metrics, connection, frames):
+        super(StreamTrainTaskConfig, self).__init__(request, writer, metrics, connection, frames)
+        self._take_training(request, connection)
+        self._exports = 0
+
+    def export(self):
+        """Says that the SavedModel in `saved_model_dir` is complete: it becomes the next version of `model_dir`.
+
+        `saved_model_dir` is another directory after this.
+
+        Raises:
+          SavedModelError: there is no SavedModel there, or it cannot be used.
+        """
+        path = saved_model.find_export(self.saved_model_dir)
+        described = saved_model.describe(path)
+        self._exports += 1
+        self._connection.report(
+            wire.EXPORT, {"path": path, "signatures": described, "number": self._exports, "rows": self.feed.taken}
+        )
+        self.saved_model_dir = os.path.join(os.path.dirname(self.saved_model_dir), "model-{}".format(self._exports + 1))

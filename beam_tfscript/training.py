@@ -1,0 +1,140 @@
+"""TrainTFScript: the arguments of a training, and the graph it expands to."""
+
+# Annotations are not postponed here: Beam reads those of `expand` as type hints.
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import PBegin
+
+from beam_tfscript.cluster_options import check_cluster
+from beam_tfscript.data.schema import Schema
+from beam_tfscript.display import display_items
+from beam_tfscript.graph import attach_script, for_input, run_shards, run_without_rows
+from beam_tfscript.inputs import plan_input
+from beam_tfscript.model_rows import ModelRow
+from beam_tfscript.options import check_options
+from beam_tfscript.trained_model import TrainedModel, check_training
+
+# A training that is killed goes on from its checkpoints.
+_MAX_ATTEMPTS = 3
+
+
+class TrainTFScript(beam.PTransform):
+    """Trains a model on the rows of a PCollection with a TensorFlow script, and publishes its SavedModel.
+
+    The script's `main(config)` is called once for each window, or once for each task of a cluster where there are
+    several workers or parameter servers, with its rows complete on disk. It exports a SavedModel into
+    `config.saved_model_dir`, or a directory under it.
+
+        rows | TrainTFScript("train.py", model_dir="/models/digits")
+
+    Output elements: a `TrainedModel` for each model, which is then complete in `model_dir/<version>/`, the layout that
+    TensorFlow Serving watches. With `model_dir=None`, the model itself as `ModelRow(model_id, model_info)` rows, which
+    `ModelRowsToSavedModel` makes a directory of again.
+
+    Args:
+      main_script_file: the Python file that defines `main(config)`; a local path or a URI (docs/uris.md).
+      model_dir: where versions are published; a local path or a URI of any of Beam's file systems, or None.
+      checkpoint_dir: `config.checkpoint_dir`: where the script keeps what a repeated training goes on from; a path or
+        URI that the script's TensorFlow can open. None for a directory that lasts as long as this training.
+      num_workers, num_ps, num_evaluators, parallelism, placement, tf_config, ps_main, cluster_grace: the cluster, as
+        in `RunTFScript`; several workers are one cluster.
+      max_attempts: how many times the training is started before the bundle fails.
+      feed: None or `"dataset"`.
+      user_files, user_params, selected_cols, intra_op_parallelism, input_schema, python_env, requirements,
+        python_version, entry, script_args, start_timeout, feed_timeout, env, shard_by: as in `RunTFScript`.
+
+    Raises:
+      ArgumentError, SchemaError, ScriptLoadError: as `RunTFScript`; while the pipeline is built.
+    """
+
+    def __init__(
+        self,
+        main_script_file: str,
+        model_dir: str | None,
+        user_files: Sequence[str] = (),
+        user_params: Any = None,
+        selected_cols: Sequence[str] | None = None,
+        num_workers: int | None = None,
+        num_ps: int | None = None,
+        num_evaluators: int = 0,
+        parallelism: int | None = None,
+        placement: str | None = None,
+        tf_config: str | None = None,
+        ps_main: bool = False,
+        cluster_grace: float = 60,
+        checkpoint_dir: str | None = None,
+        intra_op_parallelism: int = 4,
+        input_schema: str | Schema | None = None,
+        python_env: str | None = None,
+        requirements: Sequence[str] | None = None,
+        python_version: str | None = None,
+        feed: str | None = None,
+        entry: str = "main",
+        script_args: Sequence[str] = (),
+        max_attempts: int = _MAX_ATTEMPTS,
+        start_timeout: float = 120,
+        feed_timeout: float = 600,
+        env: Mapping[str, str] | None = None,
+        shard_by: str | None = None,
+    ):
+        super().__init__()
+        cluster = check_cluster(
+            num_workers=num_workers,
+            num_ps=num_ps,
+            num_evaluators=num_evaluators,
+            parallelism=parallelism,
+            placement=placement,
+            tf_config=tf_config,
+            ps_main=ps_main,
+            cluster_grace=cluster_grace,
+            is_training=True,
+        )
+        self._options = check_options(
+            main_script_file=main_script_file,
+            output_schema=None,
+            user_files=user_files,
+            user_params=user_params,
+            selected_cols=selected_cols,
+            num_workers=num_workers,
+            intra_op_parallelism=intra_op_parallelism,
+            input_schema=input_schema,
+            python_env=python_env,
+            requirements=requirements,
+            python_version=python_version,
+            feed=feed or "dataset",
+            entry=entry,
+            script_args=script_args,
+            max_attempts=max_attempts,
+            max_processes=None,
+            replay=None,
+            poll_interval=1.0,
+            start_timeout=start_timeout,
+            feed_timeout=feed_timeout,
+            idle_timeout=None,
+            env=env,
+            shard_by=shard_by,
+            output_as="row",
+            cluster=cluster,
+        )
+        self._train = check_training(model_dir, checkpoint_dir, script=self._options.script.name)
+
+    def display_data(self) -> dict[str, Any]:
+        """What a job's page shows: the arguments, without secrets."""
+        return display_items(self._options)
+
+    def expand(self, pcoll):  # Beam warns of an annotation that allows both PCollection and PBegin
+        """The graph: chunks by cluster, and a training for each window of them.
+
+        Raises:
+          ArgumentError, SchemaError: the input cannot be used.
+        """
+        options = attach_script(self._options, pcoll.pipeline)
+        if isinstance(pcoll, (PBegin, beam.Pipeline)):
+            models, _ = run_without_rows(pcoll, options, None, self._train)
+        else:
+            options, encoder = plan_input(pcoll.element_type, for_input(pcoll, options, self.label))
+            models, _ = run_shards(pcoll, options, encoder, None, self._train)
+        models.element_type = ModelRow if self._train.model_dir is None else TrainedModel
+        return models
