@@ -32,9 +32,20 @@ class ShardRun:
       pool: where that is leased.
       staged: directory of the script's files.
       user: the DoFn instance the leases are counted to.
+      side_inputs: what the script's config is told of them.
     """
 
-    def __init__(self, options: ScriptOptions, spec: ProcessSpec, *, pool: ProcessPool, staged: str, user: object):
+    def __init__(
+        self,
+        options: ScriptOptions,
+        spec: ProcessSpec,
+        *,
+        pool: ProcessPool,
+        staged: str,
+        user: object,
+        side_inputs: dict[str, Any],
+    ):
+        self._side_inputs = side_inputs
         self._options = options
         self._spec = spec
         self._pool = pool
@@ -83,7 +94,8 @@ class ShardRun:
     def _attempt(self, attempt: int, message: dict[str, Any], directory: str) -> Iterator[wire.Frame]:
         request = make_request(
             self._options, self._staged, directory,
-            feed="dataset", num_shards=self._options.num_workers, attempt=attempt, **message,
+            feed="dataset", num_shards=self._options.num_workers, attempt=attempt,
+            side_inputs=self._side_inputs, **message,
         )  # fmt: skip
         metrics.add("runs")
         begin = time.monotonic()

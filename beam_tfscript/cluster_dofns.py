@@ -26,11 +26,16 @@ _Chunks = Iterable[tuple[int, int, bytes]]
 class RunCluster(RunsScript):
     """(cluster, its chunks) -> the rows that all tasks of one run write."""
 
-    def process(self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam) -> Iterator[Any]:
+    def process(
+        self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
+    ) -> Iterator[Any]:
         """Runs the cluster over the rows of one window."""
         assert self._pool is not None
         with tempfile.TemporaryDirectory(prefix="cluster-", dir=self._pool.scratch()) as directory:
-            run = ClusterRun(self._options, self._spec, pool=self._pool, staged=self._files, directory=directory)
+            run = ClusterRun(
+                self._options, self._spec, pool=self._pool, staged=self._files, directory=directory,
+                side_inputs=self._side_inputs(window, sides),
+            )  # fmt: skip
             for frame in run.reports(bounds_of(window), element[1]):
                 if frame.kind == wire.METRICS:
                     metrics.add_from_script(frame.json())
@@ -52,7 +57,9 @@ class TrainModel(RunsScript):
         super().__init__(options, bad)
         self._train = train
 
-    def process(self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam) -> Iterator[Any]:
+    def process(
+        self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
+    ) -> Iterator[Any]:
         """Trains on the rows of one window."""
         assert self._pool is not None
         # The same when the bundle is repeated, by the runner or here.
@@ -60,7 +67,7 @@ class TrainModel(RunsScript):
         with tempfile.TemporaryDirectory(prefix="training-", dir=self._pool.scratch()) as directory:
             run = ClusterRun(
                 self._options, self._spec, pool=self._pool, staged=self._files, directory=directory,
-                checkpoint_dir=self._checkpoint_dir(token),
+                checkpoint_dir=self._checkpoint_dir(token), side_inputs=self._side_inputs(window, sides),
             )  # fmt: skip
             for frame in run.reports(bounds_of(window), element[1]):
                 if frame.kind == wire.METRICS:

@@ -60,6 +60,7 @@ class ClusterRun:
       pool: where those are leased.
       staged: directory of the script's files.
       directory: of this run; its files are there until its owner removes it.
+      side_inputs: what the script's config is told of them.
       checkpoint_dir: what lasts from one generation to the next; None of a run that trains nothing.
     """
 
@@ -71,8 +72,10 @@ class ClusterRun:
         pool: ProcessPool,
         staged: str,
         directory: str,
+        side_inputs: dict[str, Any],
         checkpoint_dir: str | None = None,
     ):
+        self._side_inputs = side_inputs
         assert options.cluster is not None
         self._options = options
         self._cluster = options.cluster
@@ -169,7 +172,8 @@ class ClusterRun:
         return make_request(
             self._options, self._staged, own,
             feed="dataset", shard=shard or 0, num_shards=self._cluster.counts.num_workers, window=window,
-            attempt=attempt, dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, task=task,
+            attempt=attempt, side_inputs=self._side_inputs,
+            dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, task=task,
             cluster=addresses, environ=environ, is_hosted=task.type == "ps" and not self._cluster.ps_main, **training,
         )  # fmt: skip
 

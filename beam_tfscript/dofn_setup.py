@@ -19,6 +19,7 @@ from beam_tfscript.outputs import OutputMaker
 from beam_tfscript.run_requests import make_spec
 from beam_tfscript.script.environment import find_interpreter
 from beam_tfscript.script.staging import stage_files, stage_runtime
+from beam_tfscript.side_files import write_side_inputs
 from beam_tfscript.worker.pool import ProcessPool, get_pool
 
 _staging_lock = threading.Lock()
@@ -81,6 +82,11 @@ class RunsScript(UsesScript):
 
     def _stage(self, directory: str) -> None:
         self._files = stage_once(lambda path: stage_files(self._options.files, path), directory, "files")
+
+    def _side_inputs(self, window: Any, sides: Any) -> dict[str, Any]:
+        """The window's side inputs, for a run's request."""
+        assert self._pool is not None
+        return write_side_inputs(self._options, self._pool.scratch(), bounds_of(window), sides)
 
     def _decode(self, examples: list[bytes]) -> Iterable[Any]:
         """The output elements of some Examples that the script wrote, and the bad records."""

@@ -37,12 +37,18 @@ class RunShard(RunsScript):
         self._stamp = stamp
 
     def process(
-        self, element: tuple[int, Iterable[tuple[int, bytes]]], window: Any = beam.DoFn.WindowParam
+        self,
+        element: tuple[int, Iterable[tuple[int, bytes]]],
+        window: Any = beam.DoFn.WindowParam,
+        sides: Any = None,
     ) -> Iterator[Any]:
         """Runs the script over one shard's rows of one window."""
         shard, chunks = element
         assert self._pool is not None
-        run = ShardRun(self._options, self._spec, pool=self._pool, staged=self._files, user=self)
+        run = ShardRun(
+            self._options, self._spec, pool=self._pool, staged=self._files, user=self,
+            side_inputs=self._side_inputs(window, sides),
+        )  # fmt: skip
         for report in run.reports(shard, bounds_of(window), chunks):
             if report.kind == wire.METRICS:
                 metrics.add_from_script(report.json())

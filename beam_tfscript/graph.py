@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import AsIter, PCollection
 from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 
 from beam_tfscript.bad_records import BadRecords
@@ -67,6 +67,8 @@ def run_shards(
     encoder: RowEncoder,
     bad: BadRecords | None,
     train: TrainOptions | None = None,
+    *,
+    sides: AsIter | None = None,
 ) -> tuple[Any, PCollection | None]:
     """Chunks, and a run for each shard, or cluster, and window of them.
 
@@ -83,13 +85,23 @@ def run_shards(
     chunks = result if bad is None else result[bad.main_tag]
     chunks.element_type = _SHARD
     bad_rows = None if bad is None else result[bad.dead_letter_tag]
+    if is_streaming and sides is not None:
+        raise ArgumentError(
+            'side_inputs are not for feed="stream" on unbounded input, where a run may begin at a timer, at which '
+            'runners give none: use feed="dataset", or read what changes slowly in the script.'
+        )
     if is_streaming:
         return chunks | "Run" >> _par_do(StreamShards(options, bad), bad), bad_rows
-    return _run_groups(chunks, options, bad, train), bad_rows
+    return _run_groups(chunks, options, bad, train, sides), bad_rows
 
 
 def run_without_rows(
-    pipeline: Any, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions | None = None
+    pipeline: Any,
+    options: ScriptOptions,
+    bad: BadRecords | None,
+    train: TrainOptions | None = None,
+    *,
+    sides: AsIter | None = None,
 ) -> tuple[Any, PCollection | None]:
     """A run for each shard, with no rows.
 
@@ -103,22 +115,26 @@ def run_without_rows(
         raise ArgumentError('feed="bundles" needs an input: without rows there is no bundle. Leave feed out.')
     shards = [(shard, (0, b"")) for shard in range(options.num_workers)]
     chunks = pipeline | "Shards" >> beam.Create(shards, reshuffle=False).with_output_types(_SHARD)
-    return _run_groups(chunks, options.for_feed(options.feed or "dataset"), bad, train), None
+    return _run_groups(chunks, options.for_feed(options.feed or "dataset"), bad, train, sides), None
 
 
 def _run_groups(
-    chunks: PCollection, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions | None = None
+    chunks: PCollection,
+    options: ScriptOptions,
+    bad: BadRecords | None,
+    train: TrainOptions | None,
+    sides: AsIter | None,
 ) -> Any:
     if options.cluster is not None:
         clusters = chunks | "ByCluster" >> beam.MapTuple(_of_cluster).with_output_types(_CLUSTER)
         grouped = clusters | "GroupByCluster" >> beam.GroupByKey()
         if train is not None:
-            return grouped | "Train" >> _par_do(TrainModel(options, bad, train), bad)
-        return grouped | "Run" >> _par_do(RunCluster(options, bad), bad)
+            return grouped | "Train" >> _par_do(TrainModel(options, bad, train), bad, sides)
+        return grouped | "Run" >> _par_do(RunCluster(options, bad), bad, sides)
     stamp = chunks.windowing.timestamp_combiner != TimestampCombiner.OUTPUT_AT_EOW
     grouped = chunks | "GroupByShard" >> beam.GroupByKey()
     dofn = StreamGroups(options, bad) if options.feed == "stream" else RunShard(options, bad, stamp=stamp)
-    return grouped | "Run" >> _par_do(dofn, bad)
+    return grouped | "Run" >> _par_do(dofn, bad, sides)
 
 
 def _of_cluster(shard: int, chunk: tuple[int, bytes]) -> tuple[int, tuple[int, int, bytes]]:
@@ -126,5 +142,6 @@ def _of_cluster(shard: int, chunk: tuple[int, bytes]) -> tuple[int, tuple[int, i
     return 0, (shard, *chunk)
 
 
-def _par_do(dofn: beam.DoFn, bad: BadRecords | None) -> beam.PTransform:
-    return beam.ParDo(dofn) if bad is None else beam.ParDo(dofn).with_outputs(bad.dead_letter_tag, main=bad.main_tag)
+def _par_do(dofn: beam.DoFn, bad: BadRecords | None, sides: AsIter | None = None) -> beam.PTransform:
+    par_do = beam.ParDo(dofn) if sides is None else beam.ParDo(dofn, sides=sides)
+    return par_do if bad is None else par_do.with_outputs(bad.dead_letter_tag, main=bad.main_tag)

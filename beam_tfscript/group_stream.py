@@ -19,7 +19,8 @@ _LOGGER = logging.getLogger(__name__)
 class GroupStream:
     """Feeds the rows of one group, which is whole, to a run of the `stream` feed."""
 
-    def __init__(self, runs: StreamRuns):
+    def __init__(self, runs: StreamRuns, *, side_inputs: dict[str, Any]):
+        self._side_inputs = side_inputs
         self._runs = runs
         self._options = runs.options
 
@@ -39,7 +40,7 @@ class GroupStream:
         failures = 0
         unsent: tuple[int, bytes] | None = None
         for attempt in itertools.count(1):
-            run = self._runs.start(shard, window, attempt, wait=True)
+            run = self._runs.start(shard, window, attempt, wait=True, side_inputs=self._side_inputs)
             assert run is not None
             sent_before = -1
             try:

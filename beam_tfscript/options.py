@@ -32,6 +32,7 @@ class ScriptOptions:
       feed: how runs get their rows; None until the input is known.
       max_attempts, replay: None until the feed is known.
       cluster: the tasks of a run; None where each shard is alone.
+      side_schemas: columns of the side inputs.
       others: as the transform's arguments of the same name, with `num_workers` resolved.
     """
 
@@ -59,6 +60,7 @@ class ScriptOptions:
     shard_by: str | None
     output_as: str
     cluster: ClusterOptions | None = None
+    side_schemas: Mapping[str, Schema | None] = dataclasses.field(default_factory=dict)
 
     def for_feed(self, feed: str, *, has_end: bool = True) -> ScriptOptions:
         """The same with the defaults of the feed.

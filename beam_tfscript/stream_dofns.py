@@ -137,14 +137,18 @@ class StreamGroups(_RunsStream):
     """(shard, its chunks) of bounded input -> the rows that one run writes while it is fed them."""
 
     def process(
-        self, element: tuple[int, Iterable[tuple[int, bytes]]], window: Any = beam.DoFn.WindowParam
+        self,
+        element: tuple[int, Iterable[tuple[int, bytes]]],
+        window: Any = beam.DoFn.WindowParam,
+        sides: Any = None,
     ) -> Iterator[Any]:
         """Feeds one shard's rows of one window to a run."""
         shard, chunks = element
         assert self._pool is not None
         with tempfile.TemporaryDirectory(prefix="group-", dir=self._pool.scratch()) as directory:
             keep = _ChunkFile(os.path.join(directory, "chunks"))
-            frames = GroupStream(self._runs).frames(shard, bounds_of(window), iter(chunks), keep)
+            stream = GroupStream(self._runs, side_inputs=self._side_inputs(window, sides))
+            frames = stream.frames(shard, bounds_of(window), iter(chunks), keep)
             yield from self._give_out(frames, window.max_timestamp())
 
 

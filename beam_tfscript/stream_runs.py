@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from typing import Any
 
 from beam_tfscript import metrics
 from beam_tfscript.errors import ScriptDied, ScriptError
@@ -32,13 +33,21 @@ class StreamRuns:
         self._staged = staged
 
     def start(
-        self, shard: int, window: tuple[float, float] | None, attempt: int, *, wait: bool, extra: int = 0
+        self,
+        shard: int,
+        window: tuple[float, float] | None,
+        attempt: int,
+        *,
+        wait: bool,
+        extra: int = 0,
+        side_inputs: dict[str, Any] | None = None,
     ) -> LiveRun | None:
         """Starts a run.
 
         Args:
           shard, window, attempt: as in the script's config.
           wait: whether to wait while there is no place for a process.
+          side_inputs: what the script's config is told of them.
           extra: how many places more there are than `max_processes`.
 
         Returns:
@@ -58,6 +67,7 @@ class StreamRuns:
         request = make_request(
             self.options, self._staged, directory,
             feed="stream", shard=shard, num_shards=self.options.num_workers, window=window, attempt=attempt,
+            side_inputs=side_inputs or {},
         )  # fmt: skip
         run.start(process, request, directory)
         metrics.add("runs")

@@ -14,6 +14,7 @@ from beam_tfscript.graph import attach_script, for_input, run_shards, run_withou
 from beam_tfscript.inputs import plan_input
 from beam_tfscript.model_rows import ModelRow
 from beam_tfscript.options import check_options
+from beam_tfscript.side_inputs import check_side_inputs, plan_side_inputs
 from beam_tfscript.trained_model import TrainedModel, check_training
 
 # A training that is killed goes on from its checkpoints.
@@ -43,7 +44,8 @@ class TrainTFScript(beam.PTransform):
       max_attempts: how many times the training is started before the bundle fails.
       feed: None or `"dataset"`.
       user_files, user_params, selected_cols, intra_op_parallelism, input_schema, python_env, requirements,
-        python_version, entry, script_args, start_timeout, feed_timeout, env, shard_by: as in `RunTFScript`.
+        python_version, entry, script_args, start_timeout, feed_timeout, env, shard_by, side_inputs: as in
+        `RunTFScript`.
 
     Raises:
       ArgumentError, SchemaError, ScriptLoadError: as `RunTFScript`; while the pipeline is built.
@@ -78,6 +80,7 @@ class TrainTFScript(beam.PTransform):
         feed_timeout: float = 600,
         env: Mapping[str, str] | None = None,
         shard_by: str | None = None,
+        side_inputs: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         cluster = check_cluster(
@@ -118,6 +121,7 @@ class TrainTFScript(beam.PTransform):
             output_as="row",
             cluster=cluster,
         )
+        self._side_inputs = check_side_inputs(side_inputs, feed)
         self._train = check_training(model_dir, checkpoint_dir, script=self._options.script.name)
 
     def display_data(self) -> dict[str, Any]:
@@ -131,10 +135,11 @@ class TrainTFScript(beam.PTransform):
           ArgumentError, SchemaError: the input cannot be used.
         """
         options = attach_script(self._options, pcoll.pipeline)
+        options, sides = plan_side_inputs(options, self._side_inputs, self.label)
         if isinstance(pcoll, (PBegin, beam.Pipeline)):
-            models, _ = run_without_rows(pcoll, options, None, self._train)
+            models, _ = run_without_rows(pcoll, options, None, self._train, sides=sides)
         else:
             options, encoder = plan_input(pcoll.element_type, for_input(pcoll, options, self.label))
-            models, _ = run_shards(pcoll, options, encoder, None, self._train)
+            models, _ = run_shards(pcoll, options, encoder, None, self._train, sides=sides)
         models.element_type = ModelRow if self._train.model_dir is None else TrainedModel
         return models

@@ -18,6 +18,7 @@ from beam_tfscript.graph import attach_script, for_input, run_bundles, run_shard
 from beam_tfscript.inputs import plan_input
 from beam_tfscript.options import check_options
 from beam_tfscript.outputs import output_type
+from beam_tfscript.side_inputs import check_side_inputs, plan_side_inputs
 
 
 class RunTFScript(beam.PTransform):
@@ -79,6 +80,8 @@ class RunTFScript(beam.PTransform):
       idle_timeout: seconds after which a process without work is ended; None for a minute.
       env: environment variables for the script process.
       shard_by: column whose equal values go to the same shard; None deals rows out in turn.
+      side_inputs: name -> PCollection of rows, or (PCollection, schema), that every run is given whole: a file in
+        `config.side_files`, and `config.side_dataset(name)`. Not in `"bundles"`, nor in `"stream"` on unbounded input.
       output_as: form of the output elements: `"row"`, with a Beam schema; `"dict"`; `"example"`, a serialized
         `tf.train.Example`; or `"record_batch"`, a `pyarrow.RecordBatch` of some rows.
 
@@ -120,6 +123,7 @@ class RunTFScript(beam.PTransform):
         idle_timeout: float | None = None,
         env: Mapping[str, str] | None = None,
         shard_by: str | None = None,
+        side_inputs: Mapping[str, Any] | None = None,
         output_as: str = "row",
     ):
         super().__init__()
@@ -160,6 +164,7 @@ class RunTFScript(beam.PTransform):
                 is_training=False,
             ),
         )
+        self._side_inputs = check_side_inputs(side_inputs, feed)
         self._bad: BadRecords | None = None
 
     def with_exception_handling(
@@ -211,12 +216,14 @@ class RunTFScript(beam.PTransform):
         """
         if isinstance(pcoll, (PBegin, beam.Pipeline)):
             options = attach_script(self._options, pcoll.pipeline)
-            return self._finish(None, *run_without_rows(pcoll, options, self._bad))
+            options, sides = plan_side_inputs(options, self._side_inputs, self.label)
+            return self._finish(None, *run_without_rows(pcoll, options, self._bad, sides=sides))
         options = attach_script(self._options, pcoll.pipeline)
+        options, sides = plan_side_inputs(options, self._side_inputs, self.label)
         options, encoder = plan_input(pcoll.element_type, for_input(pcoll, options, self.label))
         if options.feed == "bundles":
             return self._finish(pcoll, run_bundles(pcoll, options, encoder, self._bad), None)
-        return self._finish(pcoll, *run_shards(pcoll, options, encoder, self._bad))
+        return self._finish(pcoll, *run_shards(pcoll, options, encoder, self._bad, sides=sides))
 
     def _finish(self, rows: PCollection | None, result: Any, bad_rows: PCollection | None) -> Any:
         """Types the outputs, and joins the dead letters of both stages."""

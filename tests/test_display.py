@@ -20,11 +20,9 @@ def test_leaves_out_what_was_not_given():
     assert found == {
         "main_script_file": "echo.py",
         "entry": "main",
-        "feed": "dataset",
         "num_workers": 1,
         "output_as": "row",
         "intra_op_parallelism": 4,
-        "max_attempts": 1,
         "start_timeout_s": 120,
         "feed_timeout_s": 600,
     }

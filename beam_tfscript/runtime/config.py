@@ -100,6 +100,7 @@ class TaskConfig(object):
         self.feed = None
         self.flusher = None
         self.frames = None
+        self._side_inputs = request.get("side_inputs") or {}
         self._metrics = metrics
         self.tf_context = TFContext.get_or_create(self)
 
@@ -135,6 +136,53 @@ class TaskConfig(object):
         from beam_tfscript.runtime.writer import Distribution
 
         return Distribution(self._metrics, name)
+
+    @property
+    def side_files(self):
+        """Name of a side input -> path of a TFRecord file with its rows as serialized Examples."""
+        return {name: found["path"] for name, found in self._side_inputs.items()}
+
+    def side_dataset(self, name, batch_size=None):
+        """A side input as a `tf.data.Dataset`.
+
+        Args:
+          name: its name in the transform's `side_inputs`.
+          batch_size: rows in a batch, as a dict, column name -> tensor; None for one serialized Example at a time.
+
+        Raises:
+          ValueError: there is no side input of that name.
+        """
+        import tensorflow as tf
+
+        from beam_tfscript.runtime import reader
+
+        found = self._side_input(name)
+        if batch_size is None:
+            return tf.data.TFRecordDataset(found["path"])
+        return reader.parsed_dataset(found["path"], self._side_columns(name, found), batch_size)
+
+    def side_batches(self, name, n, masks=False):
+        """A side input as dicts, column name -> numpy array of up to `n` rows."""
+        from beam_tfscript.runtime import reader
+
+        found = self._side_input(name)
+        return reader.numpy_batches(found["path"], self._side_columns(name, found), n, masks=masks)
+
+    def _side_input(self, name):
+        if name not in self._side_inputs:
+            raise ValueError(
+                "there is no side input {!r}; the transform was given {}".format(
+                    name, ", ".join(sorted(self._side_inputs)) or "none"
+                )
+            )
+        return self._side_inputs[name]
+
+    def _side_columns(self, name, found):
+        if found["schema"] is None:
+            raise ValueError(
+                "the columns of side input {0!r} are not known: give side_inputs={{{0!r}: (rows, schema)}}".format(name)
+            )
+        return columns_from_wire(found["schema"])
 
     def serve(self):
         """Serves as this task of the cluster, for scripts whose coordinator does all; returns when its work is done.

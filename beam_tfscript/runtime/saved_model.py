@@ -180,7 +180,7 @@ def _saved_models_below(directory):
 
 
 def _newest_of_exporters(paths):
-    newest = {}
+    newest = {}  # type: dict
     for path in paths:
         series, name = os.path.split(path)
         is_exporters = os.path.basename(os.path.dirname(series)) == _EXPORTERS and _is_number(name)
@@ -214,7 +214,7 @@ def _say_nothing_found(directory):
 
 def _parse(path):
     import tensorflow as tf
-    from google.protobuf import message, text_format
+    from google.protobuf import message, text_format  # type: ignore[import-untyped]
     from tensorflow.core.protobuf import saved_model_pb2
 
     model = saved_model_pb2.SavedModel()
