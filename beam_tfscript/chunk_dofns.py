@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript.bad_records import BadRecords
@@ -94,7 +95,7 @@ class ChunkWindowedRows(ChunkRows):
         places, self._places = self._places, []
         if not rows:
             return
-        newest = max(place.timestamp for place in places)
+        newest = Timestamp(micros=max(place.timestamp_micros for place in places))
         self._newest = newest if self._newest is None else max(self._newest, newest)
         # All windows' rows are encoded at once: there may be many windows with a few rows each.
         encoded = self._gatherer.encode(rows)

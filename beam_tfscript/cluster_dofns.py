@@ -3,6 +3,7 @@
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -74,6 +75,9 @@ class TrainModel(RunsScript):
                     metrics.add_from_script(frame.json())
             for row in self._give_out(run, token):
                 yield TimestampedValue(row, window.max_timestamp())
+        if self._train.checkpoint_dir is None:
+            # Not before what comes behind this in the bundle has taken the rows: it may fail, and the bundle be repeated.
+            shutil.rmtree(self._checkpoint_dir(token), ignore_errors=True)
 
     def _checkpoint_dir(self, token: str) -> str:
         if self._train.checkpoint_dir is not None:

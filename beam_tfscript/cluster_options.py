@@ -8,6 +8,7 @@ from beam_tfscript.cluster.counts import Counts, resolve_counts
 from beam_tfscript.errors import ArgumentError
 
 PLACEMENTS = ("independent", "one_host", "spread")
+_EVER = float("inf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,12 @@ def check_cluster(
         )
     if tf_config not in (None, "always"):
         raise ArgumentError(f'tf_config must be "always" or None, got {tf_config!r}.')
-    if isinstance(cluster_grace, bool) or not isinstance(cluster_grace, (int, float)) or cluster_grace < 0:
+    if isinstance(cluster_grace, bool) or not isinstance(cluster_grace, (int, float)) or not 0 <= cluster_grace < _EVER:
         raise ArgumentError(f"cluster_grace must be a number of seconds of at least 0, got {cluster_grace!r}.")
+    if not isinstance(ps_main, bool):
+        raise ArgumentError(f"ps_main must be True or False, got {ps_main!r}.")
+    if ps_main and not counts.num_ps:
+        raise ArgumentError("ps_main=True is for parameter servers, and there are none: give num_ps, or leave it out.")
     is_cluster = bool(counts.num_ps or counts.num_evaluators) or is_training or placement == "one_host"
     if placement == "independent" and (counts.num_ps or counts.num_evaluators):
         raise ArgumentError(
@@ -71,5 +76,7 @@ def check_cluster(
             "one cluster of all workers."
         )
     if not is_cluster:
+        if tf_config is not None:
+            raise ArgumentError('tf_config="always" is for a cluster: give placement="one_host" with it.')
         return None
-    return ClusterOptions(counts, tf_config, bool(ps_main), float(cluster_grace))
+    return ClusterOptions(counts, tf_config, ps_main, float(cluster_grace))

@@ -130,7 +130,11 @@ class ClusterRun:
         metrics.add("runs")
         begin = time.monotonic()
         with HeldPorts(num_addresses(counts)) as ports:
-            group = TaskGroup(self._pool, self._spec, make_tasks(counts), grace_s=self._cluster.grace_s)
+            group = TaskGroup(
+                self._pool, self._spec, make_tasks(counts), grace_s=self._cluster.grace_s,
+                # A model is whole when the chief is done; rows are not while somebody still writes them.
+                must_end=self._checkpoint_dir is None,
+            )  # fmt: skip
             try:
                 addresses = make_addresses(counts, ports.addresses)
                 for frame in group.run(lambda task: self._request(task, addresses, attempt, window, files, directory)):
@@ -163,7 +167,11 @@ class ClusterRun:
         environ = {} if text is None else {**bypass_proxy({**os.environ, **self._options.env}), "TF_CONFIG": text}
         training: dict[str, Any] = {}
         if self._checkpoint_dir is not None:
-            training = {"saved_model_dir": os.path.join(directory, "model"), "checkpoint_dir": self._checkpoint_dir}
+            training = {
+                "saved_model_dir": os.path.join(directory, "model"),
+                "checkpoint_dir": self._checkpoint_dir,
+                "dataset_files": [files.file(worker)[0] for worker in range(self._cluster.counts.num_workers)],
+            }
         # An evaluator has no rows of its own; with those of the chief it has something to evaluate on.
         shard = 0 if task.type == "evaluator" else task.shard
         path, length = files.file(shard)

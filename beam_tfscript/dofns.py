@@ -119,7 +119,7 @@ class RunBundles(RunsScript):
         places = of_good(encoded, places)
         for window, chosen in by_window(places):
             yield from self._send(
-                [encoded.examples[at] for at in chosen], window, [places[at].timestamp.micros for at in chosen], here
+                [encoded.examples[at] for at in chosen], window, [places[at].timestamp_micros for at in chosen], here
             )
 
     def _send(self, examples: list[bytes], window: Any, timestamps: list[int], here: Any) -> Iterator[Any]:
@@ -168,7 +168,7 @@ class RunBatchBundles(RunBundles):
         for part, encoded in self._gatherer.encode_batch(batch):
             for index, error in encoded.bad:
                 yield _placed(self._gatherer.record(part.slice(index, 1), error), place)
-            stamps = [place.timestamp.micros] * len(encoded.examples)
+            stamps = [place.timestamp_micros] * len(encoded.examples)
             for window in place.windows if stamps else ():
                 yield from self._send(encoded.examples, window, stamps, place)
 

@@ -14,7 +14,8 @@ class RunPlace:
       run: identity of the run that goes on; None where the rows wait for one.
       turn: how many bundles have dealt with the run.
       attempt: of the run, from 1.
-      failures: attempts that failed in a row, without a row done.
+      failures: attempts that failed in a row, none of which got further than those before.
+      furthest: with `replay`, how many rows were done by the attempt that has done the most.
       sent: rows sent to the run.
       acked: how many of them are done.
       newest_micros: the newest timestamp of the rows.
@@ -25,6 +26,7 @@ class RunPlace:
     turn: int = 0
     attempt: int = 1
     failures: int = 0
+    furthest: int = 0
     sent: int = 0
     acked: int = 0
     newest_micros: int | None = None

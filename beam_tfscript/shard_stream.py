@@ -26,10 +26,12 @@ class ShardStream:
     Args:
       runs: starts and ends runs.
       pool: keeps those that go on.
+      stage: names the stage of the pipeline, whose shards and windows are its own.
     """
 
-    def __init__(self, runs: StreamRuns, pool: ProcessPool):
+    def __init__(self, runs: StreamRuns, pool: ProcessPool, stage: str):
         self._runs = runs
+        self._stage = stage
         self._options = runs.options
         self._live = pool.live_runs
 
@@ -55,7 +57,7 @@ class ShardStream:
         Raises:
           ScriptError: the run failed as often as it may, or in a way that would come again.
         """
-        with self._live.guard((self._options.key, shard, window)):
+        with self._live.guard((self._stage, shard, window)):
             if place.has_stopped:
                 metrics.add("rows_unread", chunk[0] if chunk else 0)
             else:
@@ -89,6 +91,8 @@ class ShardStream:
                 for count, payload in chunks.read() if to_feed is None else to_feed:
                     fed, sent_before = fed + 1, run.session.sent
                     yield from run.feed(count, payload)
+                    if run.session.sent == sent_before:
+                        metrics.add("rows_unread", count)  # the script has asked for the end before
                 if is_end:
                     yield from run.finish()
                 break
@@ -100,9 +104,9 @@ class ShardStream:
                 self._forget(place)
                 self._runs.end(run)
                 raise
-        if not self._options.replay and to_feed is None:
-            chunks.clear()
         self._note(run, place)
+        if place.has_stopped or (not self._options.replay and to_feed is None):
+            chunks.clear()
 
     def _find(self, place: RunPlace) -> LiveRun | None:
         """The run that the state speaks of, if it is here and has seen what the state says."""
@@ -123,18 +127,24 @@ class ShardStream:
 
     def _begin(self, place: RunPlace, shard: int, window: tuple[float, float] | None, is_end: bool) -> LiveRun | None:
         """Starts a run if there is a place for it; one that must end now may take a place more."""
+        serves = (self._stage, shard, window)
+        for forgotten in self._live.take_serving(serves):
+            # The runner went back to a state from before this run.
+            self._runs.end(forgotten)
         run = self._runs.start(shard, window, place.attempt, wait=is_end, extra=int(is_end))
         if run is not None:
             place.run = uuid.uuid4().hex
             place.turn = 0
+            run.serves = serves
             self._live.add(place.run, run)
         return run
 
     def _fail(self, run: LiveRun, place: RunPlace, error: ScriptDied | ScriptRaised | NeverStarted) -> None:
         """Counts a failed attempt; raises if it was the last."""
         lost = run.unacked
-        if run.session.acked and not self._options.replay:
+        if run.session.acked > place.furthest:
             place.failures = 0
+            place.furthest = run.session.acked if self._options.replay else 0
         self._forget(place)
         explained = self._runs.explain(run, error)
         place.attempt += 1

@@ -4,6 +4,7 @@
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,12 +13,15 @@ from apache_beam.coders import BytesCoder, TupleCoder, VarIntCoder
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
-from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript import metrics
+from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.dofn_setup import RunsScript, bounds_of
 from beam_tfscript.group_stream import GroupStream
+from beam_tfscript.options import ScriptOptions
 from beam_tfscript.run_place import RunPlace
 from beam_tfscript.runtime import wire
 from beam_tfscript.shard_stream import ShardStream
@@ -34,13 +38,13 @@ class _RunsStream(RunsScript):
         assert self._pool is not None
         self._runs = StreamRuns(self._options, self._spec, pool=self._pool, staged=self._files)
 
-    def _give_out(self, frames: Iterable[wire.Frame], timestamp: Any) -> Iterator[Any]:
+    def _give_out(self, frames: Iterable[wire.Frame], window: Any, timestamp: Any) -> Iterator[Any]:
         for frame in frames:
             if frame.kind == wire.METRICS:
                 metrics.add_from_script(frame.json())
             elif frame.kind == wire.EXAMPLES:
                 for output in self._decode(frame.records()):
-                    yield _stamped(output, timestamp)
+                    yield _placed(output, window, timestamp)
 
 
 class StreamShards(_RunsStream):
@@ -54,11 +58,15 @@ class StreamShards(_RunsStream):
     WINDOW_END = TimerSpec("window_end", TimeDomain.WATERMARK)
     POLL = TimerSpec("poll", TimeDomain.REAL_TIME)
 
+    def __init__(self, options: ScriptOptions, bad: BadRecords | None):
+        super().__init__(options, bad)
+        self._name = uuid.uuid4().hex
+
     def setup(self) -> None:
         """Makes what brings runs on."""
         super().setup()
         assert self._pool is not None
-        self._stream = ShardStream(self._runs, self._pool)
+        self._stream = ShardStream(self._runs, self._pool, self._name)
 
     def process(
         self,
@@ -122,7 +130,7 @@ class StreamShards(_RunsStream):
         frames = self._stream.step(place, chunks, chunk, shard=shard, window=bounds_of(window), is_end=is_end)
         is_global = isinstance(window, GlobalWindow)
         newest = Timestamp(micros=place.newest_micros or 0)
-        return self._give_out(frames, newest if is_global else window.max_timestamp())
+        return self._give_out(frames, window, newest if is_global else window.max_timestamp())
 
     def _arm(self, poll: Any, place: RunPlace, chunks: Any) -> None:
         """Looks again in a while where there may be something, and only there: runners wait for armed timers."""
@@ -149,7 +157,7 @@ class StreamGroups(_RunsStream):
             keep = _ChunkFile(os.path.join(directory, "chunks"))
             stream = GroupStream(self._runs, side_inputs=self._side_inputs(window, sides))
             frames = stream.frames(shard, bounds_of(window), iter(chunks), keep)
-            yield from self._give_out(frames, window.max_timestamp())
+            yield from self._give_out(frames, window, window.max_timestamp())
 
 
 class _ChunkFile:
@@ -171,7 +179,8 @@ class _ChunkFile:
                 yield frame.count, frame.payload
 
 
-def _stamped(output: Any, timestamp: Any) -> Any:
+def _placed(output: Any, window: Any, timestamp: Any) -> Any:
+    """The output in its window: of a timestamp alone, Beam would make all windows that it is in."""
     if isinstance(output, TaggedOutput):
-        return TaggedOutput(output.tag, TimestampedValue(output.value, timestamp))
-    return TimestampedValue(output, timestamp)
+        return TaggedOutput(output.tag, WindowedValue(output.value, timestamp, (window,)))
+    return WindowedValue(output, timestamp, (window,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from beam_tfscript.cluster.tf_config import Task
 from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptError, ScriptRaised
 from beam_tfscript.runtime import wire
+from beam_tfscript.worker.channel import ChannelClosed
 from beam_tfscript.worker.multiplex import wait_any
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.process import ProcessSpec
@@ -31,20 +33,24 @@ class TaskGroup:
       spec: what processes.
       tasks: who they are, the chief first.
       grace_s: how long the others may go on when the chief is done.
+      must_end: whether it is an error if they go on for longer.
     """
 
-    def __init__(self, pool: ProcessPool, spec: ProcessSpec, tasks: Sequence[Task], *, grace_s: float):
+    def __init__(
+        self, pool: ProcessPool, spec: ProcessSpec, tasks: Sequence[Task], *, grace_s: float, must_end: bool
+    ):
         self._pool = pool
         self._tasks = tasks
         self._grace_s = grace_s
         self._sessions: dict[Task, Session] = {}
-        self._has_servers = True
+        self._must_end = must_end
         self._processes = pool.acquire_all(spec, len(tasks), owner=self)
 
     def run(self, make_request: Callable[[Task], RunRequest]) -> Iterator[wire.Frame]:
         """Starts every task and yields what they report, until the work is done.
 
-        The chief's end is the end of the work: workers and evaluators get some time, parameter servers end at once.
+        The chief's end is the end of the work: workers and evaluators get some time, with the parameter servers that
+        they may still ask, which end at once after them.
 
         Args:
           make_request: what a task is told.
@@ -61,15 +67,15 @@ class TaskGroup:
             yield from self._hear_all()
             if chief.summary is not None and deadline == float("inf"):
                 deadline = time.monotonic() + self._grace_s
-                self._end_servers()
-            running = self._running()
-            if running:
-                wait_any([session.process.channel for session in self._heard()], min(_WAIT_S, self._grace_s or _WAIT_S))
+                self._release_workers()
+            if self._running():
+                wait_s = max(0.0, min(_WAIT_S, deadline - time.monotonic()))
+                wait_any([session.process.channel for session in self._heard()], wait_s)
+        for session in self._running():
+            self._cut_off(session)
         for task, session in self._sessions.items():
-            if session.summary is None and task.type != "ps":
-                _LOGGER.warning(
-                    "%s has not ended %g s after the chief was done, and is ended", session.label, self._grace_s
-                )
+            if task.type == "ps":
+                session.process.kill()  # it holds no result
 
     def inspect(self, directory: str) -> dict[str, Any]:
         """Has the chief look at the SavedModel it exported.
@@ -109,35 +115,52 @@ class TaskGroup:
                 raise self._find_cause(session, error) from error
 
     def _find_cause(self, session: Session, error: Exception) -> Exception:
-        """The error of the task that died, of the errors of all that failed with it."""
-        cause = _as_script_error(session, error)
+        """The error of the task that failed first, of the errors of all that failed with it."""
+        cause, first = _as_script_error(session, error), session
         deadline = time.monotonic() + _CAUSE_S
-        silent = [other for other in self._heard() if other is not session and other.summary is None]
+        silent = [other for other in self._heard() if other is not session]
         while isinstance(cause, ScriptRaised) and silent and (remaining := deadline - time.monotonic()) > 0:
             wait_any([other.process.channel for other in silent], remaining)
             for other in list(silent):
                 try:
                     while other.receive(0.0):
                         pass  # of a generation that is over
+                    if other.summary is not None:
+                        silent.remove(other)
                 except (ScriptDied, NeverStarted) as died:
-                    return _as_script_error(other, died)
-                except (ScriptError, ScriptEnvironmentError):
-                    silent.remove(other)  # for the same want
+                    if other.process.returncode != -signal.SIGABRT:
+                        return _as_script_error(other, died)
+                    silent.remove(other)  # TensorFlow aborts where it has lost another
+                except (ScriptError, ScriptEnvironmentError) as failed:
+                    silent.remove(other)
+                    if other.failed_at < first.failed_at:
+                        cause, first = _as_script_error(other, failed), other
         return cause
 
-    def _end_servers(self) -> None:
-        """Parameter servers hold no result; tasks that only serve hear that they are done."""
-        for task, session in self._sessions.items():
-            if task.type == "ps":
-                session.process.kill()
-            elif session.summary is None:
-                session.process.channel.send(wire.control_frame(wire.END_FEED))
-        self._has_servers = False
+    def _release_workers(self) -> None:
+        """Tells the tasks that only serve the chief that they are done."""
+        for session in self._running():
+            session.process.channel.send(wire.control_frame(wire.END_FEED))
+
+    def _cut_off(self, session: Session) -> None:
+        """Deals with a task that has not ended in the time it was given."""
+        text = f"{session.label} has not ended {self._grace_s:g} s after the chief was done (cluster_grace)"
+        if self._must_end:
+            raise ScriptError(f"{text}: what it would still write is lost. Give it longer, or have the chief wait.")
+        _LOGGER.warning("%s, and is ended", text)
 
     def _heard(self) -> list[Session]:
-        """The sessions of the tasks that are there to be heard."""
-        return [session for task, session in self._sessions.items() if self._has_servers or task.type != "ps"]
+        """Those that something may come from; one that is done may have ended its process, too."""
+        return [session for session in self._sessions.values() if session.summary is None]
 
 
 def _as_script_error(session: Session, error: Exception) -> Exception:
-    return session.process.died(session.label) if isinstance(error, NeverStarted) else error
+    """The same error, with the task's name."""
+    if isinstance(error, NeverStarted):
+        return session.process.died(session.label)
+    if isinstance(error, ScriptEnvironmentError):
+        if isinstance(error.__cause__, ChannelClosed) and (session.process.returncode or 0) < 0:
+            # Nothing is wrong with an interpreter that was killed while it came up: it may be tried again.
+            return session.process.died(f"{session.label}, before it was ready")
+        return ScriptEnvironmentError(f"{session.label}: {error}")
+    return error

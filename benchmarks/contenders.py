@@ -63,6 +63,15 @@ def run_beam_read(job: Job) -> None:
 
 def run_tfscript(job: Job) -> None:
     """This project: serialized Examples into `scripts/score.py`, typed rows out."""
+    _run_tfscript(job, "score.py", num_workers=1)
+
+
+def run_tfscript_bundles(job: Job) -> None:
+    """The same without a shuffle: `scripts/score_batches.py` in the feed `bundles`."""
+    _run_tfscript(job, "score_batches.py", feed="bundles")
+
+
+def _run_tfscript(job: Job, script: str, **arguments: Any) -> None:
     from beam_tfscript import RunTFScript
 
     with _pipeline() as pipeline:
@@ -71,14 +80,14 @@ def run_tfscript(job: Job) -> None:
             | "Read" >> ReadFromTFRecord(job.examples)
             | "Score"
             >> RunTFScript(
-                main_script_file=os.path.join(SCRIPTS, "score.py"),
+                main_script_file=os.path.join(SCRIPTS, script),
                 input_schema=workload.INPUT_SCHEMA,
                 output_schema=workload.OUTPUT_SCHEMA,
                 user_params={"model": job.keras_model, "batch_size": job.batch_size},
-                num_workers=1,
                 # TensorFlow chooses its threads, as it does in the plain script: more threads than cores would
                 # be slower in both.
                 intra_op_parallelism=0,
+                **arguments,
             )
             | "Digest" >> job.write_digest(attrgetter("id", "score"))
         )
@@ -133,6 +142,7 @@ def run_tfx_bsl(job: Job) -> None:
 CONTENDERS = {
     "beam_read": run_beam_read,
     "tfscript": run_tfscript,
+    "tfscript_bundles": run_tfscript_bundles,
     "inference_tuned": run_inference_tuned,
     "inference_default": run_inference_default,
     "tfx_bsl": run_tfx_bsl,

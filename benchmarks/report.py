@@ -24,6 +24,7 @@ LABELS = {
     "plain": "plain TensorFlow script",
     "beam_read": "Beam read + identity",
     "tfscript": "RunTFScript",
+    "tfscript_bundles": "RunTFScript, bundles",
     "inference_tuned": "RunInference, tuned",
     "inference_default": "RunInference, default",
     "tfx_bsl": "tfx-bsl RunInference",
@@ -125,7 +126,7 @@ def compare(results: Sequence[Result], *, rows: int, compute_bound: bool) -> lis
       The ratios, in the order of the report.
     """
     by_name = {result.contender: result for result in results}
-    ours, plain = by_name.get("tfscript"), by_name.get("plain")
+    ours, plain, bundles = (by_name.get(name) for name in ("tfscript", "plain", "tfscript_bundles"))
     if compute_bound:
         return [
             Ratio("whole time / plain script", _divide(_whole(ours, rows), _whole(plain, rows)), 1.05),
@@ -133,7 +134,14 @@ def compare(results: Sequence[Result], *, rows: int, compute_bound: bool) -> lis
         ]
     larger = max(_whole(by_name.get(name), rows) or math.nan for name in ("plain", "beam_read"))
     ratios = [
-        Ratio("whole time / larger of (plain script, Beam read + identity)", _divide(_whole(ours, rows), larger), 2)
+        Ratio("whole time / larger of (plain script, Beam read + identity)", _divide(_whole(ours, rows), larger), 2),
+        Ratio("bundles: the same", _divide(_whole(bundles, rows), larger), 1.6),
+        Ratio(
+            "bundles: rate without start-up / RunInference, tuned",
+            _divide(_field(bundles, "net_rate"), _field(by_name.get("inference_tuned"), "net_rate")),
+            2,
+            at_most=False,
+        ),
     ]
     for name, target in (("inference_tuned", 1.3), ("inference_default", 10), ("tfx_bsl", None)):
         for field, text in (("net_rate", "rate without start-up"), ("second_half_rate", "rate of the 2nd half")):

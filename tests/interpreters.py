@@ -15,7 +15,13 @@ import sys
 from typing import NamedTuple
 
 BUILD = pathlib.Path(__file__).parent.parent / "build" / "envs"
-TESTS = ["tests/test_runtime_reader.py"]
+TESTS = [
+    "tests/test_cluster_ports.py",
+    "tests/test_cluster_tf_config.py",
+    "tests/test_run_python_env.py",
+    "tests/test_runtime_reader.py",
+    "tests/test_runtime_saved_model.py",
+]
 
 
 class Environment(NamedTuple):

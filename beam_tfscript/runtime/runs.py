@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import sys
+import time
 import traceback
 
 from beam_tfscript.runtime import wire
@@ -159,6 +160,8 @@ def _describe(error, phase, work_dir):
         "message": _message(error),
         "traceback": text,
         "python": sys.executable,
+        # Of the tasks of a cluster that fail together, who was first.
+        "at": time.monotonic(),
     }
 
 

@@ -46,11 +46,13 @@ class TrainTaskConfig(BatchTaskConfig, _Training):
     Attributes:
       dataset_lengths: how many rows each worker has, the chief first: strategies that go in step need steps for
         the smallest, or for the largest with `repeat()`.
+      dataset_files: the TFRecord file of each worker, the chief first, for a coordinator that deals rows out itself.
     """
 
     def __init__(self, request, writer, metrics, connection):
         super(TrainTaskConfig, self).__init__(request, writer, metrics)
         self._take_training(request, connection)
+        self.dataset_files = request["dataset_files"]
 
 
 class StreamTrainTaskConfig(StreamTaskConfig, _Training):

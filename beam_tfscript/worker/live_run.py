@@ -29,6 +29,7 @@ class LiveRun:
       key: the transform's.
 
     Attributes:
+      serves: the (shard, window) whose rows it is fed.
       turn: how many bundles have dealt with it; whoever finds another number than its state says has a state from
         before, or after, what this run has seen.
       quiet_polls: how often nothing was there when it was looked for, since something was.
@@ -38,6 +39,7 @@ class LiveRun:
 
     def __init__(self, key: str):
         self.key = key
+        self.serves: Hashable = None
         self.turn = 0
         self.quiet_polls = 0
         self.used_at = time.monotonic()
@@ -120,8 +122,6 @@ class LiveRun:
         self.session.end_feed()
         while not self.is_done:
             yield from self._receive(None)
-        yield from self._held
-        self._held = []
 
     def _receive(self, timeout_s: float | None) -> Iterator[wire.Frame]:
         """What is ready after the next frame; outputs of a batch are held until the batch is done.
@@ -132,10 +132,11 @@ class LiveRun:
         while True:
             frame = self.session.receive(timeout_s)
             if frame is None:
+                if self.is_done:
+                    yield from self._take_held()
                 return
             if frame.kind == wire.ACK:
-                held, self._held = self._held, []
-                yield from held
+                yield from self._take_held()
                 yield frame  # so that whoever waits for room looks again
                 return
             if frame.kind == wire.EXAMPLES and self.session.wanted not in (None, wire.WANT_ANY):
@@ -143,6 +144,11 @@ class LiveRun:
             else:
                 yield frame
                 return
+
+
+    def _take_held(self) -> list[wire.Frame]:
+        held, self._held = self._held, []
+        return held
 
 
 class LiveRuns:
@@ -172,6 +178,14 @@ class LiveRuns:
         """Keeps a run."""
         with self._lock:
             self._runs[identity] = run
+
+    def take_serving(self, what: Hashable) -> list[LiveRun]:
+        """Forgets, and returns, the runs that serve this; where another is to begin, no state speaks of them."""
+        with self._lock:
+            found = {name: run for name, run in self._runs.items() if run.serves == what}
+            for name in found:
+                del self._runs[name]
+        return list(found.values())
 
     def find(self, identity: str) -> LiveRun | None:
         """The run of that identity, if this harness has it."""

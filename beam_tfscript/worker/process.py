@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _CLOSE_GRACE_S = 5.0
 # How long the log may take to drain after a process' end; a grandchild that holds the pipe is dead by then.
 _DRAIN_S = 5.0
+# Packages of this interpreter are none of the script's; nor is it a task of a cluster that this process is in.
+_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "TF_CONFIG")
 # Starting processes from several threads at once leaks descriptors into each other's children.
 _SPAWN_LOCK = threading.Lock()
 
@@ -239,7 +241,7 @@ class ScriptProcess:
 
 
 def _make_environment(spec: ProcessSpec, descriptor: int, scratch: str) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
     # The import of TensorFlow says a dozen lines about the processor; `env` may ask for them again.
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     if spec.intra_op_parallelism:

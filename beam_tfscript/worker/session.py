@@ -54,6 +54,7 @@ class Session:
       process: where it runs.
       summary: what the DONE frame said; None while the run goes on.
       completed: whether the run ended well; only then may the process be used again.
+      failed_at: when the script raised, on this machine's clock that only goes forward; infinite until then.
     """
 
     def __init__(self, process: ScriptProcess, request: RunRequest):
@@ -61,6 +62,7 @@ class Session:
         self.process = process
         self.summary: dict[str, Any] | None = None
         self.completed = False
+        self.failed_at = float("inf")
         self._request = request
         self._started = False
         self._probed = False
@@ -135,6 +137,7 @@ class Session:
             self.summary = frame.json()
             self._finish(self.summary)
         elif frame.kind == wire.FAILED:
+            self.failed_at = frame.json()["at"]
             raise translate_failure(self.label, frame.json())
         elif frame.kind == wire.STACK:
             # An answer that the run before did not wait for is of no interest here.
