@@ -7,16 +7,17 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-prism test-flink test-large test-envs lint bench clean
+.PHONY: help install demo test test-prism test-flink test-large test-envs soak lint bench clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
-	@echo "make demo      train and score on real handwritten digits; says where the picture is"
+	@echo "make demo      train and score on real handwritten digits; says where the pictures are"
 	@echo "make test      the tests"
 	@echo "make test-prism   what holds on every engine, on Prism; needs go"
 	@echo "make test-flink   the same on Flink; needs java and mvn"
 	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, where their Pythons are"
 	@echo "make test-large   a shard of 2 GiB; takes 14 GiB of memory"
+	@echo "make soak      ten minutes of a stream on Flink: does anything grow? needs java and mvn"
 	@echo "make lint      formatting, lint and types"
 	@echo "make bench     throughput and memory, beside other ways to do the same"
 
@@ -31,6 +32,8 @@ $(STAMP): setup.py constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python -m pipelines.digits --output build/digits
+	rm -rf build/digits-model
+	$(BIN)/python -m pipelines.digits_model --output build/digits-model
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
@@ -45,6 +48,9 @@ test-envs: $(STAMP)
 # One after the other and apart from the rest: its figures are peaks of memory.
 test-large: $(STAMP)
 	$(BIN)/python -m pytest -m large
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

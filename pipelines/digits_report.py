@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-__all__ = ["Prediction", "confusion_matrix", "draw_report", "format_accuracy", "most_confused"]
+__all__ = ["Prediction", "confusion_matrix", "draw_learning", "draw_report", "format_accuracy", "most_confused"]
 
 DIGITS = 10
 IMAGE_ROWS, IMAGE_COLUMNS = 3, 4  # of the gallery beside the matrix; more would be too small to read
@@ -60,6 +60,26 @@ def format_accuracy(predictions: Sequence[Prediction]) -> str:
         lines.append(_accuracy_line(str(digit), int(counts[digit].sum()), int(counts[digit, digit])))
     lines.append(_accuracy_line("all", int(counts.sum()), int(counts.trace())))
     return "\n".join(lines)
+
+
+def draw_learning(history: Sequence[Mapping[str, float]], file: IO[bytes]) -> None:
+    """Draws loss and accuracy by epoch, on the rows learned from and on those held back, as PNG.
+
+    Args:
+      history: for each epoch `epoch`, `loss`, `accuracy`, `watched_loss` and `watched_accuracy`.
+      file: where the PNG is written to.
+    """
+    figure = Figure(figsize=(11, 4.6), facecolor="white", layout="constrained")
+    epochs = [point["epoch"] for point in history]
+    for axes, name, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("loss", "accuracy")):
+        axes.plot(epochs, [point[name] for point in history], color=FAINT, label="rows learned from")
+        axes.plot(epochs, [point[f"watched_{name}"] for point in history], color=WRONG, label="rows held back")
+        axes.set_title(title, loc="left", color=INK)
+        axes.set_xlabel("epoch", color=FAINT)
+        axes.grid(color=GRID)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, labelcolor=INK)
+    figure.savefig(file, format="png", dpi=120)
 
 
 def draw_report(predictions: Sequence[Prediction], images: Mapping[int, np.ndarray], file: IO[bytes]) -> None:
