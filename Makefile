@@ -38,9 +38,11 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
+ONLY_flink := tests/test_flink_restart.py
+
 test-prism test-flink: test-%: $(STAMP)
 	$(BIN)/python -m tests.engines $*
-	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest tests/test_conformance.py
+	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest tests/test_conformance.py tests/test_conformance_unbounded.py tests/test_conformance_train.py $(ONLY_$*)
 
 test-envs: $(STAMP)
 	$(BIN)/python -m tests.interpreters
@@ -60,6 +62,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.throughput --compute-bound
+	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.codec
 	$(BIN)/python -m benchmarks.write_batch

@@ -17,6 +17,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["beam_tfscript", "beam_tfscript.*"]),
     package_data={"beam_tfscript": ["py.typed"]},
+    entry_points={"console_scripts": ["beam-tfscript = beam_tfscript.cli:main"]},
     python_requires=">=3.10",
     install_requires=[
         "apache-beam>=2.65,<3",

@@ -2,15 +2,18 @@
 
 The map of the rooms, in the order in which a record meets them:
 
-    transforms   RunTFScript: the arguments, and the graph it expands to
+    transforms   RunTFScript: the arguments; training: TrainTFScript; graph: the stages that both expand to
     options      the arguments, checked while the pipeline is built
-    sharding     rows -> (shard, chunk)
+    chunk_dofns  rows -> (shard, chunk), before the shuffle
     beam_types   Beam's schemas <-> ours
     data/        schema, rows <-> Arrow <-> Examples, TFRecord files
-    dofns        the life of a bundle: chunks in, one run a shard, rows out
+    dofns        the life of a bundle in the feeds `dataset` and `bundles`; stream_dofns, in `stream`
     script/      the script's files and its interpreter
     worker/      the script process, the channel to it, the pool of them
+    cluster/     who is who in a TensorFlow cluster; task_group and live_cluster run one
     runtime/     what runs inside the script process: `main(config)` is called there
+    model_store  where models are published
+    command/     the command line
     metrics      what is counted
     errors       every exception, and whose fault it is
 

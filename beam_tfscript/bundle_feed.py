@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from beam_tfscript import metrics
-from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised
+from beam_tfscript.errors import FeedError, ScriptDied, ScriptError, ScriptRaised
 from beam_tfscript.held_outputs import HeldOutputs
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.run_requests import count_lease, make_request, process_limit
@@ -159,8 +159,12 @@ class BundleFeed:
         if self._session is None:
             begin = time.monotonic()
             process = self._pool.acquire(self._spec, max_processes=process_limit(self._options), owner=self._user)
-            count_lease(process, time.monotonic() - begin)
-            self._session = process.live or self._start(process)
+            try:
+                count_lease(process, time.monotonic() - begin)
+                self._session = process.live or self._start(process)
+            except BaseException:
+                self._pool.release(process, keep=False)
+                raise
             self._base = self._rows.start - self._session.sent
             self._rows.send_again()
             self._has_said_end = False
@@ -181,10 +185,16 @@ class BundleFeed:
     def _send(self, session: FeedSession) -> None:
         """Sends rows while there is room; in which form, the script's first ACK says."""
         if session.wanted is None:
+            session.waiting = self._rows.count
             return
         if session.wanted == wire.WANT_DATASET:
             self._send_dataset(session)
             return
+        if self._rows.is_spooled:
+            raise FeedError(
+                f"{session.label}: the script asks for batches of a bundle that the attempt before had as a whole: use "
+                "either config.datasets() or config.batches() in all attempts."
+            )
         while session.has_room and (part := self._rows.next_unsent()) is not None:
             bounds = self._bounds(part.window)
             if bounds != self._sent_bounds:
@@ -226,20 +236,22 @@ class BundleFeed:
             error = session.process.died(session.label)
         metrics.add("runs_failed")
         metrics.add("process_deaths", isinstance(error, ScriptDied))
-        has_begun = session.wanted is not None
         wanted = session.wanted
         self._give_back(keep=False)
         self._held.drop()
+        if not self._rows.count:
+            _LOGGER.warning("%s\nAll rows of the bundle were done by then.", error)
+            return
         self._attempt += 1
         assert self._options.max_attempts is not None
         if self._attempt <= self._options.max_attempts:
             _LOGGER.warning("%s\nThe bundle's rows from number %d on are sent again.", error, self._rows.start + 1)
             return
-        if not self._keep_going or not has_begun:
+        if not self._keep_going or wanted is None:
             raise error
         self._attempt = 1
         _LOGGER.warning("%s\nThe batch has failed %d times and is left out.", error, self._options.max_attempts)
-        window, timestamp, records = self._rows.take_batch(wanted or 1)
+        window, timestamp, records = self._rows.take_batch(wanted)
         yield Done(window, timestamp, [], killed=records, error=error)
 
     def _stop(self, session: FeedSession) -> Iterator[Done]:
@@ -259,14 +271,17 @@ class BundleFeed:
 def merge(parts: Iterable[Done]) -> Iterator[Done]:
     """Joins what follows one another in one place: decoding some rows costs as much as decoding some thousand."""
     merged: Done | None = None
+    size = 0
     for done in parts:
+        more = sum(map(len, done.records))
         if merged is None:
-            merged = done
-        elif _may_join(merged, done):
+            merged, size = done, more
+        elif _may_join(merged, done) and size + more <= wire.FRAME_TARGET_BYTES:
             merged.records += done.records
+            size += more
         else:
             yield merged
-            merged = done
+            merged, size = done, more
     if merged is not None:
         yield merged
 

@@ -2,7 +2,7 @@
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -22,7 +22,7 @@ from beam_tfscript.sharding import Chunk, Chunker, shards_of
 
 
 class ChunkRows(UsesScript):
-    """Rows of the global window -> (shard, (count, bytes)).
+    """Rows of the global window -> (shard, (count, bytes)); in `stream` and clusters, (key, (shard, count, bytes)).
 
     The bytes are TFRecords where the script reads a file, else what is sent to it. Windowed rows go through
     `ChunkWindowedRows`: asking Beam for a row's window costs as much as all that is done here.
@@ -33,6 +33,11 @@ class ChunkRows(UsesScript):
         super().__init__(options.without_files())
         self._encoder = encoder
         self._bad = bad
+        self._keyed: Callable[[Chunk], Any] = _by_shard
+        if options.cluster is not None:
+            self._keyed = _by_cluster
+        elif options.feed == "stream":
+            self._keyed = _by_shard_of_stream
 
     def start_bundle(self) -> None:
         """Begins with no rows, at a shard that differs from bundle to bundle."""
@@ -53,14 +58,14 @@ class ChunkRows(UsesScript):
         for output in self._encode_rows():
             yield _in_window(output, window, window.max_timestamp())
         for chunk in self._chunker.flush():
-            yield _in_window(_keyed(chunk), window, window.max_timestamp())
+            yield _in_window(self._keyed(chunk), window, window.max_timestamp())
 
     def _encode_rows(self) -> Iterator[Any]:
         rows, self._rows = self._rows, []
         encoded = self._gatherer.encode(rows)
         for index, error in encoded.bad:
             yield self._gatherer.record(rows[index], error)
-        yield from map(_keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
+        yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
 
     def _shards(self, encoded: Encoded) -> list[int] | None:
         return None if encoded.keys is None else shards_of(encoded.keys, self._options.num_workers)
@@ -88,7 +93,7 @@ class ChunkWindowedRows(ChunkRows):
         """Gives out the rest."""
         yield from self._encode_rows()
         for chunk in self._chunker.flush():
-            yield self._place(_keyed(chunk), chunk.window)
+            yield self._place(self._keyed(chunk), chunk.window)
 
     def _encode_rows(self) -> Iterator[Any]:
         rows, self._rows = self._rows, []
@@ -107,7 +112,7 @@ class ChunkWindowedRows(ChunkRows):
             examples = [encoded.examples[at] for at in chosen]
             own_shards = None if shards is None else [shards[at] for at in chosen]
             for chunk in self._chunker.add(examples, window=window, shards=own_shards):
-                yield self._place(_keyed(chunk), chunk.window)
+                yield self._place(self._keyed(chunk), chunk.window)
 
     def _place(self, output: Any, window: Any) -> Any:
         is_global = isinstance(window, GlobalWindow)
@@ -125,11 +130,20 @@ class ChunkBatches(ChunkWindowedRows):
                 for index, error in encoded.bad:
                     yield self._place(self._gatherer.record(part.slice(index, 1), error), window)
                 for chunk in self._chunker.add(encoded.examples, window=window, shards=self._shards(encoded)):
-                    yield self._place(_keyed(chunk), chunk.window)
+                    yield self._place(self._keyed(chunk), chunk.window)
 
 
-def _keyed(chunk: Chunk) -> tuple[int, tuple[int, bytes]]:
+def _by_shard(chunk: Chunk) -> tuple[int, tuple[int, bytes]]:
     return chunk.shard, (chunk.count, chunk.payload)
+
+
+def _by_shard_of_stream(chunk: Chunk) -> tuple[int, tuple[int, int, bytes]]:
+    return chunk.shard, (chunk.shard, chunk.count, chunk.payload)
+
+
+def _by_cluster(chunk: Chunk) -> tuple[int, tuple[int, int, bytes]]:
+    """All shards of a window are one cluster."""
+    return 0, (chunk.shard, chunk.count, chunk.payload)
 
 
 def _in_window(output: Any, window: Any, timestamp: Any) -> Any:

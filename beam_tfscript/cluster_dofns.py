@@ -76,7 +76,7 @@ class TrainModel(RunsScript):
             for row in self._give_out(run, token):
                 yield TimestampedValue(row, window.max_timestamp())
         if self._train.checkpoint_dir is None:
-            # Not before what comes behind this in the bundle has taken the rows: it may fail, and the bundle be repeated.
+            # Not before what comes behind this in the bundle has taken the rows: a bundle that fails is repeated.
             shutil.rmtree(self._checkpoint_dir(token), ignore_errors=True)
 
     def _checkpoint_dir(self, token: str) -> str:

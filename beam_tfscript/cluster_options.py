@@ -49,13 +49,7 @@ def check_cluster(
       ArgumentError: one of them cannot be used; the message says which, its value, and the rule.
     """
     counts = resolve_counts(num_workers, num_ps, parallelism, num_evaluators)
-    if placement is not None and placement not in PLACEMENTS:
-        raise ArgumentError(f"placement must be one of {', '.join(map(repr, PLACEMENTS))} or None, got {placement!r}.")
-    if placement == "spread":
-        raise ArgumentError(
-            'placement="spread", a cluster over several machines, is not available yet: use "one_host", which runs all '
-            "tasks of a cluster on one worker machine."
-        )
+    _check_placement(placement, counts, is_training=is_training)
     if tf_config not in (None, "always"):
         raise ArgumentError(f'tf_config must be "always" or None, got {tf_config!r}.')
     if isinstance(cluster_grace, bool) or not isinstance(cluster_grace, (int, float)) or not 0 <= cluster_grace < _EVER:
@@ -64,7 +58,21 @@ def check_cluster(
         raise ArgumentError(f"ps_main must be True or False, got {ps_main!r}.")
     if ps_main and not counts.num_ps:
         raise ArgumentError("ps_main=True is for parameter servers, and there are none: give num_ps, or leave it out.")
-    is_cluster = bool(counts.num_ps or counts.num_evaluators) or is_training or placement == "one_host"
+    if not (counts.num_ps or counts.num_evaluators or is_training or placement == "one_host"):
+        if tf_config is not None:
+            raise ArgumentError('tf_config="always" is for a cluster: give placement="one_host" with it.')
+        return None
+    return ClusterOptions(counts, tf_config, ps_main, float(cluster_grace))
+
+
+def _check_placement(placement: str | None, counts: Counts, *, is_training: bool) -> None:
+    if placement is not None and placement not in PLACEMENTS:
+        raise ArgumentError(f"placement must be one of {', '.join(map(repr, PLACEMENTS))} or None, got {placement!r}.")
+    if placement == "spread":
+        raise ArgumentError(
+            'placement="spread", a cluster over several machines, is not available yet: use "one_host", which runs all '
+            "tasks of a cluster on one worker machine."
+        )
     if placement == "independent" and (counts.num_ps or counts.num_evaluators):
         raise ArgumentError(
             'placement="independent" has no parameter servers and no evaluators, as each shard is alone: leave out '
@@ -75,8 +83,3 @@ def check_cluster(
             'placement="independent" would train a model a shard, and a training gives one: leave placement out, for '
             "one cluster of all workers."
         )
-    if not is_cluster:
-        if tf_config is not None:
-            raise ArgumentError('tf_config="always" is for a cluster: give placement="one_host" with it.')
-        return None
-    return ClusterOptions(counts, tf_config, ps_main, float(cluster_grace))

@@ -71,16 +71,11 @@ class RunBundles(RunsScript):
     """
 
     _feed: BundleFeed | None = None
+    _form = "record_batch"  # of the input's elements
 
     def __init__(self, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None):
         super().__init__(options, bad)
         self._encoder = encoder
-
-    def setup(self) -> None:
-        """Makes what decodes a batch for the dead letters."""
-        super().setup()
-        schema = self._options.input_schema
-        self._inputs = None if schema is None else OutputMaker(schema, "row")
 
     def teardown(self) -> None:
         """Ends a bundle that failed."""
@@ -113,6 +108,7 @@ class RunBundles(RunsScript):
         places, self._places = self._places, []
         if not rows:
             return
+        self._form = _form_of(rows[0])
         encoded = self._gatherer.encode(rows)
         for index, error in encoded.bad:
             yield _placed(self._gatherer.record(rows[index], error), places[index])
@@ -150,9 +146,12 @@ class RunBundles(RunsScript):
         if done.error is not None:
             assert self._bad is not None
             metrics.add("rows_bad", len(done.killed))
-            rows = done.killed if self._inputs is None else self._inputs.make(done.killed)
-            for row in rows:
+            for row in self._input_elements(done.killed):
                 yield self._bad.record(row, done.error)
+
+    def _input_elements(self, examples: list[bytes]) -> list[Any]:
+        schema = self._options.input_schema
+        return examples if schema is None or self._form == "example" else OutputMaker(schema, self._form).make(examples)
 
     def _abandon(self) -> None:
         if self._feed is not None:
@@ -171,6 +170,12 @@ class RunBatchBundles(RunBundles):
             stamps = [place.timestamp_micros] * len(encoded.examples)
             for window in place.windows if stamps else ():
                 yield from self._send(encoded.examples, window, stamps, place)
+
+
+def _form_of(row: Any) -> str:
+    if isinstance(row, dict):
+        return "dict"
+    return "example" if isinstance(row, bytes) or hasattr(row, "SerializeToString") else "row"
 
 
 def _placed(output: Any, place: WindowedValue) -> Any:

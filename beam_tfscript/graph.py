@@ -13,15 +13,17 @@ from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.chunk_dofns import ChunkBatches, ChunkRows, ChunkWindowedRows
 from beam_tfscript.cluster_dofns import RunCluster, TrainModel
 from beam_tfscript.data.encoding import RowEncoder
+from beam_tfscript.dofn_setup import RunsScript
 from beam_tfscript.dofns import RunBatchBundles, RunBundles, RunShard
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.inputs import is_arrow
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.artifacts import attach_files
 from beam_tfscript.stream_dofns import StreamGroups, StreamShards
+from beam_tfscript.stream_training import StreamGroupTraining, StreamTraining
 from beam_tfscript.trained_model import TrainOptions
 
-_CLUSTER = beam.typehints.Tuple[int, beam.typehints.Tuple[int, int, bytes]]
+_KEYED = beam.typehints.Tuple[int, beam.typehints.Tuple[int, int, bytes]]
 _SHARD = beam.typehints.Tuple[int, beam.typehints.Tuple[int, bytes]]
 
 
@@ -83,7 +85,7 @@ def run_shards(
         dofn = ChunkRows
     result = rows | "Chunk" >> _par_do(dofn(options, encoder, bad), bad)
     chunks = result if bad is None else result[bad.main_tag]
-    chunks.element_type = _SHARD
+    chunks.element_type = _SHARD if options.feed == "dataset" and options.cluster is None else _KEYED
     bad_rows = None if bad is None else result[bad.dead_letter_tag]
     if is_streaming and sides is not None:
         raise ArgumentError(
@@ -91,7 +93,8 @@ def run_shards(
             'runners give none: use feed="dataset", or read what changes slowly in the script.'
         )
     if is_streaming:
-        return chunks | "Run" >> _par_do(StreamShards(options, bad), bad), bad_rows
+        stream = StreamShards(options, bad) if train is None else StreamTraining(options, bad, train)
+        return chunks | "Run" >> _par_do(stream, bad), bad_rows
     return _run_groups(chunks, options, bad, train, sides), bad_rows
 
 
@@ -113,9 +116,13 @@ def run_without_rows(
     """
     if options.feed == "bundles":
         raise ArgumentError('feed="bundles" needs an input: without rows there is no bundle. Leave feed out.')
-    shards = [(shard, (0, b"")) for shard in range(options.num_workers)]
-    chunks = pipeline | "Shards" >> beam.Create(shards, reshuffle=False).with_output_types(_SHARD)
-    return _run_groups(chunks, options.for_feed(options.feed or "dataset"), bad, train, sides), None
+    options = options.for_feed(options.feed or "dataset")
+    shards: list[Any] = [(shard, (0, b"")) for shard in range(options.num_workers)]
+    if options.feed == "stream" or options.cluster is not None:
+        shards = [(0 if options.cluster else shard, (shard, *chunk)) for shard, chunk in shards]
+    chunks = pipeline | "Shards" >> beam.Create(shards, reshuffle=False)
+    chunks.element_type = _SHARD if options.feed == "dataset" and options.cluster is None else _KEYED
+    return _run_groups(chunks, options, bad, train, sides), None
 
 
 def _run_groups(
@@ -125,21 +132,27 @@ def _run_groups(
     train: TrainOptions | None,
     sides: AsIter | None,
 ) -> Any:
-    if options.cluster is not None:
-        clusters = chunks | "ByCluster" >> beam.MapTuple(_of_cluster).with_output_types(_CLUSTER)
-        grouped = clusters | "GroupByCluster" >> beam.GroupByKey()
-        if train is not None:
-            return grouped | "Train" >> _par_do(TrainModel(options, bad, train), bad, sides)
-        return grouped | "Run" >> _par_do(RunCluster(options, bad), bad, sides)
     stamp = chunks.windowing.timestamp_combiner != TimestampCombiner.OUTPUT_AT_EOW
     grouped = chunks | "GroupByShard" >> beam.GroupByKey()
-    dofn = StreamGroups(options, bad) if options.feed == "stream" else RunShard(options, bad, stamp=stamp)
-    return grouped | "Run" >> _par_do(dofn, bad, sides)
+    return grouped | "Run" >> _par_do(run_of_group(options, bad, train, stamp=stamp), bad, sides)
 
 
-def _of_cluster(shard: int, chunk: tuple[int, bytes]) -> tuple[int, tuple[int, int, bytes]]:
-    """All shards of a window are one cluster."""
-    return 0, (shard, *chunk)
+def run_of_group(
+    options: ScriptOptions, bad: BadRecords | None, train: TrainOptions | None, *, stamp: bool
+) -> RunsScript:
+    """The stage behind the shuffle.
+
+    Args:
+      options: the transform's arguments.
+      bad: what to do with outputs that do not fit.
+      train: what is done with the model of a training; None of runs that train nothing.
+      stamp: whether outputs must be given the window's end as timestamp.
+    """
+    if options.feed == "stream":
+        return StreamGroups(options, bad) if train is None else StreamGroupTraining(options, bad, train)
+    if train is not None:
+        return TrainModel(options, bad, train)
+    return RunShard(options, bad, stamp=stamp) if options.cluster is None else RunCluster(options, bad)
 
 
 def _par_do(dofn: beam.DoFn, bad: BadRecords | None, sides: AsIter | None = None) -> beam.PTransform:

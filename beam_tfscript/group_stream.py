@@ -25,40 +25,37 @@ class GroupStream:
         self._options = runs.options
 
     def frames(
-        self, shard: int, window: tuple[float, float] | None, chunks: Iterator[tuple[int, bytes]], keep: Any
+        self, shard: int, window: tuple[float, float] | None, chunks: Iterator[tuple[int, int, bytes]], keep: Any
     ) -> Iterator[wire.Frame]:
         """Yields what the run gives.
 
         Args:
           shard, window: whose rows they are.
-          chunks: `(count, payload)` each; iterated once.
+          chunks: `(shard, count, payload)` each; iterated once.
           keep: keeps chunks for a replay (`add`, `read`).
 
         Raises:
           ScriptError: the run failed as often as it may, or in a way that would come again.
         """
         failures = 0
-        unsent: tuple[int, bytes] | None = None
+        unsent: tuple[int, int, bytes] | None = None
         for attempt in itertools.count(1):
             run = self._runs.start(shard, window, attempt, wait=True, side_inputs=self._side_inputs)
             assert run is not None
             sent_before = -1
             try:
                 for chunk in self._chunks_of(attempt, chunks, unsent, keep):
-                    sent_before, unsent = run.session.sent, chunk
-                    if run.is_done:
-                        metrics.add("rows_unread", chunk[0])
-                    else:
-                        yield from run.feed(*chunk)
+                    sent_before, unsent = run.sent, chunk
+                    yield from run.feed(*chunk)
                     unsent = None
                 yield from run.finish()
                 self._runs.count_unread(run)
                 self._runs.end(run)
                 return
             except (ScriptDied, ScriptRaised, NeverStarted) as error:
-                failures = 1 if run.session.acked and not self._options.replay else failures + 1
+                failures = 1 if run.acked and not self._options.replay else failures + 1
                 lost = run.unacked
-                unsent = unsent if run.session.sent == sent_before else None
+                unsent = unsent if run.sent == sent_before else None
                 explained = self._runs.explain(run, error)
                 assert self._options.max_attempts is not None
                 if failures >= self._options.max_attempts:
@@ -70,8 +67,8 @@ class GroupStream:
                 raise
 
     def _chunks_of(
-        self, attempt: int, chunks: Iterator[tuple[int, bytes]], unsent: tuple[int, bytes] | None, keep: Any
-    ) -> Iterator[tuple[int, bytes]]:
+        self, attempt: int, chunks: Iterator[tuple[int, int, bytes]], unsent: tuple[int, int, bytes] | None, keep: Any
+    ) -> Iterator[tuple[int, int, bytes]]:
         """What an attempt is fed: with replay all from the first, else what the one before was not sent."""
         if self._options.replay:
             if attempt > 1:

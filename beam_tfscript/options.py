@@ -107,6 +107,7 @@ def check_options(
     env: Mapping[str, str] | None,
     shard_by: str | None,
     output_as: str,
+    compat_params: str | None = None,
     cluster: ClusterOptions | None = None,
 ) -> ScriptOptions:
     """Checks the arguments of the transform.
@@ -129,7 +130,7 @@ def check_options(
         files=files,
         entry=entry,
         script_args=_strings("script_args", script_args),
-        user_params=_json_value(user_params),
+        user_params=_user_params(user_params, compat_params),
         python_env=check_python_env(python_env, requirements=requirements, python_version=python_version),
         input_schema=_schema(input_schema),
         output_schema=_schema(output_schema),
@@ -210,6 +211,23 @@ def _json_value(value: Any) -> Any:
         raise ArgumentError(f"user_params must be JSON: {error}; got {value!r}.") from error
     _check_keys(value)
     return json.loads(text)
+
+
+def _user_params(value: Any, compat_params: str | None) -> Any:
+    """`user_params` with JSON's types, or each of them a string where `compat_params` asks for that."""
+    params = _json_value(value)
+    if compat_params is None:
+        return params
+    if compat_params != "strings":
+        raise ArgumentError(f'compat_params must be "strings" or None, got {compat_params!r}.')
+    if not isinstance(params, dict):
+        raise ArgumentError(f'compat_params="strings" is for user_params with names, got {params!r}.')
+    # Null stays null: there is no text that scripts would take for it.
+    kept = (str, type(None))
+    return {
+        name: value if isinstance(value, kept) else json.dumps(value, ensure_ascii=False)
+        for name, value in params.items()
+    }
 
 
 def _check_keys(value: Any) -> None:

@@ -12,8 +12,7 @@ from beam_tfscript import metrics
 from beam_tfscript.errors import ScriptDied, ScriptRaised
 from beam_tfscript.run_place import RunPlace
 from beam_tfscript.runtime import wire
-from beam_tfscript.stream_runs import StreamRuns
-from beam_tfscript.worker.live_run import LiveRun
+from beam_tfscript.stream_runs import AnyRun, StreamRuns
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.session import NeverStarted
 
@@ -39,7 +38,7 @@ class ShardStream:
         self,
         place: RunPlace,
         chunks: Any,
-        chunk: tuple[int, bytes] | None,
+        chunk: tuple[int, int, bytes] | None,
         *,
         shard: int,
         window: tuple[float, float] | None,
@@ -49,7 +48,8 @@ class ShardStream:
 
         Args:
           place: where the run stands; brought on.
-          chunks: state of chunks, `(count, payload)` each: all of the window's with `replay`, else those that wait.
+          chunks: state of chunks, `(shard, count, payload)` each: all of the window's with `replay`, else those that
+            wait.
           chunk: rows that have come.
           shard, window: whose they are.
           is_end: whether no more come; the run is over when this returns.
@@ -59,7 +59,7 @@ class ShardStream:
         """
         with self._live.guard((self._stage, shard, window)):
             if place.has_stopped:
-                metrics.add("rows_unread", chunk[0] if chunk else 0)
+                metrics.add("rows_unread", chunk[1] if chunk else 0)
             else:
                 yield from self._step(place, chunks, chunk, shard, window, is_end)
 
@@ -67,7 +67,7 @@ class ShardStream:
         self,
         place: RunPlace,
         chunks: Any,
-        chunk: tuple[int, bytes] | None,
+        chunk: tuple[int, int, bytes] | None,
         shard: int,
         window: tuple[float, float] | None,
         is_end: bool,
@@ -88,16 +88,14 @@ class ShardStream:
             try:
                 # A run that has died since the last bundle is found here, before rows are lost to it.
                 yield from run.collect()
-                for count, payload in chunks.read() if to_feed is None else to_feed:
-                    fed, sent_before = fed + 1, run.session.sent
-                    yield from run.feed(count, payload)
-                    if run.session.sent == sent_before:
-                        metrics.add("rows_unread", count)  # the script has asked for the end before
+                for part in chunks.read() if to_feed is None else to_feed:
+                    fed, sent_before = fed + 1, run.sent
+                    yield from run.feed(*part)
                 if is_end:
                     yield from run.finish()
                 break
             except (ScriptDied, ScriptRaised, NeverStarted) as error:
-                self._keep_unfed(chunks, to_feed, fed - (run.session.sent == sent_before))
+                self._keep_unfed(chunks, to_feed, fed - (run.sent == sent_before))
                 self._fail(run, place, error)
                 run = None
             except BaseException:
@@ -108,7 +106,7 @@ class ShardStream:
         if place.has_stopped or (not self._options.replay and to_feed is None):
             chunks.clear()
 
-    def _find(self, place: RunPlace) -> LiveRun | None:
+    def _find(self, place: RunPlace) -> AnyRun | None:
         """The run that the state speaks of, if it is here and has seen what the state says."""
         if place.run is None:
             return None
@@ -125,7 +123,7 @@ class ShardStream:
         place.sent = place.acked = 0
         return None
 
-    def _begin(self, place: RunPlace, shard: int, window: tuple[float, float] | None, is_end: bool) -> LiveRun | None:
+    def _begin(self, place: RunPlace, shard: int, window: tuple[float, float] | None, is_end: bool) -> AnyRun | None:
         """Starts a run if there is a place for it; one that must end now may take a place more."""
         serves = (self._stage, shard, window)
         for forgotten in self._live.take_serving(serves):
@@ -139,12 +137,12 @@ class ShardStream:
             self._live.add(place.run, run)
         return run
 
-    def _fail(self, run: LiveRun, place: RunPlace, error: ScriptDied | ScriptRaised | NeverStarted) -> None:
+    def _fail(self, run: AnyRun, place: RunPlace, error: ScriptDied | ScriptRaised | NeverStarted) -> None:
         """Counts a failed attempt; raises if it was the last."""
         lost = run.unacked
-        if run.session.acked > place.furthest:
+        if run.acked > place.furthest:
             place.failures = 0
-            place.furthest = run.session.acked if self._options.replay else 0
+            place.furthest = run.acked if self._options.replay else 0
         self._forget(place)
         explained = self._runs.explain(run, error)
         place.attempt += 1
@@ -174,12 +172,12 @@ class ShardStream:
         place.run = None
         place.sent = place.acked = 0
 
-    def _note(self, run: LiveRun, place: RunPlace) -> None:
+    def _note(self, run: AnyRun, place: RunPlace) -> None:
         """Remembers in the state what this bundle has done."""
         place.turn = run.turn = place.turn + 1
-        place.sent, place.acked = run.session.sent, run.session.acked
+        place.sent, place.acked = run.sent, run.acked
         if run.is_done:
-            place.has_stopped = bool(run.session.summary and run.session.summary["stopped"])
+            place.has_stopped = run.has_stopped
             if place.has_stopped:
                 self._runs.count_unread(run)
             self._forget(place)

@@ -64,7 +64,7 @@ def plan_side_inputs(
     chunks, schemas = [], {}
     for name, (rows, schema) in side_inputs.items():
         own = dataclasses.replace(
-            options, input_schema=schema, selected_cols=None, shard_by=None, num_workers=1, feed="dataset"
+            options, input_schema=schema, selected_cols=None, shard_by=None, num_workers=1, feed="dataset", cluster=None
         )
         try:
             own, encoder = plan_input(rows.element_type, own)

@@ -26,17 +26,24 @@ from beam_tfscript.run_place import RunPlace
 from beam_tfscript.runtime import wire
 from beam_tfscript.shard_stream import ShardStream
 from beam_tfscript.stream_runs import StreamRuns
+from beam_tfscript.trained_model import TrainOptions
 from beam_tfscript.worker.spool import OutputSpool
 
 
-class _RunsStream(RunsScript):
+class RunsStream(RunsScript):
     """Gives out what runs of the `stream` feed write."""
 
     def setup(self) -> None:
         """Makes what starts runs."""
         super().setup()
         assert self._pool is not None
-        self._runs = StreamRuns(self._options, self._spec, pool=self._pool, staged=self._files)
+        self._runs = StreamRuns(
+            self._options, self._spec, pool=self._pool, staged=self._files, training=self._training()
+        )
+
+    def _training(self) -> TrainOptions | None:
+        """Where a training's model and checkpoints go; None of runs that train nothing."""
+        return None
 
     def _give_out(self, frames: Iterable[wire.Frame], window: Any, timestamp: Any) -> Iterator[Any]:
         for frame in frames:
@@ -47,13 +54,13 @@ class _RunsStream(RunsScript):
                     yield _placed(output, window, timestamp)
 
 
-class StreamShards(_RunsStream):
+class StreamShards(RunsStream):
     """(shard, chunk) of unbounded input -> the rows that the runs write as they go on.
 
     What must outlive a bundle is in Beam's state; the process is not, and is found again by the identity that is.
     """
 
-    CHUNKS = BagStateSpec("chunks", TupleCoder((VarIntCoder(), BytesCoder())))
+    CHUNKS = BagStateSpec("chunks", TupleCoder((VarIntCoder(), VarIntCoder(), BytesCoder())))
     PLACE = ReadModifyWriteStateSpec("place", BytesCoder())
     WINDOW_END = TimerSpec("window_end", TimeDomain.WATERMARK)
     POLL = TimerSpec("poll", TimeDomain.REAL_TIME)
@@ -70,7 +77,7 @@ class StreamShards(_RunsStream):
 
     def process(
         self,
-        element: tuple[int, tuple[int, bytes]],
+        element: tuple[int, tuple[int, int, bytes]],
         window: Any = beam.DoFn.WindowParam,
         timestamp: Any = beam.DoFn.TimestampParam,
         chunks: Any = beam.DoFn.StateParam(CHUNKS),
@@ -141,12 +148,12 @@ class StreamShards(_RunsStream):
             poll.set(Timestamp.of(time.time() + self._options.poll_interval_s))
 
 
-class StreamGroups(_RunsStream):
+class StreamGroups(RunsStream):
     """(shard, its chunks) of bounded input -> the rows that one run writes while it is fed them."""
 
     def process(
         self,
-        element: tuple[int, Iterable[tuple[int, bytes]]],
+        element: tuple[int, Iterable[tuple[int, int, bytes]]],
         window: Any = beam.DoFn.WindowParam,
         sides: Any = None,
     ) -> Iterator[Any]:
@@ -165,18 +172,19 @@ class _ChunkFile:
 
     def __init__(self, path: str):
         self._spool = OutputSpool(path)
-        self._has_any = False
+        self._shards: list[int] = []
 
-    def add(self, chunk: tuple[int, bytes]) -> None:
+    def add(self, chunk: tuple[int, int, bytes]) -> None:
         """Keeps a chunk."""
-        self._has_any = True
-        self._spool.extend([wire.Frame(wire.ROWS, *chunk)])
+        shard, count, payload = chunk
+        self._shards.append(shard)
+        self._spool.extend([wire.Frame(wire.ROWS, count, payload)])
 
-    def read(self) -> Iterator[tuple[int, bytes]]:
+    def read(self) -> Iterator[tuple[int, int, bytes]]:
         """The chunks again."""
-        if self._has_any:
-            for frame in self._spool.reports():
-                yield frame.count, frame.payload
+        if self._shards:
+            for shard, frame in zip(self._shards, self._spool.reports()):
+                yield shard, frame.count, frame.payload
 
 
 def _placed(output: Any, window: Any, timestamp: Any) -> Any:

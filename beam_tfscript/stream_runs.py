@@ -1,19 +1,26 @@
-"""How runs of the `stream` feed begin and end."""
+"""How runs of the `stream` feed begin and end: one process, or a cluster of them."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from typing import Any
 
 from beam_tfscript import metrics
+from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy
+from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses, tf_config_text
 from beam_tfscript.errors import ScriptDied, ScriptError
+from beam_tfscript.live_cluster import LiveCluster
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.run_requests import count_lease, make_request, process_limit
+from beam_tfscript.trained_model import TrainOptions
 from beam_tfscript.worker.live_run import LiveRun
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.process import ProcessSpec
-from beam_tfscript.worker.session import NeverStarted
+from beam_tfscript.worker.session import NeverStarted, RunRequest
+
+AnyRun = LiveRun | LiveCluster
 
 
 class StreamRuns:
@@ -24,13 +31,23 @@ class StreamRuns:
       spec: the process they run on.
       pool: where that is leased.
       staged: directory of the script's files.
+      training: where checkpoints go; None of runs that train nothing.
     """
 
-    def __init__(self, options: ScriptOptions, spec: ProcessSpec, *, pool: ProcessPool, staged: str):
+    def __init__(
+        self,
+        options: ScriptOptions,
+        spec: ProcessSpec,
+        *,
+        pool: ProcessPool,
+        staged: str,
+        training: TrainOptions | None = None,
+    ):
         self.options = options
         self._spec = spec
         self._pool = pool
         self._staged = staged
+        self._training = training
 
     def start(
         self,
@@ -41,14 +58,14 @@ class StreamRuns:
         wait: bool,
         extra: int = 0,
         side_inputs: dict[str, Any] | None = None,
-    ) -> LiveRun | None:
+    ) -> AnyRun | None:
         """Starts a run.
 
         Args:
-          shard, window, attempt: as in the script's config.
-          wait: whether to wait while there is no place for a process.
+          shard, window, attempt: as in the script's config; of a cluster, the shard is one for all.
+          wait: whether to wait while there is no place for its processes.
+          extra: how many runs more there may be than `max_processes` allows.
           side_inputs: what the script's config is told of them.
-          extra: how many places more there are than `max_processes`.
 
         Returns:
           The run; None where there is no place and it was not waited.
@@ -56,7 +73,19 @@ class StreamRuns:
         Raises:
           ScriptEnvironmentError: no process can be started.
         """
-        run = LiveRun(self.options.key)
+        about = {"window": window, "attempt": attempt, "side_inputs": side_inputs or {}}
+        cluster = self.options.cluster
+        run: AnyRun | None
+        if cluster is not None and cluster.counts.total > 1:
+            run = self._start_cluster(about, wait=wait, extra=extra)
+        else:
+            run = self._start_alone(shard, about, wait=wait, extra=extra)
+        if run is not None:
+            metrics.add("runs")
+        return run
+
+    def _start_alone(self, shard: int, about: dict[str, Any], *, wait: bool, extra: int) -> LiveRun | None:
+        run = LiveRun(self.options.key, keeps_process=self._training is None)
         begin = time.monotonic()
         acquire = self._pool.acquire if wait else self._pool.try_acquire
         process = acquire(self._spec, max_processes=process_limit(self.options) + extra, owner=run)
@@ -64,30 +93,69 @@ class StreamRuns:
             return None
         count_lease(process, time.monotonic() - begin)
         directory = tempfile.mkdtemp(prefix="run-", dir=self._pool.scratch())
-        request = make_request(
-            self.options, self._staged, directory,
-            feed="stream", shard=shard, num_shards=self.options.num_workers, window=window, attempt=attempt,
-            side_inputs=side_inputs or {},
-        )  # fmt: skip
-        run.start(process, request, directory)
-        metrics.add("runs")
+        own = {**about, **self._train_in(directory, about)}
+        run.start(process, self._request(directory, shard=shard, **own), directory)
         return run
 
-    def end(self, run: LiveRun) -> None:
-        """Gives back the process of a run: to be used again, if the run has ended well."""
-        run.close()
-        self._pool.release(run.process, keep=run.session.completed)
+    def _start_cluster(self, about: dict[str, Any], *, wait: bool, extra: int) -> LiveCluster | None:
+        cluster = self.options.cluster
+        assert cluster is not None
+        counts = cluster.counts
+        run = LiveCluster(self.options.key, grace_s=cluster.grace_s)
+        # A window's cluster begins before that of the window before has ended.
+        limit = max(self.options.max_processes or 2 * counts.total, counts.total) + extra * counts.total
+        begin = time.monotonic()
+        processes = self._pool.acquire_all(self._spec, counts.total, limit=limit, owner=run, wait=wait)
+        if processes is None:
+            return None
+        for process in processes:
+            count_lease(process, time.monotonic() - begin)
+        directory = tempfile.mkdtemp(prefix="cluster-", dir=self._pool.scratch())
+        ports = HeldPorts(num_addresses(counts))
+        addresses = make_addresses(counts, ports.addresses)
+        training = self._train_in(directory, about)
 
-    def count_unread(self, run: LiveRun) -> None:
+        def request(task: Task) -> RunRequest:
+            own = os.path.join(directory, f"{task.type}-{task.index}")
+            os.mkdir(own)
+            text = tf_config_text(counts, addresses, task, when=cluster.tf_config)
+            environ = {} if text is None else {**bypass_proxy({**os.environ, **self.options.env}), "TF_CONFIG": text}
+            is_hosted = task.type == "ps" and not cluster.ps_main
+            return self._request(
+                own, shard=task.shard or 0, task=task, cluster=addresses, environ=environ, is_hosted=is_hosted,
+                **about, **training,
+            )  # fmt: skip
+
+        run.start(make_tasks(counts), processes, request, directory, ports)
+        return run
+
+    def _request(self, directory: str, **about: Any) -> RunRequest:
+        return make_request(
+            self.options, self._staged, directory, feed="stream", num_shards=self.options.num_workers, **about
+        )
+
+    def _train_in(self, directory: str, about: dict[str, Any]) -> dict[str, Any]:
+        """What a training is told beside; its models are in a directory of this start of it alone."""
+        if self._training is None:
+            return {}
+        checkpoints = self._training.checkpoint_dir
+        if checkpoints is None:
+            checkpoints = os.path.join(self._pool.scratch(), f"checkpoints-{self.options.key}-{about['window']}")
+            os.makedirs(checkpoints, exist_ok=True)
+        return {"saved_model_dir": os.path.join(directory, "models", "model-1"), "checkpoint_dir": checkpoints}
+
+    def end(self, run: AnyRun) -> None:
+        """Gives back the processes of a run: to be used again, if the run has ended well."""
+        run.release(self._pool)
+
+    def count_unread(self, run: AnyRun) -> None:
         """Counts what a run that asked for the end of its feed has left."""
-        assert run.session.summary is not None
-        metrics.add("rows_unread", run.session.sent - run.session.summary["taken"])
+        metrics.add("rows_unread", run.unread)
 
-    def explain(self, run: LiveRun, error: ScriptError | NeverStarted) -> ScriptError:
+    def explain(self, run: AnyRun, error: ScriptError | NeverStarted) -> ScriptError:
         """Ends a run that has failed; returns why, for the log or to be raised."""
-        if isinstance(error, NeverStarted):
-            error = run.process.died(run.session.label)
+        explained = run.explain(error)
         metrics.add("runs_failed")
-        metrics.add("process_deaths", isinstance(error, ScriptDied))
+        metrics.add("process_deaths", isinstance(explained, ScriptDied))
         self.end(run)
-        return error
+        return explained

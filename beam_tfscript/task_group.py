@@ -11,7 +11,6 @@ from typing import Any
 from beam_tfscript.cluster.tf_config import Task
 from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptError, ScriptRaised
 from beam_tfscript.runtime import wire
-from beam_tfscript.worker.channel import ChannelClosed
 from beam_tfscript.worker.multiplex import wait_any
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.process import ProcessSpec
@@ -36,15 +35,14 @@ class TaskGroup:
       must_end: whether it is an error if they go on for longer.
     """
 
-    def __init__(
-        self, pool: ProcessPool, spec: ProcessSpec, tasks: Sequence[Task], *, grace_s: float, must_end: bool
-    ):
+    def __init__(self, pool: ProcessPool, spec: ProcessSpec, tasks: Sequence[Task], *, grace_s: float, must_end: bool):
         self._pool = pool
         self._tasks = tasks
         self._grace_s = grace_s
         self._sessions: dict[Task, Session] = {}
         self._must_end = must_end
-        self._processes = pool.acquire_all(spec, len(tasks), owner=self)
+        # Of two clusters of a transform in one harness, one waits for the other.
+        self._processes = pool.acquire_all(spec, len(tasks), limit=len(tasks), owner=self) or []
 
     def run(self, make_request: Callable[[Task], RunRequest]) -> Iterator[wire.Frame]:
         """Starts every task and yields what they report, until the work is done.
@@ -112,30 +110,7 @@ class TaskGroup:
                 while frame := session.receive(0.0):
                     yield frame
             except (ScriptError, NeverStarted, ScriptEnvironmentError) as error:
-                raise self._find_cause(session, error) from error
-
-    def _find_cause(self, session: Session, error: Exception) -> Exception:
-        """The error of the task that failed first, of the errors of all that failed with it."""
-        cause, first = _as_script_error(session, error), session
-        deadline = time.monotonic() + _CAUSE_S
-        silent = [other for other in self._heard() if other is not session]
-        while isinstance(cause, ScriptRaised) and silent and (remaining := deadline - time.monotonic()) > 0:
-            wait_any([other.process.channel for other in silent], remaining)
-            for other in list(silent):
-                try:
-                    while other.receive(0.0):
-                        pass  # of a generation that is over
-                    if other.summary is not None:
-                        silent.remove(other)
-                except (ScriptDied, NeverStarted) as died:
-                    if other.process.returncode != -signal.SIGABRT:
-                        return _as_script_error(other, died)
-                    silent.remove(other)  # TensorFlow aborts where it has lost another
-                except (ScriptError, ScriptEnvironmentError) as failed:
-                    silent.remove(other)
-                    if other.failed_at < first.failed_at:
-                        cause, first = _as_script_error(other, failed), other
-        return cause
+                raise find_cause(session, error, self._heard()) from error
 
     def _release_workers(self) -> None:
         """Tells the tasks that only serve the chief that they are done."""
@@ -154,13 +129,42 @@ class TaskGroup:
         return [session for session in self._sessions.values() if session.summary is None]
 
 
+def find_cause(session: Session, error: Exception, others: Sequence[Session]) -> Exception:
+    """The error of the task that failed first, of the errors of all that failed with it.
+
+    Args:
+      session: the task that was heard to fail.
+      error: its error.
+      others: the tasks that may be heard from.
+    """
+    cause, first = _as_script_error(session, error), session
+    deadline = time.monotonic() + _CAUSE_S
+    silent = [other for other in others if other is not session]
+    while isinstance(cause, ScriptRaised) and silent and (remaining := deadline - time.monotonic()) > 0:
+        wait_any([other.process.channel for other in silent], remaining)
+        for other in list(silent):
+            try:
+                while other.receive(0.0):
+                    pass  # of a generation that is over
+                if other.summary is not None:
+                    silent.remove(other)
+            except (ScriptDied, NeverStarted) as died:
+                if other.process.returncode != -signal.SIGABRT:
+                    return _as_script_error(other, died)
+                silent.remove(other)  # TensorFlow aborts where it has lost another
+            except (ScriptError, ScriptEnvironmentError) as failed:
+                silent.remove(other)
+                if other.failed_at < first.failed_at:
+                    cause, first = _as_script_error(other, failed), other
+    return cause
+
+
 def _as_script_error(session: Session, error: Exception) -> Exception:
     """The same error, with the task's name."""
     if isinstance(error, NeverStarted):
         return session.process.died(session.label)
+    if isinstance(error, ScriptDied) and session.process.ready is None:
+        return ScriptDied(f"{session.label}: {error}", returncode=error.returncode)
     if isinstance(error, ScriptEnvironmentError):
-        if isinstance(error.__cause__, ChannelClosed) and (session.process.returncode or 0) < 0:
-            # Nothing is wrong with an interpreter that was killed while it came up: it may be tried again.
-            return session.process.died(f"{session.label}, before it was ready")
         return ScriptEnvironmentError(f"{session.label}: {error}")
     return error

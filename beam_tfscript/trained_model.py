@@ -1,7 +1,6 @@
 """What a training gives: one row about a model that is published, or the model itself as rows."""
 
-from __future__ import annotations
-
+# Annotations are not postponed here: Beam makes the row's schema of them.
 import dataclasses
 import json
 import typing
@@ -37,7 +36,9 @@ class TrainedModel(typing.NamedTuple):
     attempt: int
 
     @classmethod
-    def of(cls, uri: str, version: int, signatures: dict, outcome: typing.Any, last: str, course: str) -> TrainedModel:
+    def of(
+        cls, uri: str, version: int, signatures: dict, outcome: typing.Any, last: str, course: str
+    ) -> "TrainedModel":
         """The row of a training's outcome."""
         lengths = list(outcome.dataset_lengths)
         return cls(uri, version, json.dumps(signatures), lengths, outcome.seconds, last, course, outcome.attempt)

@@ -42,10 +42,11 @@ class TrainTFScript(beam.PTransform):
       num_workers, num_ps, num_evaluators, parallelism, placement, tf_config, ps_main, cluster_grace: the cluster, as
         in `RunTFScript`; several workers are one cluster.
       max_attempts: how many times the training is started before the bundle fails.
-      feed: None or `"dataset"`.
+      feed: None or `"dataset"`, for a training with its rows complete; or `"stream"`, for one that goes on while they
+        come, and calls `config.export()` for each model that it has ready in `config.saved_model_dir`.
       user_files, user_params, selected_cols, intra_op_parallelism, input_schema, python_env, requirements,
-        python_version, entry, script_args, start_timeout, feed_timeout, env, shard_by, side_inputs: as in
-        `RunTFScript`.
+        python_version, entry, script_args, start_timeout, feed_timeout, env, shard_by, side_inputs, compat_params: as
+        in `RunTFScript`.
 
     Raises:
       ArgumentError, SchemaError, ScriptLoadError: as `RunTFScript`; while the pipeline is built.
@@ -81,6 +82,7 @@ class TrainTFScript(beam.PTransform):
         env: Mapping[str, str] | None = None,
         shard_by: str | None = None,
         side_inputs: Mapping[str, Any] | None = None,
+        compat_params: str | None = None,
     ):
         super().__init__()
         cluster = check_cluster(
@@ -99,6 +101,7 @@ class TrainTFScript(beam.PTransform):
             output_schema=None,
             user_files=user_files,
             user_params=user_params,
+            compat_params=compat_params,
             selected_cols=selected_cols,
             num_workers=num_workers,
             intra_op_parallelism=intra_op_parallelism,

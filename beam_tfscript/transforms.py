@@ -84,6 +84,8 @@ class RunTFScript(beam.PTransform):
         `config.side_files`, and `config.side_dataset(name)`. Not in `"bundles"`, nor in `"stream"` on unbounded input.
       output_as: form of the output elements: `"row"`, with a Beam schema; `"dict"`; `"example"`, a serialized
         `tf.train.Example`; or `"record_batch"`, a `pyarrow.RecordBatch` of some rows.
+      compat_params: `"strings"` to give each of `user_params` as a string, as scripts for other platforms expect
+        (docs/compat.md); None keeps JSON's types.
 
     Raises:
       ArgumentError: an argument cannot be used; while the pipeline is built.
@@ -125,6 +127,7 @@ class RunTFScript(beam.PTransform):
         shard_by: str | None = None,
         side_inputs: Mapping[str, Any] | None = None,
         output_as: str = "row",
+        compat_params: str | None = None,
     ):
         super().__init__()
         self._options = check_options(
@@ -132,6 +135,7 @@ class RunTFScript(beam.PTransform):
             output_schema=output_schema,
             user_files=user_files,
             user_params=user_params,
+            compat_params=compat_params,
             selected_cols=selected_cols,
             num_workers=num_workers,
             intra_op_parallelism=intra_op_parallelism,

@@ -80,12 +80,18 @@ class UnackedRows:
         self._num_sent = 0  # of the parts
         self._skip = 0  # rows of the first part that are done
         self._files: dict[Any, DatasetFile] | None = None
+        self._num_files = 0  # that were ever begun
         self._directory: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def is_all_sent(self) -> bool:
         """Whether no part is left to be sent."""
         return self._num_sent == len(self._parts)
+
+    @property
+    def is_spooled(self) -> bool:
+        """Whether the rows are in files."""
+        return self._files is not None
 
     def add(self, examples: Sequence[bytes], window: Any, timestamps: list[int]) -> None:
         """Adds rows of one window."""
@@ -102,8 +108,9 @@ class UnackedRows:
         if self.is_all_sent:
             return None
         if self._num_sent == 0 and self._skip:
-            self._parts[0] = self._parts[0].without_first(self._skip)
-            self._skip = 0
+            first = self._parts[0].without_first(self._skip)
+            self.memory_bytes += len(first.payload) - len(self._parts[0].payload)
+            self._parts[0], self._skip = first, 0
         self._num_sent += 1
         return self._parts[self._num_sent - 1]
 
@@ -205,8 +212,11 @@ class UnackedRows:
 
     def _write(self, examples: Sequence[bytes], window: Any, timestamp_micros: int) -> None:
         assert self._files is not None and self._directory is not None
-        path = os.path.join(self._directory.name, f"dataset-{self.start + self.count}.tfrecord")
-        file = self._files.setdefault(window, DatasetFile(window, path, 0, timestamp_micros))
+        file = self._files.get(window)
+        if file is None:
+            self._num_files += 1
+            path = os.path.join(self._directory.name, f"dataset-{self._num_files}.tfrecord")
+            file = self._files[window] = DatasetFile(window, path, 0, timestamp_micros)
         try:
             with open(file.path, "ab") as out:
                 out.write(tfrecord.frame(examples))

@@ -8,6 +8,8 @@ import tempfile
 
 import pytest
 
+from beam_tfscript.script import environment
+from beam_tfscript.script.python_env import PythonEnv
 from tests.engines import ENGINES
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
@@ -29,6 +31,17 @@ def scratch_parent(request, tmp_path_factory, monkeypatch, caplog):
         for phase in ("setup", "call"):
             caplog.get_records(phase).clear()
         caplog.clear()
+
+
+@pytest.fixture(autouse=True)
+def scripts_python(monkeypatch):
+    """Scripts run in the interpreter that `BEAM_TFSCRIPT_TEST_PYTHON` names, where it names one."""
+    python = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHON")
+    if python:
+        found = environment.find_interpreter
+        monkeypatch.setattr(
+            "beam_tfscript.dofn_setup.find_interpreter", lambda env: python if env == PythonEnv() else found(env)
+        )
 
 
 TESTED = os.environ.get("BEAM_TFSCRIPT_TEST_ENGINES", "bundle_based,in_memory").split(",")

@@ -18,10 +18,14 @@ BUILD = pathlib.Path(__file__).parent.parent / "build" / "envs"
 TESTS = [
     "tests/test_cluster_ports.py",
     "tests/test_cluster_tf_config.py",
+    "tests/test_compat_names.py",
+    "tests/test_compat_scripts.py",
     "tests/test_run_python_env.py",
     "tests/test_runtime_reader.py",
     "tests/test_runtime_saved_model.py",
 ]
+# What each of them must hold to, as the newest does in `make test`.
+CONFORMANCE = ["tests/test_conformance.py", "tests/test_digits_interpreters.py"]
 
 
 class Environment(NamedTuple):
@@ -83,8 +87,15 @@ def main() -> int:
             return 1
     if not pythons:
         return 0
-    command = [sys.executable, "-m", "pytest", *TESTS]
-    return subprocess.run(command, env={**os.environ, "BEAM_TFSCRIPT_TEST_PYTHONS": ":".join(pythons)}).returncode
+    failed = _run_tests(TESTS, BEAM_TFSCRIPT_TEST_PYTHONS=":".join(pythons))
+    for python in pythons:
+        print(f"test-envs: what holds on every engine, with scripts in {python}", flush=True)
+        failed |= _run_tests(CONFORMANCE, BEAM_TFSCRIPT_TEST_PYTHON=python, BEAM_TFSCRIPT_TEST_ENGINES="in_memory")
+    return failed
+
+
+def _run_tests(files: list[str], **variables: str) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *files], env={**os.environ, **variables}).returncode
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ from beam_tfscript import RunTFScript
 from tests.running import script
 from tests.test_faults import error_of, run_entry
 from tests.test_run_batch import by_id, numbered
+from tests.without_tensorflow import blocked, ids, run_of
+
+FEEDS = ["dataset", "bundles", "stream"]
+ECHO = {"dataset": "echo_file", "bundles": "echo", "stream": "echo"}
 
 ALL_TYPES = (
     "id string, big bigint, l long, i int, small smallint, f float, d double, b boolean, strings array<string>, "
@@ -43,11 +47,21 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("entry", ["main", "echo_file", "echo_messages"])
-def test_every_type_comes_back_as_it_went_in(runner, entry):
+@pytest.mark.parametrize(
+    ("feed", "entry"),
+    [
+        ("dataset", "main"),
+        ("dataset", "echo_file"),
+        ("dataset", "echo_messages"),
+        ("bundles", "main"),
+        ("stream", "main"),
+    ],
+)
+def test_every_type_comes_back_as_it_went_in(runner, feed, entry):
     transform = RunTFScript(
-        script("echo.py"), output_schema=ALL_TYPES, input_schema=ALL_TYPES, num_workers=3, entry=entry
-    )
+        script("echo.py"), output_schema=ALL_TYPES, input_schema=ALL_TYPES, feed=feed, entry=entry,
+        num_workers=None if feed == "bundles" else 3,
+    )  # fmt: skip
     assert by_id(runner.run(transform, ROWS)) == by_id(ROWS)
 
 
@@ -67,30 +81,44 @@ def test_empty_input_makes_no_run(runner):
 
 
 class CountInWindows(beam.PTransform):
-    """How many outputs of each key and window come out of a GroupByKey behind the script."""
+    """How many outputs of each key and window come out of a GroupByKey behind a script that gives back ids."""
+
+    def __init__(self, transform):
+        super().__init__()
+        self._transform = transform
 
     def expand(self, rows):
         return (
             rows
-            | beam.Map(lambda row: TimestampedValue(row, row["x"]))
+            | beam.Map(lambda row: TimestampedValue(row, int(row["id"])))
             | beam.WindowInto(FixedWindows(100))
-            | RunTFScript(script("echo.py"), "id string, x float", input_schema="id string, x float", num_workers=3)
-            | beam.Map(lambda row: (int(row.id) % 7, row.x))
+            | self._transform
+            | beam.Map(lambda row: (int(row.id) % 7, row.id))
             | beam.GroupByKey()
             | beam.MapTuple(lambda key, values: (key, len(list(values))))
         )
 
 
-def test_outputs_keep_their_counts_through_a_group_by_key(runner):
-    outputs = runner.outputs(CountInWindows(), numbered(1000))["good"]
+@pytest.mark.parametrize("feed", FEEDS)
+def test_outputs_keep_their_counts_through_a_group_by_key(runner, feed, tmp_path):
+    shards = {} if feed == "bundles" else {"num_workers": 3}
+    transform = run_of(ECHO[feed], feed, env=blocked(tmp_path), **shards)
+    outputs = runner.outputs(CountInWindows(transform), ids(1000))["good"]
     expected = collections.Counter((i % 7, i // 100 * 100.0) for i in range(1000))
     assert sorted((*output.row, output.window[0]) for output in outputs) == sorted(
         (key, count, start) for (key, start), count in expected.items()
     )
 
 
-@pytest.mark.parametrize("combiner", [TimestampCombiner.OUTPUT_AT_EOW, TimestampCombiner.OUTPUT_AT_EARLIEST])
-def test_windows_are_runs_of_their_own(runner, combiner):
+@pytest.mark.parametrize(
+    ("feed", "combiner"),
+    [
+        ("dataset", TimestampCombiner.OUTPUT_AT_EOW),
+        ("dataset", TimestampCombiner.OUTPUT_AT_EARLIEST),
+        ("stream", TimestampCombiner.OUTPUT_AT_EARLIEST),
+    ],
+)
+def test_windows_are_runs_of_their_own(runner, feed, combiner):
     def window(pcoll):
         return (
             pcoll
@@ -100,7 +128,7 @@ def test_windows_are_runs_of_their_own(runner, combiner):
 
     transform = RunTFScript(
         script("echo.py"), "id string, shard bigint, window string", input_schema="id string, x float",
-        entry="list_ids", num_workers=2,
+        entry="list_ids", feed=feed, num_workers=2,
     )  # fmt: skip
     outputs = runner.outputs(transform, numbered(35), before=window)["good"]
     assert sorted(int(output.row["id"]) for output in outputs) == list(range(35))
@@ -110,6 +138,19 @@ def test_windows_are_runs_of_their_own(runner, combiner):
         assert output.window == (start, start + 10)
         assert output.timestamp == pytest.approx(start + 10, abs=0.01)
     assert runner.metrics["runs"] == 8
+
+
+def test_bundles_give_each_row_back_in_its_window(runner, tmp_path):
+    def window(rows):
+        return rows | beam.Map(lambda row: TimestampedValue(row, int(row["id"]))) | beam.WindowInto(FixedWindows(10))
+
+    outputs = runner.outputs(run_of("echo", "bundles", env=blocked(tmp_path)), ids(35), before=window)["good"]
+    assert sorted(int(output.row["id"]) for output in outputs) == list(range(35))
+    for output in outputs:
+        second = int(output.row["id"])
+        start = second // 10 * 10
+        assert output.window == (start, start + 10) and output.row["window"] == f"{start}-{start + 10}"
+        assert start <= output.timestamp <= second
 
 
 def test_exception_shows_the_scripts_own_lines(runner):
@@ -131,9 +172,21 @@ def test_dead_run_is_repeated_and_its_rows_go_downstream_once(runner, entry):
     assert sorted(int(row["id"]) for row in rows) == list(range(95))
 
 
-def test_bad_rows_go_to_the_dead_letters_and_the_rest_goes_on(runner):
+@pytest.mark.parametrize("feed", ["bundles", "stream"])
+def test_rows_of_a_dead_process_go_to_another(runner, feed, tmp_path):
+    params = {"at": "50", "times": 2, "marks": str(tmp_path / "marks")}
+    replay = {"replay": True} if feed == "stream" else {}
+    rows = runner.run(run_of("echo", feed, params=params, env=blocked(tmp_path), **replay), ids(100))
+    found = sorted(int(row["id"]) for row in rows)
+    assert sorted(set(found)) == list(range(100))
+    assert feed == "stream" or len(found) == 100
+    assert runner.metrics["process_deaths"] == 2
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_bad_rows_go_to_the_dead_letters_and_the_rest_goes_on(runner, feed, tmp_path):
     rows = [{"id": str(i)} if i % 10 else {"id": i} for i in range(100)]
-    transform = RunTFScript(script("faults.py"), "id string", input_schema="id string", entry="slow_reader")
+    transform = run_of(ECHO[feed], feed, env=blocked(tmp_path))
     outputs = runner.outputs(transform.with_exception_handling(), rows)
     assert sorted(int(output.row["id"]) for output in outputs["good"]) == [i for i in range(100) if i % 10]
     assert sorted(output.row[0]["id"] for output in outputs["bad"]) == list(range(0, 100, 10))

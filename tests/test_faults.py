@@ -260,7 +260,7 @@ class TestConstruction:
             ({"max_attempts": 0}, "at least 1, got 0"),
             ({"start_timeout": 0}, "greater than 0, got 0"),
             ({"feed_timeout": float("nan")}, "got nan"),
-            ({"feed": "stream"}, "feed must be one of 'dataset'"),
+            ({"feed": "rows"}, "feed must be one of 'dataset', 'bundles', 'stream' or None, got 'rows'"),
             ({"entry": "a b"}, "name of a function"),
             ({"selected_cols": ["a", "a"]}, "each once"),
             ({"env": {"A": 1}}, "got 'A': 1"),
@@ -274,8 +274,8 @@ class TestConstruction:
             RunTFScript(**arguments)
 
     def test_unknown_argument_is_refused(self):
-        with pytest.raises(TypeError, match="placement"):
-            RunTFScript(script("echo.py"), "id string", placement="one_host")
+        with pytest.raises(TypeError, match="num_threads"):
+            RunTFScript(script("echo.py"), "id string", num_threads=4)
 
     def test_two_files_of_one_name_are_refused(self, tmp_path):
         (tmp_path / "echo.py").write_text("")
@@ -364,20 +364,20 @@ class TestPipelineDies:
             fresh.remove()
 
 
-def test_full_disk_is_told_with_what_to_do(in_memory, tmp_path, monkeypatch):
+def test_full_disk_is_told_with_what_to_do(in_memory, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(small)], capture_output=True).returncode:
         pytest.skip("needs the right to mount a tmpfs")
     import tempfile
 
-    monkeypatch.setattr(tempfile, "tempdir", str(small))
     try:
-        rows = [{"id": "x" * (1 << 20)} for _ in range(8)]
-        text = error_of(in_memory, "never_reads", rows)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(tempfile, "tempdir", str(small))
+            rows = [{"id": "x" * (1 << 20)} for _ in range(8)]
+            text = error_of(in_memory, "never_reads", rows)
         assert os.strerror(errno.ENOSPC) in text and "TMPDIR" in text
     finally:
-        monkeypatch.undo()
         subprocess.run(["umount", str(small)], check=True)
 
 

@@ -13,7 +13,7 @@ import beam_tfscript
 
 ROOT = pathlib.Path(beam_tfscript.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-RUNTIME = sorted((ROOT / "runtime").glob("*.py")) + [ROOT / "__init__.py"]
+RUNTIME = sorted((ROOT / "runtime").rglob("*.py")) + [ROOT / "__init__.py"]
 ROOMS = ("data", "script", "worker", "cluster", "runtime")
 
 # room -> what of the package it may import beside its own room and `errors`.

@@ -60,7 +60,7 @@ class Feed(object):
           A list of serialized Examples; None at the end of the feed.
         """
         self._use("rows")
-        self._acknowledge(n)
+        self._acknowledge(min(n, wire.WANT_MOST))
         batch = []  # type: list
         while len(batch) < n and not self.stopped:
             if self._next < len(self._records):

@@ -12,7 +12,7 @@ import socket
 import sys
 import traceback
 
-from beam_tfscript.runtime import streams, wire
+from beam_tfscript.runtime import compat, streams, wire
 from beam_tfscript.runtime.connection import Connection, report_fatal_signals
 
 CHANNEL_VARIABLE = "BEAM_TFSCRIPT_CHANNEL"
@@ -28,6 +28,7 @@ def main():
     os.set_inheritable(descriptor, False)
     # `python -c` puts the current directory first; a script's modules come from its own folder only.
     sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
+    compat.install()
     streams.install()
     report_fatal_signals()
     connection = Connection(socket.socket(fileno=descriptor), scratch_directory)

@@ -1,10 +1,24 @@
 """The config of a training: what a script trains with beside its rows, and how it tells what it has made."""
 
 import os
+import time
 
 from beam_tfscript.runtime import saved_model, wire
 from beam_tfscript.runtime.config import BatchTaskConfig
 from beam_tfscript.runtime.feed_config import StreamTaskConfig
+
+# The course of a training is for looking at: of a longer one the newest part is kept.
+_MAX_REPORTS = 10000
+
+
+def _numbers(values):
+    numbers = {}
+    for name, value in values.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError("report() takes numbers, got {}={!r}".format(name, value)) from error
+    return numbers
 
 
 class _Training(object):
@@ -31,13 +45,7 @@ class _Training(object):
         Raises:
           TypeError: one of them is no number.
         """
-        numbers = {}
-        for name, value in values.items():
-            try:
-                numbers[name] = float(value)
-            except (TypeError, ValueError) as error:
-                raise TypeError("report() takes numbers, got {}={!r}".format(name, value)) from error
-        self._connection.report(wire.REPORT, numbers)
+        self._connection.report(wire.REPORT, _numbers(values))
 
 
 class TrainTaskConfig(BatchTaskConfig, _Training):
@@ -62,6 +70,12 @@ class StreamTrainTaskConfig(StreamTaskConfig, _Training):
         super(StreamTrainTaskConfig, self).__init__(request, writer, metrics, connection, frames)
         self._take_training(request, connection)
         self._exports = 0
+        self._reports = []  # type: list
+        self._begin = time.time()
+
+    def report(self, **values):
+        """Says how the training goes; what was said is in the row of each model that is exported after it."""
+        self._reports = (self._reports + [_numbers(values)])[-_MAX_REPORTS:]
 
     def export(self):
         """Says that the SavedModel in `saved_model_dir` is complete: it becomes the next version of `model_dir`.
@@ -74,7 +88,14 @@ class StreamTrainTaskConfig(StreamTaskConfig, _Training):
         path = saved_model.find_export(self.saved_model_dir)
         described = saved_model.describe(path)
         self._exports += 1
-        self._connection.report(
-            wire.EXPORT, {"path": path, "signatures": described, "number": self._exports, "rows": self.feed.taken}
-        )
+        exported = {
+            "path": path,
+            "signatures": described,
+            "number": self._exports,
+            "rows": self.feed.taken,
+            "seconds": time.time() - self._begin,
+            "attempt": self.attempt,
+            "reports": self._reports,
+        }
+        self._connection.report(wire.EXPORT, exported)
         self.saved_model_dir = os.path.join(os.path.dirname(self.saved_model_dir), "model-{}".format(self._exports + 1))

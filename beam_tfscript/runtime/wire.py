@@ -69,6 +69,7 @@ NAMES = {
 # What an ACK wants next beside a number of rows.
 WANT_ANY = 0
 WANT_DATASET = (1 << 32) - 1
+WANT_MOST = WANT_DATASET - 1  # rows; a batch may be of more
 _ACK = struct.Struct("<QI")
 
 _MAGIC = b"BTFS"

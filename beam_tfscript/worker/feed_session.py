@@ -27,6 +27,7 @@ class FeedSession(Session):
       acked: how many of them are done, and their outputs received.
       wanted: what the last ACK asked for; None before the first one.
       in_flight_bytes: size of the rows that are sent and not done.
+      waiting: rows that are to be sent when the script asks for some.
     """
 
     def __init__(self, process: ScriptProcess, request: RunRequest):
@@ -35,6 +36,9 @@ class FeedSession(Session):
         self.acked = 0
         self.wanted: int | None = None
         self.in_flight_bytes = 0
+        self.waiting = 0
+        self._fills_batches = request.message["feed"] == "bundles"
+        self._has_ended_bundle = False
         self._sizes: collections.deque[tuple[int, int]] = collections.deque()
         self._has_ended_feed = False
 
@@ -61,6 +65,9 @@ class FeedSession(Session):
 
     def end_bundle(self) -> None:
         """Says that what was sent is a batch, however few rows it has."""
+        if not self._may_read:
+            self._heard_at = time.monotonic()
+        self._has_ended_bundle = True
         self.process.channel.send(wire.control_frame(wire.END_BUNDLE))
 
     def end_feed(self) -> None:
@@ -96,10 +103,20 @@ class FeedSession(Session):
                 self.label, rows,
             )  # fmt: skip
 
+    @property
+    def _may_read(self) -> bool:
+        """Whether it is the script's turn: it has all that it waits for, or could have asked for it."""
+        if self.wanted is None:
+            return bool(self.sent or self.waiting)
+        if self.wanted == wire.WANT_DATASET or self._has_ended_bundle or not self._fills_batches:
+            return self.sent > self.acked
+        return self.sent - self.acked >= self.wanted
+
     def _count_sent(self, count: int, size: int) -> None:
-        if self.sent == self.acked:
+        if not self._may_read:
             # The script's silence counts from when there is something to read.
             self._heard_at = time.monotonic()
+        self._has_ended_bundle = False
         self.sent += count
         self.in_flight_bytes += size
         self._sizes.append((self.sent, size))
@@ -119,10 +136,11 @@ class FeedSession(Session):
         )
 
     def _on_silence(self, stack: str) -> None:
-        if self.sent == self.acked:
+        if not self._may_read:
             return  # it has nothing to say, having nothing to read
+        rows = self.sent - self.acked or self.waiting
         raise FeedError(
-            f"{self.label}: the script has {self.sent - self.acked} rows to read, and has neither asked for more nor "
+            f"{self.label}: the script has {rows} rows to read, and has neither asked for more nor "
             f"written anything for feed_timeout={self._request.silence_s:g} s. If a batch takes that long, give a "
             f"larger feed_timeout or ask for smaller batches. It is at\n{stack}"
         )

@@ -7,11 +7,13 @@ import shutil
 import threading
 import time
 from collections.abc import Hashable, Iterator
+from typing import Any
 
+from beam_tfscript.errors import ScriptError
 from beam_tfscript.runtime import wire
 from beam_tfscript.worker.feed_session import FeedSession
 from beam_tfscript.worker.process import ScriptProcess
-from beam_tfscript.worker.session import RunRequest
+from beam_tfscript.worker.session import NeverStarted, RunRequest
 
 # How long a run is kept whose transform has no DoFn instance in this harness. Instances are torn down when idle for a
 # minute while their pipeline goes on, and for good when it has ended; nobody says which of the two it is.
@@ -27,21 +29,25 @@ class LiveRun:
 
     Args:
       key: the transform's.
+      keeps_process: whether another run may have its process; a training always gets a new one.
 
     Attributes:
       serves: the (shard, window) whose rows it is fed.
       turn: how many bundles have dealt with it; whoever finds another number than its state says has a state from
         before, or after, what this run has seen.
       quiet_polls: how often nothing was there when it was looked for, since something was.
+      unfed: rows that came when the script had asked for the end of its feed.
     """
 
     session: FeedSession
 
-    def __init__(self, key: str):
+    def __init__(self, key: str, *, keeps_process: bool = True):
         self.key = key
+        self._keeps_process = keeps_process
         self.serves: Hashable = None
         self.turn = 0
         self.quiet_polls = 0
+        self.unfed = 0
         self.used_at = time.monotonic()
         self._held: list[wire.Frame] = []
         self._directory: str | None = None
@@ -52,21 +58,37 @@ class LiveRun:
         Args:
           process: leased by this run.
           request: what the run is told.
-          directory: the run's own, removed by `close`.
+          directory: the run's own, removed by `release`.
         """
         self._directory = directory
         self.session = FeedSession(process, request)
         self.session.start()
 
-    def close(self) -> None:
-        """Removes its directory."""
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-
     @property
     def process(self) -> ScriptProcess:
         """Where it runs."""
         return self.session.process
+
+    @property
+    def sent(self) -> int:
+        """Rows that were sent."""
+        return self.session.sent
+
+    @property
+    def acked(self) -> int:
+        """How many of them are done."""
+        return self.session.acked
+
+    @property
+    def unread(self) -> int:
+        """Of a run that has asked for the end of its feed, the rows that it was to be given and has not read."""
+        assert self.session.summary is not None
+        return self.sent - self.session.summary["taken"] + self.unfed
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the script has asked for the end of its feed."""
+        return self.session.summary is not None and self.session.summary["stopped"]
 
     @property
     def unacked(self) -> int:
@@ -89,17 +111,29 @@ class LiveRun:
             return True
         return self.session.wanted == wire.WANT_ANY and self.quiet_polls < _QUIET_POLLS
 
-    def feed(self, count: int, payload: bytes) -> Iterator[wire.Frame]:
-        """Sends rows, once there is room for them; yields what the run gives meanwhile.
+    def explain(self, error: ScriptError | NeverStarted) -> ScriptError:
+        """What an error of this run says to people."""
+        return self.process.died(self.session.label) if isinstance(error, NeverStarted) else error
+
+    def release(self, pool: Any) -> None:
+        """Gives its process back to the pool: to be used again, if the run has ended well."""
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        pool.release(self.process, keep=self._keeps_process and self.session.completed)
+
+    def feed(self, shard: int, count: int, payload: bytes) -> Iterator[wire.Frame]:
+        """Sends rows of its shard, once there is room for them; yields what the run gives meanwhile.
 
         Raises:
           ScriptError: the run failed, or does not read.
         """
         while not self.session.has_room and not self.is_done:
             yield from self._receive(_WAIT_S)
-        if not self.is_done:
-            self.quiet_polls = 0
-            self.session.send_rows(count, payload)
+        if self.is_done:
+            self.unfed += count
+            return
+        self.quiet_polls = 0
+        self.session.send_rows(count, payload)
         yield from self.collect()
 
     def collect(self) -> Iterator[wire.Frame]:
@@ -145,7 +179,6 @@ class LiveRun:
                 yield frame
                 return
 
-
     def _take_held(self) -> list[wire.Frame]:
         held, self._held = self._held, []
         return held
@@ -156,7 +189,7 @@ class LiveRuns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: dict[str, LiveRun] = {}
+        self._runs: dict[str, Any] = {}
         self._guards: dict[Hashable, tuple[threading.Lock, int]] = {}
 
     @contextlib.contextmanager
@@ -174,12 +207,12 @@ class LiveRuns:
                 if waiting > 1:
                     self._guards[name] = lock, waiting - 1
 
-    def add(self, identity: str, run: LiveRun) -> None:
+    def add(self, identity: str, run: Any) -> None:
         """Keeps a run."""
         with self._lock:
             self._runs[identity] = run
 
-    def take_serving(self, what: Hashable) -> list[LiveRun]:
+    def take_serving(self, what: Hashable) -> list[Any]:
         """Forgets, and returns, the runs that serve this; where another is to begin, no state speaks of them."""
         with self._lock:
             found = {name: run for name, run in self._runs.items() if run.serves == what}
@@ -187,7 +220,7 @@ class LiveRuns:
                 del self._runs[name]
         return list(found.values())
 
-    def find(self, identity: str) -> LiveRun | None:
+    def find(self, identity: str) -> Any:
         """The run of that identity, if this harness has it."""
         with self._lock:
             run = self._runs.get(identity)
@@ -200,7 +233,7 @@ class LiveRuns:
         with self._lock:
             self._runs.pop(identity, None)
 
-    def take_abandoned(self, used: set[str]) -> list[LiveRun]:
+    def take_abandoned(self, used: set[str]) -> list[Any]:
         """Forgets, and returns, the runs of transforms that have not been in use for long.
 
         Args:

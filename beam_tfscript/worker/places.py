@@ -57,12 +57,12 @@ class Places:
                 queue.remove(ticket)
                 self._changed.notify_all()
 
-    def try_take(self, key: str, *, limit: int) -> bool:
-        """Takes a place if there is one and nobody waits for it; returns whether."""
+    def try_take(self, key: str, *, limit: int, n: int = 1) -> bool:
+        """Takes places if there are so many and nobody waits for them; returns whether."""
         with self._changed:
-            if self._queues[key] or self._count(key) >= limit:
+            if self._queues[key] or self._count(key) + n > limit:
                 return False
-            self._taken[key] += 1
+            self._taken[key] += n
             return True
 
     def give(self, key: str, n: int = 1) -> None:

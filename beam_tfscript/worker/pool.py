@@ -155,18 +155,25 @@ class ProcessPool:
         self._places.take(spec.key, spec.name, limit=max_processes)
         return self._take_idle_or_start(spec, owner)
 
-    def acquire_all(self, spec: ProcessSpec, count: int, *, owner: object) -> list[ScriptProcess]:
-        """Takes the processes of a whole cluster at once; of two clusters of a key, one waits for the other.
+    def acquire_all(
+        self, spec: ProcessSpec, count: int, *, limit: int, owner: object, wait: bool = True
+    ) -> list[ScriptProcess] | None:
+        """Takes the processes of a whole cluster at once.
 
         Args:
           spec: what processes.
-          count: how many; no more of the key are taken at a time.
+          count: how many.
+          limit: how many of the key may be taken at a time.
           owner: who takes them.
+          wait: whether to wait in order while there are too few places; else None is returned.
 
         Raises:
           ScriptEnvironmentError: one cannot be started; then none is taken.
         """
-        self._places.take(spec.key, spec.name, limit=count, n=count)
+        if wait:
+            self._places.take(spec.key, spec.name, limit=limit, n=count)
+        elif not self._places.try_take(spec.key, limit=limit, n=count):
+            return None
         taken: list[ScriptProcess] = []
         try:
             while len(taken) < count:
@@ -260,7 +267,7 @@ class ProcessPool:
         for process in orphans:
             process.kill()
         for run in self.live_runs.take_abandoned(used):
-            self.release(run.process, keep=False)
+            run.release(self)
         self._remove_scratch_if_unused()
 
     def _remove_scratch_if_unused(self) -> None:

@@ -134,7 +134,8 @@ class ScriptProcess:
           Whether it is up.
 
         Raises:
-          ScriptEnvironmentError: it ended, or was not up within `start_timeout_s`.
+          ScriptDied: a signal has ended it.
+          ScriptEnvironmentError: it ended by itself, or was not up within `start_timeout_s`.
           ProtocolError: it speaks another protocol.
         """
         if self.ready is not None:
@@ -143,7 +144,11 @@ class ScriptProcess:
         try:
             frame = self.channel.receive(remaining if timeout_s is None else min(timeout_s, remaining))
         except ChannelClosed as error:
-            raise ScriptEnvironmentError(self._explain_failed_start(self.describe_end())) from error
+            explained = self._explain_failed_start(self.describe_end())
+            if (self.returncode or 0) < 0:
+                # A signal is the machine's doing: what it ended may well come up next time.
+                raise ScriptDied(explained, returncode=self.returncode) from error
+            raise ScriptEnvironmentError(explained) from error
         if frame is None:
             if time.monotonic() < self.started_at + self.spec.start_timeout_s:
                 return False

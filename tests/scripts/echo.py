@@ -15,10 +15,9 @@ def echo_file(config):
     """The records of dataset_file as they are."""
     import tensorflow as tf
 
-    dataset = tf.data.TFRecordDataset(config.dataset_file)
     count = 0
-    for record in tf.compat.v1.data.make_one_shot_iterator(dataset) if not tf.executing_eagerly() else dataset:
-        config.output_writer.write(record.numpy())
+    for record in tf.compat.v1.io.tf_record_iterator(config.dataset_file):
+        config.output_writer.write(record)
         count += 1
     assert count == config.dataset_length
 
@@ -27,8 +26,8 @@ def echo_messages(config):
     """The records of dataset_file as tf.train.Example messages."""
     import tensorflow as tf
 
-    for record in tf.data.TFRecordDataset(config.dataset_file):
-        config.output_writer.write(tf.train.Example.FromString(record.numpy()))
+    for record in tf.compat.v1.io.tf_record_iterator(config.dataset_file):
+        config.output_writer.write(tf.train.Example.FromString(record))
 
 
 def describe(config):

@@ -1,7 +1,11 @@
-"""Scripts for the feeds `bundles` and `stream`: each entry is a way to read rows, or to misread them."""
+"""Scripts for the feeds `bundles` and `stream`: each entry is a way to read rows, or to misread them.
+
+Those that use `example_batches` need no TensorFlow, and start in a tenth of a second where there is none.
+"""
 
 import os
 import signal
+import struct
 import time
 
 
@@ -76,37 +80,28 @@ def count(config):
 
 def returns_early(config):
     """Leaves the rest unread."""
-    for batch in config.batches(8):
-        config.write_batch(id=batch["id"], batch=[0] * 8, rows=[8] * 8, pid=[0] * 8, window=[""] * 8, attempt=[1] * 8)
+    for number, names in named_batches(config):
+        write_names(config, number, names)
         return
 
 
 def stops(config):
-    """Asks for the end after some rows."""
-    for number, batch in enumerate(config.batches(8)):
-        for name in batch["id"]:
-            write_one(config, name)
-        if number == 1:
+    """Asks for the end after some rows; what it writes then is of those rows too."""
+    for number, names in named_batches(config):
+        write_names(config, number, names)
+        if number == config.user_params.get("last", 1):
             config.stop()
+    write_one(config, "stopped")
+
+
+def stops_at_once(config):
+    """Has no use for any row."""
+    config.stop()
 
 
 def never_reads(config):
     """Waits for something else."""
     time.sleep(600)
-
-
-def kills_itself_at(config):
-    """Dies in the middle of the batch that holds the row, as often as it is told to."""
-    name, times = config.user_params["id"].encode(), config.user_params["times"]
-    for number, batch in enumerate(config.batches(config.user_params.get("n", 8))):
-        rows = len(batch["id"])
-        config.write_batch(
-            id=batch["id"], batch=[number] * rows, rows=[rows] * rows, pid=[os.getpid()] * rows,
-            window=[place(config)] * rows, attempt=[config.attempt] * rows,
-        )  # fmt: skip
-        if name in batch["id"] and marked(config.user_params["marks"]) < times:
-            config.output_writer.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def marked(path):
@@ -127,3 +122,144 @@ def mixes_units(config):
 def asks_for_a_stream(config):
     """What only the feed `stream` has."""
     config.dataset_fn()
+
+
+def asks_for_a_dataset(config):
+    """The same."""
+    config.dataset(4)
+
+
+def name_of(record):
+    """The id in an Example that has nothing else, if it is short: TensorFlow would do this, but in four seconds."""
+    assert record[6:8] == b"id", record
+    return record[14:]
+
+
+def named_batches(config):
+    """(number, ids) of each batch."""
+    for number, records in enumerate(config.example_batches(config.user_params.get("n", 8))):
+        yield number, [name_of(record) for record in records]
+
+
+def write_names(config, number, names):
+    rows = len(names)
+    config.write_batch(
+        id=names, batch=[number] * rows, rows=[rows] * rows, pid=[os.getpid()] * rows,
+        window=[place(config)] * rows, attempt=[config.attempt] * rows,
+    )  # fmt: skip
+
+
+def echo(config):
+    """As `batches`; what is to happen at a row (`at`, `times`, `how`) happens when its batch has been written."""
+    for number, names in named_batches(config):
+        write_names(config, number, names)
+        fail_at(config, names)
+    write_mark(config, "ended")
+
+
+def echo_file(config):
+    """The rows of `dataset_file`."""
+    with open(config.dataset_file, "rb") as file:
+        while True:
+            header = file.read(12)
+            if not header:
+                return
+            (length,) = struct.unpack("<Q", header[:8])
+            write_one(config, name_of(file.read(length)))
+            file.read(4)
+
+
+def fail_at(config, names):
+    """Dies or raises in the middle of a batch, as often as it is told to."""
+    at, params = config.user_params.get("at"), config.user_params
+    if at is None or at.encode() not in names or marked(params["marks"]) >= params["times"]:
+        return
+    config.output_writer.flush()
+    if params.get("how") == "raise":
+        raise ArithmeticError("no more of this")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_mark(config, text):
+    """Says in a file, if there is to be one, that the script has come this far."""
+    path = config.user_params.get("told")
+    if path is not None:
+        with open(path, "a") as marks:
+            marks.write("{} {}\n".format(os.getpid(), text))
+
+
+def says_who_it_is(config):
+    """Tells its process before it reads."""
+    write_mark(config, "begun")
+    echo(config)
+
+
+def stays_alive(config):
+    """Reads a batch, and is busy with it for good."""
+    for _ in config.example_batches(8):
+        write_mark(config, "reading")
+        time.sleep(600)
+
+
+def pass_on(config):
+    """The records as they came."""
+    for records in config.example_batches(config.user_params.get("n", 8)):
+        for record in records:
+            config.output_writer.write(record)
+
+
+def enlarge(config):
+    """Some megabytes for each row."""
+    for records in config.example_batches(100):
+        for record in records:
+            for number in range(config.user_params["times"]):
+                name = name_of(record)
+                config.write(id=name + b"-%d-" % number + b"x" * config.user_params["size"])
+
+
+def slow(config):
+    """Takes its time with each batch."""
+    for number, names in named_batches(config):
+        time.sleep(config.user_params["seconds"])
+        write_names(config, number, names)
+
+
+def writes_after_the_end(config):
+    """Keeps something back until there is no bundle any more."""
+    echo(config)
+    write_one(config, "too late")
+
+
+def sums_up(config):
+    """How many rows and bytes each batch had."""
+    for records in config.example_batches(config.user_params["n"]):
+        write_one(config, "{} records, {} bytes".format(len(records), sum(map(len, records))))
+
+
+def in_two_ways(config):
+    """Whole bundles at first, batches when it is tried again."""
+    if config.attempt == 1:
+        # What datasets() does before it makes one of TensorFlow's.
+        config.feed.take_dataset()
+        os.kill(os.getpid(), signal.SIGKILL)
+    echo(config)
+
+
+def sums_up_nothing(config):
+    """Counts, and writes no row."""
+    for records in config.example_batches(8):
+        config.counter("seen").inc(len(records))
+
+
+def stops_late(config):
+    """Asks for the end when there is no room for more rows on their way here."""
+    if config.user_params["reads"]:
+        next(config.example_batches(1))
+    time.sleep(0.5)
+    config.stop()
+
+
+def silent_without_rows(config):
+    """Takes longer than a script may be silent that has rows to read."""
+    time.sleep(1)
+    write_one(config, "done")

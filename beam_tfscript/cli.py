@@ -1,0 +1,98 @@
+"""The command `beam-tfscript`: flags to a command, errors to a line on what to do, all to an exit status.
+
+beam-tfscript check SCRIPT --data FILE …     the script on a few rows, without a pipeline
+beam-tfscript run SCRIPT --input … …         whole files, through Beam
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from beam_tfscript.command import advice, arguments, formats
+from beam_tfscript.errors import ArgumentError, TFScriptError
+
+_OK, _FAILED, _MISUSED, _INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+      argv: what was typed behind the command's name; None for what was typed indeed.
+
+    Returns:
+      The exit status: 0 all is well, 1 the script, its environment or the rows failed, 2 the flags cannot be used.
+    """
+    parser = _make_parser()
+    flags, rest = parser.parse_known_args(argv)
+    if rest and flags.command == "check":
+        parser.error(f"check has no flag {rest[0]}")
+    try:
+        if flags.command == "check":
+            from beam_tfscript.command.check import check
+
+            return check(flags)
+        from beam_tfscript.command.whole_files import run
+
+        return run(flags, rest)
+    except TFScriptError as error:
+        return _explain(error)
+    except RuntimeError as error:
+        cause = advice.find_cause(error)
+        if cause is None:
+            raise
+        return _explain(cause)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _explain(error: TFScriptError) -> int:
+    sys.stdout.flush()
+    print(f"\n{type(error).__name__}: {error}\n\nWhat to do: {advice.advise(error)}", file=sys.stderr)
+    return _MISUSED if isinstance(error, ArgumentError) else _FAILED
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="beam-tfscript", description="TensorFlow scripts over rows.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_check(commands)
+    _add_run(commands)
+    return parser
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    check = commands.add_parser(
+        "check", allow_abbrev=False, help="run a script on a few rows, without a pipeline, and say what is wrong",
+    )  # fmt: skip
+    check.add_argument("--data", required=True, metavar="FILE", help="a TFRecord, CSV, JSON lines or Parquet file")
+    check.add_argument("--input-format", choices=formats.SUFFIXES, help="its format, where its name does not tell")
+    check.add_argument("--rows", type=int, default=20, metavar="N", help="how many rows; 20 by default")
+    check.add_argument("--train", action="store_true", help="call it as TrainTFScript does, and show the model")
+    check.add_argument(
+        "--feed-timeout", type=float, default=120, metavar="SECONDS", help="for a script that does not read its rows",
+    )  # fmt: skip
+    arguments.add_script_flags(check)
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser(
+        "run", allow_abbrev=False, help="run a script over whole files, through Beam",
+        epilog="All other flags are Beam's pipeline options, such as --runner.",
+    )  # fmt: skip
+    run.add_argument("--input", required=True, metavar="GLOB", help="TFRecord, CSV, JSON lines or Parquet files")
+    run.add_argument("--input-format", choices=formats.SUFFIXES, help="their format, where the names do not tell")
+    run.add_argument("--output", metavar="PREFIX", help="how the names of the files written begin")
+    run.add_argument("--format", choices=formats.SUFFIXES, help="the format to write; that of the input by default")
+    run.add_argument("--train", action="store_true", help="train a model instead of writing rows")
+    run.add_argument("--model-dir", metavar="DIR", help="where the model is published, with --train")
+    run.add_argument("--max-attempts", type=int, metavar="N", help="how many times a run is tried")
+    arguments.add_script_flags(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""What to do about an error, in one line."""
+
+from __future__ import annotations
+
+import re
+
+from beam_tfscript import errors
+
+# The first that fits: what the message holds, and what to do then.
+_BY_TEXT = (
+    (r"given output_schema=None", "Name what the script writes: --output-schema 'id string, score float'."),
+    (
+        r"No module named|ImportError|ModuleNotFoundError",
+        "Give the module: --user-file for a file of yours, --requirements or --python-env for a package.",
+    ),
+    (r"out of memory", "Read fewer rows at a time (config.batches(n)), or give the machine more memory."),
+    (r"null", "Give the column a default, as in 'x float default 0', or read with masks=True (docs/guide.md)."),
+    (r"input_schema", "Name the columns: --input-schema 'id string, x array<float>'."),
+)
+_BY_CLASS: dict[type[errors.TFScriptError], str] = {
+    errors.SchemaError: "Correct the schema in --input-schema, --output-schema or --selected-cols (docs/types.md).",
+    errors.ArgumentError: "Correct the flag that is named; `beam-tfscript check --help` lists them.",
+    errors.RowError: "Make --input-schema fit the rows (docs/types.md says what each type takes), or correct the file.",
+    errors.ScriptLoadError: "Correct the script until Python can import it there; --entry names another function.",
+    errors.OutputError: "Make --output-schema and what the script writes agree: names, types, and no column left out.",
+    errors.ModelError: "Export one SavedModel into config.saved_model_dir, and look at it with saved_model_cli.",
+    errors.FeedError: "Loop over config.batches(n) to its end, or try --feed dataset, where it may read as it likes.",
+    errors.ScriptDied: "Look at the last lines that it printed; if memory is short, ask for smaller batches.",
+    errors.ScriptRaised: "Correct the script at the last line of its own in the traceback above.",
+    errors.ScriptEnvironmentError: "Correct the environment: --python-env, or --requirements and --python-version.",
+    errors.ProtocolError: "Look for what closes or writes to file descriptors in the script; else please report this.",
+}
+_NAMED = re.compile(
+    r"beam_tfscript\.errors\.(\w+): (.*?)(?= \[while running|\n\nDuring handling|\n\nThe above|\Z)", re.DOTALL
+)
+
+
+def advise(error: errors.TFScriptError) -> str:
+    """What to do about an error."""
+    if isinstance(error, (errors.ScriptRaised, errors.ScriptLoadError, errors.ScriptDied)):
+        text = str(error)
+        for pattern, what in _BY_TEXT:
+            if re.search(pattern, text):
+                return what
+    return next(_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS)
+
+
+def find_cause(error: BaseException) -> errors.TFScriptError | None:
+    """The error of this package that a runner's error was raised for; runners keep it as text."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, errors.TFScriptError):
+            return cause
+        cause = cause.__cause__
+    named = [found for found in _NAMED.finditer(str(error)) if found[1] in errors.__all__]
+    return getattr(errors, named[-1][1])(named[-1][2].strip()) if named else None

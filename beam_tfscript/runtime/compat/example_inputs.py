@@ -1,0 +1,130 @@
+"""`akdl.engine.inputs`: an example config in, feature specs, parsers, placeholders and datasets out.
+
+An example config is a list with a dict a column: `name`, `dtype` (`int`, `long`, `float`, `double`, `string` …) and
+`shape`; `feature_type` may say another class than FixedLenFeature.
+"""
+
+__all__ = ["get_dataset", "get_dataset_fn", "get_example_parser", "get_feature_placeholders", "parse_feature_specs"]
+
+# As Examples hold them: whole numbers of 64 bits, and floats of 32.
+_DTYPES = {
+    "byte": "int8",
+    "ubyte": "uint8",
+    "int": "int64",
+    "long": "int64",
+    "float": "float32",
+    "double": "float32",
+    "boolean": "bool",
+    "string": "string",
+}
+
+
+def parse_feature_specs(example_config):
+    """Column name -> feature, for `tf.io.parse_example` and its like.
+
+    Raises:
+      ValueError: a `dtype` is not known.
+    """
+    import tensorflow as tf
+
+    specs = {}
+    for column in example_config:
+        dtype = _dtype(column)
+        kind = column.get("feature_type", tf.io.FixedLenFeature)
+        if kind is tf.io.VarLenFeature:
+            specs[column["name"]] = kind(dtype)
+        elif kind is tf.io.FixedLenSequenceFeature:
+            specs[column["name"]] = kind(column["shape"], dtype, allow_missing=True)
+        else:
+            specs[column["name"]] = kind(column["shape"], dtype)
+    return specs
+
+
+def get_example_parser(feature_specs, label_col):
+    """A function: serialized Example -> (features without the label, label)."""
+
+    def parse(serialized):
+        import tensorflow as tf
+
+        features = tf.io.parse_single_example(serialized, features=feature_specs)
+        label = features.pop(label_col)
+        return features, label
+
+    return parse
+
+
+def get_feature_placeholders(placeholders_config, export_batch_dim=False, **others):
+    """Column name -> placeholder, for `tf.estimator.export.build_raw_serving_input_receiver_fn`.
+
+    Args:
+      placeholders_config: a list of columns.
+      export_batch_dim: puts a dimension of 1 in front of each shape.
+      **others: of an export config that holds more; left out.
+
+    Raises:
+      ValueError: a `dtype` is not known.
+    """
+    import tensorflow as tf
+
+    front = [1] if export_batch_dim else []
+    return {
+        column["name"]: tf.compat.v1.placeholder(
+            _dtype(column), shape=front + list(column["shape"]), name=column["name"]
+        )
+        for column in placeholders_config
+    }
+
+
+def get_dataset(
+    feature_specs,
+    raw_dataset_fn,
+    label_col,
+    batch_size,
+    num_epochs,
+    num_parallel_calls=8,
+    shuffle_factor=10,
+    prefetch_buffer_size=None,
+    post_process_dataset=None,
+    **others,
+):
+    """Batches of (features, label) from a Dataset of serialized Examples.
+
+    Args:
+      feature_specs: what `parse_feature_specs` gives.
+      raw_dataset_fn: gives the Dataset of serialized Examples.
+      label_col: name of the label.
+      batch_size: rows in a batch; the last one may have fewer.
+      num_epochs: how many times the rows are gone through. Rows of a stream are there once.
+      num_parallel_calls: how many rows are parsed side by side.
+      shuffle_factor: size of the shuffle buffer in batches; 0 or None keeps the order.
+      prefetch_buffer_size: batches to hold ready; 0 or None for none.
+      post_process_dataset: a function from Dataset to Dataset, for the parsed rows.
+      **others: of a train config that holds more; left out.
+    """
+    parser = get_example_parser(feature_specs, label_col)
+    rows = raw_dataset_fn().map(parser, num_parallel_calls=num_parallel_calls)
+    if post_process_dataset is not None:
+        rows = post_process_dataset(rows)
+    if shuffle_factor and shuffle_factor > 0:
+        rows = rows.shuffle(batch_size * shuffle_factor)
+    batches = rows.repeat(num_epochs).batch(batch_size)
+    if prefetch_buffer_size and prefetch_buffer_size > 0:
+        batches = batches.prefetch(prefetch_buffer_size)
+    return batches
+
+
+def get_dataset_fn(**arguments):
+    """A function without arguments that gives `get_dataset(**arguments)`, as Estimators take it."""
+    return lambda: get_dataset(**arguments)
+
+
+def _dtype(column):
+    import tensorflow as tf
+
+    if column["dtype"] not in _DTYPES:
+        raise ValueError(
+            "column {!r}: dtype must be one of {}, got {!r}".format(
+                column["name"], ", ".join(sorted(_DTYPES)), column["dtype"]
+            )
+        )
+    return tf.as_dtype(_DTYPES[column["dtype"]])

@@ -1,0 +1,118 @@
+"""`akdl.runner.io_helper`: a model's directory in, its rows out; and what an Estimator has left, removed."""
+
+import base64
+import fnmatch
+import os
+import tempfile
+import zipfile
+
+from beam_tfscript.runtime import saved_model
+
+__all__ = ["find_timestamp_dir", "output_model_to_flink", "remove_checkpoint_files"]
+
+# Base64 makes 1 MiB of text of it, and a multiple of 3 needs no padding.
+_PART_BYTES = 768 << 10
+# The same files make the same rows: a zip file would hold the time of day.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_LEFT_FILES = (
+    "atexit_sync_*",
+    "checkpoint",
+    "events.out.tfevents.*",
+    "graph.pbtxt",
+    "model.ckpt-*",
+    "pipeline.config",
+    "version",
+)
+_LEFT_DIRECTORIES = ("best_ckpt", "eval_val", "export", "keras", "pretrained_ckpt")
+
+
+def find_timestamp_dir(saved_model_dir):
+    """The newest export in a directory, as `export_saved_model` makes them; the directory itself if there is none."""
+    if saved_model.is_saved_model(saved_model_dir):
+        return saved_model_dir
+    names = [name for name in os.listdir(saved_model_dir) if os.path.isdir(os.path.join(saved_model_dir, name))]
+    finished = [name for name in names if not name.startswith("temp-")]
+    if not finished:
+        return saved_model_dir
+    newest = max(finished, key=lambda name: (int(name) if name.isdigit() else -1, name))
+    return os.path.join(saved_model_dir, newest)
+
+
+def output_model_to_flink(model_dir, output_writer):
+    """Writes a model as rows of `model_id bigint, model_info string`.
+
+    Row 0 holds the name of a zip file, rows 1, 2, 3 … its bytes as base64, in parts. `ModelRowsToSavedModel` in the
+    pipeline makes the directory of them again.
+
+    Args:
+      model_dir: the directory of an export, or the one that its timestamp is in.
+      output_writer: takes a `tf.train.Example`.
+    """
+    directory = find_timestamp_dir(model_dir)
+    name = os.path.basename(os.path.normpath(directory)) + ".zip"
+    output_writer.write(_row(0, name.encode("utf-8")))
+    with tempfile.TemporaryFile() as packed:
+        _pack(directory, packed)
+        packed.seek(0)
+        number = 0
+        while True:
+            part = packed.read(_PART_BYTES)
+            if not part:
+                return
+            number += 1
+            output_writer.write(_row(number, base64.b64encode(part)))
+
+
+def remove_checkpoint_files(model_dir):
+    """Removes checkpoints, summaries and exports from a model's directory, so that a training begins anew.
+
+    Args:
+      model_dir: a path that TensorFlow can open; it need not be there.
+    """
+    import tensorflow as tf
+
+    if not tf.io.gfile.isdir(model_dir):
+        return
+    for listed in tf.io.gfile.listdir(model_dir):
+        name = listed.rstrip("/")
+        path = os.path.join(model_dir, name)
+        if name in _LEFT_DIRECTORIES:
+            tf.io.gfile.rmtree(path)
+        elif any(fnmatch.fnmatchcase(name, pattern) for pattern in _LEFT_FILES):
+            tf.io.gfile.remove(path)
+
+
+def _row(number, info):
+    import tensorflow as tf
+
+    features = {
+        "model_id": tf.train.Feature(int64_list=tf.train.Int64List(value=[number])),
+        "model_info": tf.train.Feature(bytes_list=tf.train.BytesList(value=[info])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def _pack(directory, target):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+        for folder, inner, names in os.walk(directory):
+            inner.sort()
+            for name in sorted(names) + [one + "/" for one in inner]:
+                path = os.path.join(folder, name)
+                entry = zipfile.ZipInfo(os.path.relpath(path, directory) + ("/" if name.endswith("/") else ""))
+                entry.date_time, entry.compress_type = _ZIP_DATE, zipfile.ZIP_DEFLATED
+                entry.external_attr = (0o40755 if name.endswith("/") else 0o100644) << 16
+                if name.endswith("/"):
+                    archive.writestr(entry, b"")
+                else:
+                    _pack_file(archive, path, entry)
+
+
+def _pack_file(archive, path, entry):
+    # Python 3.6 is the first to write an entry in parts; a variables file may be larger than memory.
+    entry.file_size = os.path.getsize(path)
+    with open(path, "rb") as source, archive.open(entry, "w") as out:
+        while True:
+            part = source.read(1 << 20)
+            if not part:
+                return
+            out.write(part)

@@ -1,0 +1,90 @@
+"""`akdl.engine.run_config`: threads, devices and TF_CONFIG in, the `RunConfig` of an Estimator out.
+
+Importing it turns TensorFlow 2's behaviour off, as scripts that use it count on: they make placeholders and
+graphs with `tf.compat.v1`. Where TensorFlow has no Estimators, importing it fails and says so.
+"""
+
+import json
+import os
+
+__all__ = ["generate_run_config"]
+
+
+def generate_run_config(
+    intra_op_parallelism_threads=4,
+    inter_op_parallelism_threads=1,
+    log_device_placement=False,
+    save_checkpoints_steps=50,
+    log_step_count_steps=10,
+    keep_checkpoint_max=1,
+    device_count=None,
+    gpu_devices=None,
+    **others,
+):
+    """The `RunConfig` for this task.
+
+    With parameter servers in TF_CONFIG it is asynchronous training; with several workers and no parameter server,
+    MultiWorkerMirroredStrategy; else training in this process.
+
+    Args:
+      intra_op_parallelism_threads, inter_op_parallelism_threads, log_device_placement: of the session.
+      save_checkpoints_steps, log_step_count_steps, keep_checkpoint_max: of the RunConfig.
+      device_count: devices of the session, such as `{"CPU": 1}`.
+      gpu_devices: numbers of the GPUs to use, without a cluster; several are mirrored.
+      **others: of a train config that holds more; left out.
+    """
+    import tensorflow
+
+    tf = tensorflow.compat.v1
+    gpus = list(gpu_devices or ())
+    if gpus:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+        os.environ.pop("TF_CONFIG", None)
+        device_count = {"GPU": len(gpus)}
+    strategy, filters = _distribution(tf, gpus)
+    session = tf.ConfigProto(
+        intra_op_parallelism_threads=intra_op_parallelism_threads,
+        inter_op_parallelism_threads=inter_op_parallelism_threads,
+        allow_soft_placement=True,
+        log_device_placement=log_device_placement,
+        device_filters=filters,
+        device_count=device_count or {"CPU": 1},
+    )
+    session.gpu_options.allow_growth = True
+    return tf.estimator.RunConfig(
+        train_distribute=strategy,
+        session_config=session,
+        save_checkpoints_steps=save_checkpoints_steps,
+        log_step_count_steps=log_step_count_steps,
+        keep_checkpoint_max=keep_checkpoint_max,
+    )
+
+
+def _distribution(tf, gpus):
+    """(strategy, device filters) of this task."""
+    if "TF_CONFIG" not in os.environ:
+        mirrored = len(gpus) > 1
+        return (tf.distribute.MirroredStrategy(["/gpu:{}".format(gpu) for gpu in gpus]) if mirrored else None), None
+    config = json.loads(os.environ["TF_CONFIG"])
+    cluster, task = config["cluster"], config["task"]
+    if "ps" in cluster:
+        # An Estimator does asynchronous training by itself; workers must not wait for each other to be there.
+        return None, ["/job:ps", "/job:{}/task:{}".format(task["type"], task["index"])]
+    if "worker" in cluster:
+        return tf.distribute.experimental.MultiWorkerMirroredStrategy(), None
+    return None, None
+
+
+def _prepare_tensorflow():
+    import tensorflow as tf
+
+    if not hasattr(tf.compat.v1, "estimator"):
+        raise ImportError(
+            "TensorFlow {} has no Estimators; 2.15 is the last release that has them. Give the transform "
+            "python_env=…, or requirements=['tensorflow==2.15.1'] with python_version='3.11'.".format(tf.__version__)
+        )
+    tf.compat.v1.disable_v2_behavior()
+
+
+_prepare_tensorflow()

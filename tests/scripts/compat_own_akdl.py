@@ -1,0 +1,10 @@
+"""Writes whose `akdl` it has, and what it is given as `user_params`."""
+
+import sys
+
+import akdl
+
+
+def main(config):
+    room = [name for name in sys.modules if name.startswith("beam_tfscript.runtime.compat.")]
+    config.write(whose=getattr(akdl, "WHOSE", "the runtime's"), loaded=len(room), params=repr(config.user_params))

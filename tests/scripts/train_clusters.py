@@ -1,0 +1,87 @@
+"""Trainings of clusters: each entry is a way in which TensorFlow 2 spreads one."""
+
+import os
+
+import numpy as np
+
+LEARNING_RATE = 0.2
+GLOBAL_BATCH = 32
+STEPS = 20
+
+
+def keras_mirrored(config):
+    """Keras' fit under MultiWorkerMirroredStrategy; shards may be uneven, so steps are those of the longest."""
+    import tensorflow as tf
+
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    assert strategy.num_replicas_in_sync == config.num_workers == len(config.dataset_lengths)
+    data = config.dataset(GLOBAL_BATCH, repeat=None).map(lambda row: (row["x"][:, None], row["y"]))
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    with strategy.scope():
+        model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(1,))])
+        model.compile(tf.keras.optimizers.SGD(0.1), "mse")
+    steps = -(-max(config.dataset_lengths) // GLOBAL_BATCH)
+    model.fit(data.with_options(options), epochs=3, steps_per_epoch=steps, verbose=0)
+    weights = [float(value) for weight in model.get_weights() for value in np.ravel(weight)]
+    config.report(**{"kernel_{}".format(config.shard): weights[0], "bias_{}".format(config.shard): weights[1]})
+    # All workers take part in saving; what counts is the chief's.
+    own = config.saved_model_dir if config.task_type == "chief" else os.path.join(config.work_dir, "model")
+    model.save(own, save_format="tf")
+
+
+def custom_loop(config):
+    """Gradient descent on global batches, rows `id // GLOBAL_BATCH`, wherever in the cluster those rows are."""
+    import tensorflow as tf
+
+    is_cluster = "TF_CONFIG" in os.environ
+    assert is_cluster == (config.num_workers > 1)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy() if is_cluster else tf.distribute.get_strategy()
+    rows = list(config.batches(4096))
+    ids, x, y = [np.concatenate([batch[name] for batch in rows]) if rows else np.zeros(0) for name in ("id", "x", "y")]
+    with strategy.scope():
+        weights = tf.Variable([0.0, 0.0], aggregation=tf.VariableAggregation.SUM)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)] * 2)
+    def step(x, y):
+        def replica(x, y):
+            error = weights[0] * x + weights[1] - y
+            gradient = tf.stack([tf.reduce_sum(2 * error * x), tf.reduce_sum(2 * error)]) / GLOBAL_BATCH
+            weights.assign_sub(LEARNING_RATE * gradient)
+
+        strategy.run(replica, args=(x, y))
+
+    for number in range(STEPS):
+        mine = ids // GLOBAL_BATCH == number % config.user_params["batches"]
+        step(tf.constant(x[mine], tf.float32), tf.constant(y[mine], tf.float32))
+    slope, intercept = weights.numpy()
+    config.report(slope=slope, intercept=intercept, rows=len(ids))
+    if config.task_type == "chief":
+        export(tf, config, weights)
+
+
+def export(tf, config, weights):
+    """A SavedModel of the line."""
+    module = tf.Module()
+    module.weights = tf.Variable(weights.numpy())
+    module.serve = tf.function(
+        lambda x: {"y": x * module.weights[0] + module.weights[1]},
+        input_signature=[tf.TensorSpec([None], tf.float32, name="x")],
+    )
+    tf.saved_model.save(module, config.saved_model_dir, signatures={"serving_default": module.serve})
+
+
+def meet(config):
+    """An all-reduce over all tasks of their rows' count and sum; the chief exports and says when all had met."""
+    import time
+
+    import tensorflow as tf
+
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    rows = [value for batch in config.batches(1024) for value in batch["x"]]
+    own = tf.constant([float(len(rows)), float(sum(rows)), 1.0])
+    count, total, tasks = strategy.reduce("SUM", strategy.run(lambda: own), axis=None).numpy()
+    config.report(met_at=time.time())
+    if config.task_type == "chief":
+        config.report(count=count, total=total, tasks=tasks)
+        export(tf, config, tf.constant([total, 0.0]))

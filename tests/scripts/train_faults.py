@@ -1,0 +1,97 @@
+"""Trainings of clusters in which a task dies, raises, or goes on for too long."""
+
+import os
+import signal
+import time
+
+from train_clusters import export
+
+STEPS = 40
+SAVED_EVERY = 10
+
+
+def counts(config):
+    """Steps of ParameterServerStrategy that count up a variable, with checkpoints; tasks are killed as told.
+
+    user_params: `kills`, for each attempt [moment, number of the task], and `log`, a file for the steps it began at.
+    """
+    import tensorflow as tf
+
+    if config.task_type != "chief":
+        config.serve()
+        return
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    strategy = tf.distribute.ParameterServerStrategy(resolver)
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    with strategy.scope():
+        count = tf.Variable(0.0)
+    checkpoint = tf.train.Checkpoint(count=count)
+    manager = tf.train.CheckpointManager(checkpoint, config.checkpoint_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    begin = int(count.numpy())
+    with open(config.user_params["log"], "a") as log:
+        log.write("{}\n".format(begin))
+    step = tf.function(lambda: count.assign_add(1.0))
+    for number in range(begin + 1, STEPS + 1):
+        coordinator.schedule(step)
+        coordinator.join()
+        if number % SAVED_EVERY == 0:
+            manager.save(number)
+        if number == begin + SAVED_EVERY + 5:
+            kill_task(config, "training")
+    if config.user_params["kills"]:
+        os.makedirs(config.saved_model_dir)
+        with open(os.path.join(config.saved_model_dir, "saved_model.pb"), "wb") as half:
+            half.write(b"half a mod")
+        kill_task(config, "export", then_wait=True)
+        os.unlink(half.name)
+    export(tf, config, tf.stack([count, 0.0]))
+    config.report(begin=begin, count=count.numpy())
+
+
+def kill_task(config, moment, then_wait=False):
+    """Kills the task whose turn it is in this attempt, if this is the moment."""
+    kills = config.user_params["kills"]
+    if config.attempt > len(kills) or kills[config.attempt - 1][0] != moment:
+        return
+    os.kill(tasks()[kills[config.attempt - 1][1]], signal.SIGKILL)
+    if then_wait:
+        time.sleep(600)
+
+
+def tasks():
+    """The processes of the cluster's tasks, the chief first: they are started in that order, by one process."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/{}/stat".format(name)) as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getppid():
+            found.append((int(fields[19]), int(name)))
+    return [pid for _, pid in sorted(found)]
+
+
+def raises(config):
+    """One task raises between two all-reduces, and the other waits for it in the second."""
+    import tensorflow as tf
+
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    add = tf.function(lambda: strategy.run(lambda: tf.distribute.get_replica_context().all_reduce("SUM", 1.0)))
+    add()
+    if config.task_type == config.user_params["who"]:
+        return 1 / (config.num_workers - 2)
+    for _ in range(1000):
+        add()
+
+
+def chief_ends_first(config):
+    """The chief is done, and the worker goes on for ever."""
+    if config.task_type == "chief":
+        if hasattr(config, "saved_model_dir"):
+            import tensorflow as tf
+
+            export(tf, config, tf.constant([1.0, 0.0]))
+        return
+    time.sleep(600)

@@ -1,0 +1,64 @@
+"""Trainings and clusters that are fed while they run."""
+
+import os
+import signal
+
+import numpy as np
+import tensorflow as tf
+
+
+def learn(config):
+    """Learns y = w x online; exports a model after every some rows, and one at the end."""
+    weight, rows, exported = 0.0, 0, 0
+    for batch in config.batches(8):
+        for x, y in zip(batch["x"], batch["y"]):
+            weight += 0.5 * (y - weight * x) * x
+        rows += len(batch["x"])
+        config.report(weight=weight, rows=rows)
+        if rows - exported >= config.user_params["every"]:
+            export(config, weight)
+            exported = rows
+    if exported < rows:
+        export(config, weight)
+
+
+def export(config, weight):
+    """A model that multiplies."""
+    module = tf.Module()
+    module.weight = tf.Variable(np.float32(weight))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serve(x):
+        return {"y": x * module.weight}
+
+    module.serve = serve
+    tf.saved_model.save(module, config.saved_model_dir, signatures={"serving_default": serve})
+    config.export()
+
+
+def with_ps(config):
+    """Each worker says where it is, and counts its rows; the parameter server is there to be asked."""
+    assert config.cluster["ps"] and len(config.cluster.get("worker", [])) == 1
+    for batch in config.batches(8):
+        rows = len(batch["id"])
+        config.write_batch(id=batch["id"], task=["{}:{}".format(config.task_type, config.task_index)] * rows)
+
+
+def learn_together(config):
+    """All-reduces what the workers have been fed, when the feed ends; the chief exports it."""
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    total = sum(float(batch["x"].sum()) for batch in config.batches(8))
+    summed = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(total)), axis=None).numpy()
+    if config.task_type == "chief":
+        config.report(total=float(summed))
+        export(config, float(summed))
+
+
+def worker_dies_once(config):
+    """The worker ends itself in the middle, once."""
+    for batch in config.batches(8):
+        rows = len(batch["id"])
+        config.write_batch(id=batch["id"], task=["{}:{}".format(config.task_type, config.task_index)] * rows)
+        if config.task_type == "worker" and not os.path.exists(config.user_params["mark"]):
+            open(config.user_params["mark"], "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,136 @@
+"""`beam-tfscript run`: whole files through real pipelines, and the line that says how it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pyarrow.parquet
+import pytest
+
+from beam_tfscript.cli import main
+from beam_tfscript.command import progress
+from beam_tfscript.data import tfrecord
+from beam_tfscript.data.examples import ExampleDecoder
+from beam_tfscript.data.schema import Schema
+from tests.cli_files import SCHEMA, make_rows, write_rows
+from tests.test_cli_check import ECHO
+from tests.without_tensorflow import blocked
+
+IN_MEMORY = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+@pytest.fixture
+def flags(tmp_path):
+    """Flags of a command that runs a script without TensorFlow on the in-memory engine."""
+    (tmp_path / "echo.py").write_text(ECHO)
+    variables = [f"--env={name}={value}" for name, value in blocked(tmp_path).items()]
+    return ["run", str(tmp_path / "echo.py"), IN_MEMORY, *variables, f"--output={tmp_path / 'out' / 'rows'}"]
+
+
+def read_rows(path):
+    """The rows of a file that was written."""
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_table(path).to_pylist()
+    if path.suffix == ".tfrecord":
+        return ExampleDecoder(Schema.parse(SCHEMA)).decode(tfrecord.read(str(path))).to_pylist()
+    if path.suffix == ".csv":
+        header, *lines = path.read_text().splitlines()
+        assert header == '"id","x"'
+        return [{"id": line.split(",")[0].strip('"'), "x": float(line.split(",")[1])} for line in lines]
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("rows.csv.gz", "jsonl"),
+        ("rows.jsonl", "csv"),
+        ("rows.parquet", "tfrecord"),
+        ("rows.tfrecord", "parquet"),
+        ("rows.csv", None),
+    ],
+)
+def test_rows_of_files_go_through_to_files(flags, tmp_path, capsys, name, form):
+    write_rows(tmp_path / f"a-{name}", make_rows(20))
+    write_rows(tmp_path / f"b-{name}", make_rows(30)[20:])
+    chosen = [] if form is None else [f"--format={form}"]
+    schema = ["--input-schema", SCHEMA, "--output-schema", SCHEMA]
+    status = main([*flags, "--input", str(tmp_path / f"?-{name}"), *schema, *chosen])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    (written,) = (tmp_path / "out").iterdir()
+    assert written.suffix == f".{form or 'csv'}"
+    assert sorted(read_rows(written), key=str) == sorted(make_rows(30), key=str)
+    assert "30 rows read, 30 written in " in out
+    # No terminal, no progress.
+    assert "\r" not in out
+
+
+def test_columns_are_guessed_from_the_first_file(flags, tmp_path, capsys):
+    data = write_rows(tmp_path / "rows.parquet")
+    assert main([*flags, "--input", data, "--output-schema", SCHEMA, "--format=jsonl"]) == 0
+    assert f"guessed from {data}" in capsys.readouterr().out
+
+
+def test_script_that_fails_is_explained(flags, tmp_path, capsys):
+    (tmp_path / "echo.py").write_text("def main(config):\n    {}['absent']\n")
+    data = write_rows(tmp_path / "rows.csv")
+    assert main([*flags, "--input", data, "--output-schema", SCHEMA]) == 1
+    err = capsys.readouterr().err
+    assert "\nScriptRaised: echo.py chief:0 shard 0/1 attempt 1: the script raised KeyError" in err
+    assert "What to do: Correct the script" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        (["--output-schema", "x array<float>"], "CSV has no arrays"),
+        ([], "--output and --output-schema go together"),
+        (["--train"], "--model-dir"),
+        (["--output-schema", SCHEMA, "--model-dir=/models"], "--train"),
+        (["--train", "--model-dir=/models", "--output-schema", SCHEMA], "--output-schema"),
+        (["--output-schema", SCHEMA, "--feed=bundles", "--num-workers=2"], "num_workers"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, tmp_path, capsys, more, shown):
+    assert main([*flags, "--input", write_rows(tmp_path / "rows.csv"), *more]) == 2
+    assert shown in capsys.readouterr().err
+
+
+def test_terminal_shows_rows_rate_processes_and_memory(flags, tmp_path):
+    write_rows(tmp_path / "rows.csv")
+    slow = "import time\n" + ECHO.replace("def main(config):", "def main(config):\n    time.sleep(2.5)")
+    (tmp_path / "echo.py").write_text(slow)
+    terminal, ours = pty.openpty()
+    command = [sys.executable, "-m", "beam_tfscript", *flags, "--input", str(tmp_path / "rows.csv")]
+    started = subprocess.Popen([*command, "--output-schema", SCHEMA], stdout=ours, stderr=subprocess.PIPE)
+    os.close(ours)
+    shown = b""
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+    except OSError:
+        pass  # a terminal that nobody writes to any more
+    finally:
+        os.close(terminal)
+    err = started.communicate(timeout=60)[1].decode()
+    assert started.returncode == 0, err
+    drawn = shown.decode().split("\r\x1b[2K")[1:]
+    assert any(line.startswith("30 rows read, 0 written, ") and " 1 process, " in line for line in drawn), drawn
+    assert drawn[-1].startswith("30 rows read, 30 written, ") and "MiB" in drawn[-1]
+
+
+def test_processes_of_this_machine_are_counted():
+    with subprocess.Popen([sys.executable, "-c", "input() # beam_tfscript.runtime"], stdin=subprocess.PIPE) as child:
+        count, memory = progress.script_processes()
+        child.communicate(b"\n")
+    assert count == 1 and memory > 10 << 20
+
+
+def test_line_fits_a_terminal():
+    counters = {"rows_in": 123_456_789, "rows_out": 123_456_789}
+    assert len(progress.line(counters, 1_234_567.0, 9999.0, 16, 99 << 30)) <= 90

@@ -1,0 +1,108 @@
+"""The arguments of clusters: what cannot be is refused while the pipeline is built, and what is, is shown."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from apache_beam.transforms.display import DisplayData
+
+from beam_tfscript import RunTFScript, TrainTFScript
+from beam_tfscript.cluster.counts import Counts
+from beam_tfscript.cluster_options import check_cluster
+from beam_tfscript.errors import ArgumentError
+from tests.running import script
+
+DEFAULTS = {
+    "num_workers": None, "num_ps": None, "num_evaluators": 0, "parallelism": None, "placement": None,
+    "tf_config": None, "ps_main": False, "cluster_grace": 60, "is_training": False,
+}  # fmt: skip
+
+
+def run_script(**arguments):
+    return RunTFScript(script("echo.py"), **arguments)
+
+
+def train_script(**arguments):
+    return TrainTFScript(script("train.py"), "/models", entry="keras_fit", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "counts"),
+    [
+        ({"num_ps": 1}, Counts(1, 1, 0)),
+        ({"num_evaluators": 1}, Counts(1, 0, 1)),
+        ({"parallelism": 8}, Counts(6, 2, 0)),
+        ({"placement": "one_host", "num_workers": 2}, Counts(2, 0, 0)),
+        ({"is_training": True}, Counts(1, 0, 0)),
+        ({"is_training": True, "num_workers": 3}, Counts(3, 0, 0)),
+        ({"is_training": True, "placement": "independent"}, Counts(1, 0, 0)),
+    ],
+)
+def test_a_distributed_script_is_one_cluster(arguments, counts):
+    assert check_cluster(**{**DEFAULTS, **arguments}).counts == counts
+
+
+@pytest.mark.parametrize("arguments", [{}, {"num_workers": 4}, {"num_workers": 4, "placement": "independent"}])
+def test_shards_of_a_run_are_alone_unless_asked_for(arguments):
+    assert check_cluster(**{**DEFAULTS, **arguments}) is None
+
+
+@pytest.mark.parametrize("make", [run_script, train_script])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"placement": "spread"}, 'placement="spread".* is not available yet: use "one_host"'),
+        ({"placement": "anywhere"}, "placement must be one of 'independent', 'one_host', 'spread' or None"),
+        ({"placement": "independent", "num_ps": 1}, 'placement="independent" has no parameter servers'),
+        ({"placement": "independent", "num_evaluators": 1}, 'placement="independent" has no parameter servers'),
+        ({"num_workers": 0}, "num_workers must be a whole number of at least 1, got 0"),
+        ({"num_ps": -1}, "num_ps must be a whole number of at least 0, got -1"),
+        ({"num_ps": True}, "num_ps must be a whole number"),
+        ({"num_evaluators": 1.5}, "num_evaluators must be a whole number"),
+        ({"parallelism": 4, "num_workers": 4}, "`parallelism` must be greater than num_workers"),
+        ({"parallelism": 4, "num_workers": 2, "num_ps": 1}, "must be `parallelism` together"),
+        ({"tf_config": "never", "num_ps": 1}, 'tf_config must be "always" or None'),
+        ({"ps_main": "no", "num_ps": 1}, "ps_main must be True or False, got 'no'"),
+        ({"ps_main": True}, "ps_main=True is for parameter servers, and there are none"),
+        ({"cluster_grace": -1}, "cluster_grace must be a number of seconds of at least 0, got -1"),
+        ({"cluster_grace": math.nan}, "cluster_grace must be a number of seconds"),
+        ({"cluster_grace": math.inf}, "cluster_grace must be a number of seconds"),
+        ({"cluster_grace": "60"}, "cluster_grace must be a number of seconds"),
+        ({"feed": "bundles", "num_ps": 1}, 'feed="bundles" has no clusters'),
+    ],
+)
+def test_rejects_while_the_pipeline_is_built(make, arguments, said):
+    with pytest.raises(ArgumentError, match=said):
+        make(**arguments)
+
+
+def test_rejects_a_training_of_a_model_a_shard():
+    with pytest.raises(ArgumentError, match="would train a model a shard"):
+        train_script(placement="independent", num_workers=2)
+
+
+def test_rejects_tf_config_where_there_is_no_cluster():
+    with pytest.raises(ArgumentError, match='tf_config="always" is for a cluster: give placement="one_host"'):
+        run_script(num_workers=2, tf_config="always")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"model_dir": ""}, "model_dir must be a path, a URI or None, got ''"),
+        ({"model_dir": "nowhere://models"}, "model_dir: no file system is known for"),
+        ({"checkpoint_dir": 3}, "checkpoint_dir must be a path, a URI or None, got 3"),
+        ({"checkpoint_dir": "s3://id:hunter2@bucket/x"}, "checkpoint_dir must be a URI without keys"),
+    ],
+)
+def test_rejects_places_that_cannot_be_without_showing_keys(arguments, said):
+    with pytest.raises(ArgumentError, match=said) as caught:
+        TrainTFScript(script("train.py"), **{"model_dir": "/models", "entry": "keras_fit", **arguments})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [run_script, train_script])
+def test_the_cluster_is_shown_with_the_transform(make):
+    items = {item.key: item.value for item in DisplayData.create_from(make(parallelism=8, num_evaluators=1)).items}
+    assert (items["num_workers"], items["num_ps"], items["num_evaluators"]) == (6, 2, 1)

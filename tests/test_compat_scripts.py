@@ -1,0 +1,173 @@
+"""Scripts in the style of other platforms run as they are, and their models can be used, on every interpreter there is.
+
+Which interpreters: those in BEAM_TFSCRIPT_TEST_PYTHONS, paths with ':' between them; by default the one that runs the
+tests. Where TensorFlow has no Estimators any more, the scripts that need them fail with what to do about it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+
+import pytest
+
+from beam_tfscript import RunTFScript, TrainTFScript
+from beam_tfscript.model_rows import rows_to_model
+from tests.running import script
+
+PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
+SCHEMA = "id bigint not null, x0 float not null, x1 float not null, label bigint not null"
+MODEL_ROWS = "model_id bigint, model_info string"
+# Booleans and numbers become text, and a list its JSON text, which is what such scripts read.
+PARAMS = {"feature_cols": ["x0", "x1"], "label_col": "label", "batch_size": 32, "num_epochs": 15}
+
+
+def make_rows(count: int, seed: int) -> list[dict]:
+    """Points of two classes, with a gap between them."""
+    chance = random.Random(seed)
+    rows = []
+    while len(rows) < count:
+        x0, x1 = chance.uniform(-1, 1), chance.uniform(-1, 1)
+        if abs(x0 + x1) > 0.2:
+            rows.append({"id": len(rows), "x0": x0, "x1": x1, "label": int(x0 + x1 > 0)})
+    return rows
+
+
+ROWS = make_rows(320, seed=1)
+UNSEEN = make_rows(40, seed=2)
+
+
+@functools.cache
+def has_estimators(python: str) -> bool:
+    code = "import importlib.util; print(importlib.util.find_spec('tensorflow_estimator') is not None)"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
+
+
+def environment(python: str) -> str:
+    return str(pathlib.Path(python).parent.parent)
+
+
+def assert_scores(python: str, model: str) -> None:
+    """The model, loaded in a new interpreter, knows the class of rows that it was not trained on."""
+    run = subprocess.run(
+        [python, script("compat_score.py"), model, json.dumps(UNSEEN)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    scores = json.loads(run.stdout)
+    right = sum((score > 0.5) == (row["label"] == 1) for score, row in zip(scores, UNSEEN))
+    assert len(scores) == len(UNSEEN) and right >= 0.95 * len(UNSEEN), (right, scores)
+
+
+def run_or_refuse(python: str, in_memory, transform) -> list[dict]:
+    """The output rows; none where there are no Estimators, and the failure says so."""
+    if has_estimators(python):
+        return in_memory.run(transform, ROWS)
+    with pytest.raises(Exception, match="has no Estimators; 2.15 is the last release") as failed:
+        in_memory.run(transform, ROWS)
+    assert "python_env" in str(failed.value)
+    return []
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_estimator_of_a_train_script_is_published(python, in_memory, tmp_path):
+    transform = TrainTFScript(
+        script("compat_akdl_train.py"),
+        str(tmp_path / "models"),
+        user_params=PARAMS,
+        compat_params="strings",
+        input_schema=SCHEMA,
+        python_env=environment(python),
+        max_attempts=1,
+    )
+    for model in run_or_refuse(python, in_memory, transform):
+        assert_scores(python, model["uri"])
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_estimator_of_a_batch_script_comes_out_as_rows(python, in_memory, tmp_path):
+    transform = RunTFScript(
+        script("compat_akdl_batch.py"),
+        MODEL_ROWS,
+        user_files=[script("compat_akdl_train.py")],
+        user_params=PARAMS,
+        compat_params="strings",
+        input_schema=SCHEMA,
+        python_env=environment(python),
+    )
+    rows = run_or_refuse(python, in_memory, transform)
+    if rows:
+        rows_to_model([(row["model_id"], row["model_info"]) for row in rows], str(tmp_path / "model"))
+        assert_scores(python, str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_estimator_of_a_stream_script_trains_on_rows_as_they_come(python, in_memory, tmp_path):
+    transform = RunTFScript(
+        script("compat_akdl_stream.py"),
+        MODEL_ROWS,
+        user_params={**PARAMS, "batch_size": "2", "num_epochs": "1"},
+        compat_params="strings",
+        input_schema=SCHEMA,
+        python_env=environment(python),
+        feed="stream",
+        max_attempts=1,
+    )
+    rows = run_or_refuse(python, in_memory, transform)
+    if rows:
+        rows_to_model([(row["model_id"], row["model_info"]) for row in rows], str(tmp_path / "model"))
+        assert_scores(python, str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_parameter_server_script_reads_trains_and_writes(python, in_memory, tmp_path):
+    transform = RunTFScript(
+        script("compat_flink_ps.py"),
+        "id bigint, score float",
+        entry="map_func",
+        num_workers=1,
+        num_ps=1,
+        user_params={"model_dir": str(tmp_path / "model")},
+        input_schema=SCHEMA,
+        python_env=environment(python),
+    )
+    rows = in_memory.run(transform, ROWS)
+    assert sorted(row["id"] for row in rows) == [row["id"] for row in ROWS]
+    assert_scores(python, str(tmp_path / "model"))
+
+
+def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):
+    transform = RunTFScript(
+        script("compat_flink_ps.py"),
+        "id bigint, score float",
+        entry="map_func_by_hand",
+        num_workers=2,
+        num_ps=1,
+        ps_main=True,
+        input_schema=SCHEMA,
+        python_env=environment(PYTHONS[0]),
+    )
+    scores = {row["id"]: row["score"] for row in in_memory.run(transform, ROWS)}
+    assert scores == pytest.approx({row["id"]: 2 * row["x0"] for row in ROWS}, rel=1e-6)
+
+
+def test_keras_model_is_fit_by_the_train_configs(in_memory, tmp_path):
+    transform = TrainTFScript(
+        script("compat_akdl_keras.py"),
+        str(tmp_path / "models"),
+        user_params=PARAMS,
+        compat_params="strings",
+        input_schema=SCHEMA,
+        max_attempts=1,
+    )
+    (model,) = in_memory.run(transform, ROWS)
+    assert_scores(sys.executable, model["uri"])

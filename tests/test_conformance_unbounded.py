@@ -1,0 +1,177 @@
+"""What every engine must hold to on unbounded input; Prism and Flink by `make test-prism` and `test-flink`."""
+
+from __future__ import annotations
+
+import collections
+import time
+
+import apache_beam as beam
+import pytest
+from apache_beam.transforms.trigger import AccumulationMode, AfterCount, Repeatedly
+from apache_beam.transforms.window import FixedWindows, GlobalWindows, SlidingWindows
+
+from beam_tfscript import RunTFScript, metrics
+from tests.running import script
+from tests.unbounded import OUTPUT, KillOnRow, Pause, Watermark, rows, run_stream
+
+# What the script has done by then, the runner has seen.
+SOON_S = 3
+
+
+def traced(entry="trace", **arguments):
+    """The transform, with a script that says for each row which run had it."""
+    return RunTFScript(script("streams.py"), OUTPUT, input_schema="id string", entry=entry, **arguments)
+
+
+def in_tens(runner):
+    """Windows of ten seconds. The bundle-based engine lets the watermark pass what a window's timer gives out."""
+    return beam.WindowInto(FixedWindows(10), allowed_lateness=100 if runner.engine == "bundle_based" else 0)
+
+
+@pytest.fixture
+def counters(monkeypatch):
+    """What the transform has counted: the bundle-based engine forgets what bundles behind the first have."""
+    counted = collections.Counter()
+    add = metrics.add
+
+    def add_too(name, n=1):
+        counted[name] += n
+        add(name, n)
+
+    monkeypatch.setattr(metrics, "add", add_too)
+    return counted
+
+
+def test_window_is_a_run_that_ends_with_it(runner):
+    events = [Watermark(0), rows(1, 2, 11), Watermark(5), rows(3, 12), Watermark(13), rows(14), Watermark(25), rows(26)]
+    streamed = run_stream(runner, events, traced(), in_tens(runner))
+    runs = sorted(streamed.runs(), key=lambda run: run[0]["window"])
+    expected = [(0.0, [1, 2, 3]), (10.0, [11, 12, 14]), (20.0, [26])]
+    for run, (start, numbers) in zip(runs, expected, strict=True):
+        assert sorted(float(row["id"]) for row in run[:-1]) == numbers
+        assert (run[-1]["id"], run[-1]["place"]) == ("end", len(numbers))
+        assert {row["window"] for row in run} == {(start, start + 10)}
+        assert {row["run_window"] for row in run} == {f"{start:g}-{start + 10:g}"}
+        assert {row["timestamp"] for row in run} <= {(start * 1000000 + 9999999) / 1e6}
+        assert streamed.counted[start, start + 10] == len(numbers) + 1
+    assert {row["pid"] for row in runs[2]} < {row["pid"] for row in runs[0] + runs[1]}
+
+
+def test_late_rows_start_a_run_of_their_own_and_what_is_too_late_is_dropped(runner):
+    events = [Watermark(0), rows(1), Watermark(15), Pause(SOON_S), rows(2, 16), Watermark(60), Pause(SOON_S), rows(3)]
+    windows = beam.WindowInto(FixedWindows(10), allowed_lateness=20)
+    streamed = run_stream(runner, events, traced(), windows)
+    runs = [[row["id"] for row in run] for run in streamed.runs() if run[0]["window"] == (0, 10)]
+    # Only Flink drops rows before a stage with state; and Prism ends a late run with what comes next.
+    late = {"flink": [["2", "end"]], "prism": [["2", "3", "end"]], "bundle_based": [["2", "end"], ["3", "end"]]}
+    assert sorted(runs) == [["1", "end"], *late[runner.engine]]
+    assert streamed.ids(window=(10, 20)) == [16]
+
+
+def test_sliding_windows_give_a_row_to_a_run_of_each(runner):
+    events = [Watermark(0), rows(7), Watermark(12), rows(13)]
+    windows = beam.WindowInto(SlidingWindows(10, 5), allowed_lateness=100 if runner.engine == "bundle_based" else 0)
+    streamed = run_stream(runner, events, traced(), windows)
+    assert [streamed.ids(window=(start, start + 10)) for start in (0, 5, 10)] == [[7], [7, 13], [13]]
+    assert [streamed.counted[start, start + 10] for start in (0, 5, 10)] == [2, 3, 2]
+
+
+@pytest.mark.parametrize("feed", [None, "stream"])
+def test_global_window_is_one_run_with_the_times_of_its_rows(runner, feed):
+    events = [Watermark(0), rows(1, 2), Watermark(5), Pause(SOON_S), rows(7), Pause(SOON_S)]
+    streamed = run_stream(runner, events, traced("trace_records", feed=feed), beam.WindowInto(GlobalWindows()))
+    (run,) = streamed.runs()
+    assert sorted((row["id"], row["timestamp"]) for row in run if row["id"] != "end")[-1] == ("7", 7)
+    assert streamed.ids() == [1, 2, 7] and run[-1]["id"] == "end"
+    assert {row["timestamp"] for row in run} <= {2, 7}
+
+
+def test_outputs_leave_while_input_pauses_and_the_process_stays(runner, tmp_path):
+    came, out = tmp_path / "came", tmp_path / "out"
+
+    def note(row):
+        if row["id"] == "2":
+            came.write_text(str(time.time()))
+        return row
+
+    def note_output(row):
+        out.touch()
+        return row
+
+    before = in_tens(runner) | beam.Map(note).with_output_types(dict)
+    transform = traced(idle_timeout=0.3, poll_interval=0.2)
+    events = [Watermark(0), rows(1), Pause(60, until=str(out)), rows(2)]
+    streamed = run_stream(runner, events, transform, before, after=beam.Map(note_output))
+    (run,) = streamed.runs()
+    assert [row["id"] for row in run] == ["1", "2", "end"]
+    assert run[0]["seen"] < float(came.read_text())
+    assert run[0]["pid"] == run[2]["pid"]
+
+
+@pytest.mark.parametrize("entry", ["dies_at", "raises_at"])
+def test_rows_of_a_window_are_replayed_when_its_run_fails_inside_a_bundle(runner, tmp_path, entry):
+    events = [Watermark(0), rows(1, 2), Pause(1), rows(3, 4), Watermark(15), rows(16)]
+    transform = traced(entry, user_params={"id": "3", "times": 2, "marks": str(tmp_path / "marks")})
+    streamed = run_stream(runner, events, transform, in_tens(runner))
+    assert set(streamed.ids(window=(0, 10))) == {1, 2, 3, 4}
+    (end,) = streamed.at(window=(0, 10), id="end")
+    assert end["place"] == 4 and end["attempt"] >= 3
+    assert streamed.counted[0, 10] == len(streamed.at(window=(0, 10)))
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_process_that_is_killed_between_bundles_costs_what_replay_says(runner, tmp_path, counters, replay):
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    events = [Watermark(0), rows(1, 2), rows(3), Pause(SOON_S), rows(4), rows(5), rows(6)]
+    before = in_tens(runner) | beam.ParDo(KillOnRow("5", str(pids))).with_output_types(dict)
+    transform = traced(replay=replay, user_params={"pids": str(pids), "n": 1})
+    streamed = run_stream(runner, events, transform, before)
+    ids = streamed.ids()
+    lost = counters["rows_lost"]
+    if runner.engine != "bundle_based":
+        assert runner.metrics.get("rows_lost", 0) == lost
+    if replay:
+        assert set(ids) == {1, 2, 3, 4, 5, 6} and not lost
+    else:
+        assert len(ids) == len(set(ids)) == 6 - lost and {5, 6} <= set(ids)
+
+
+def test_runs_beyond_max_processes_wait_in_state(runner, counters):
+    events = [Watermark(0), *(rows(*range(at, 40, 4)) for at in range(4)), Watermark(20), rows(25, 45), Watermark(50)]
+    streamed = run_stream(runner, events, traced(max_processes=1, num_workers=2), in_tens(runner))
+    assert streamed.ids() == sorted([*range(40), 25, 45])
+    ends = streamed.at(id="end")
+    assert sum(end["place"] for end in ends) == 42
+    assert counters["process_starts"] <= 3
+
+
+def test_rows_behind_a_stop_are_counted_as_unread(runner, counters):
+    events = [Watermark(0), rows(1, 2), Pause(SOON_S), rows(3, 4), Pause(SOON_S), rows(5, 6), Watermark(15), rows(16)]
+    transform = traced("stops_at", user_params={"id": "2"})
+    streamed = run_stream(runner, events, transform, in_tens(runner))
+    first = streamed.ids(window=(0, 10))
+    assert 2 in first and len(streamed.at(id="end", window=(0, 10))) == 1
+    assert counters["rows_unread"] == 6 - len(first)
+    assert streamed.ids(window=(10, 20)) == [16]
+
+
+def test_feed_dataset_makes_a_run_of_each_pane(runner):
+    events = [Watermark(0), rows(1, 2), Pause(1), rows(3, 4, 11), Watermark(12), Pause(1), rows(5)]
+    windows = beam.WindowInto(
+        FixedWindows(10),
+        trigger=Repeatedly(AfterCount(1)),
+        accumulation_mode=AccumulationMode.DISCARDING,
+        allowed_lateness=60,
+    )
+    streamed = run_stream(runner, events, traced(feed="dataset"), windows)
+    assert streamed.ids() == [1, 2, 3, 4, 5, 11]
+    for run in streamed.runs():
+        assert (run[-1]["id"], run[-1]["place"]) == ("end", len(run) - 1)
+    assert len([run for run in streamed.runs() if run[0]["window"] == (0, 10)]) >= 2
+
+
+def test_feed_bundles_gives_each_row_back_once_in_its_window(runner):
+    events = [Watermark(0), rows(1, 2, 11), Pause(1), rows(3, 12), Watermark(25), rows(26)]
+    streamed = run_stream(runner, events, traced(feed="bundles"), in_tens(runner))
+    assert [streamed.ids(window=(start, start + 10)) for start in (0, 10, 20)] == [[1, 2, 3], [11, 12], [26]]

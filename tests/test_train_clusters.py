@@ -1,0 +1,100 @@
+"""Clusters of tasks on one machine: they train what one process trains, each with its own rows."""
+
+from __future__ import annotations
+
+import collections
+import gzip
+
+import pytest
+
+from beam_tfscript import RunTFScript
+from pipelines.digits import INPUT, INPUT_SCHEMA, parse_digits
+from tests.running import script
+from tests.training import LINE, POINTS, serve, train
+
+DIGITS_STEPS = 1000
+# Two points of a hundred.
+TOLERANCE = 0.02
+
+
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_keras_fit_on_uneven_shards_doesnt_hang(in_memory, tmp_path, num_workers):
+    row = train(
+        in_memory, "train_clusters.py", tmp_path / "models", "keras_mirrored",
+        num_workers=num_workers, shard_by="part", env={"TF_USE_LEGACY_KERAS": "1"}, max_attempts=1,
+    )  # fmt: skip
+    lengths = row["dataset_lengths"]
+    assert len(lengths) == num_workers and sum(lengths) == len(POINTS) and max(lengths) >= 8 * min(lengths)
+    kernels = {row["metrics"][f"kernel_{shard}"] for shard in range(num_workers)}
+    assert len(kernels) == 1 and kernels != {0.0}
+    (inputs,) = row["signatures"]["serving_default"]["inputs"].values()
+    assert inputs == {"dtype": "float32", "shape": [None, 1]}
+
+
+def test_all_reduce_of_three_workers_learns_the_weights_of_one_process(in_memory, tmp_path):
+    def learn(num_workers):
+        return train(
+            in_memory, "train_clusters.py", tmp_path / str(num_workers), "custom_loop",
+            num_workers=num_workers, shard_by="part", user_params={"batches": len(POINTS) // 32}, max_attempts=1,
+        )  # fmt: skip
+
+    one, three = learn(1), learn(3)
+    assert one["dataset_lengths"] == [320] and sorted(three["dataset_lengths"]) == [32, 32, 256]
+    assert len(three["history"]) == 3
+    for told in three["history"]:
+        for name in ("slope", "intercept"):
+            assert told[name] == pytest.approx(one["metrics"][name], rel=1e-5) and told[name] > 0.5
+    y = 2 * one["metrics"]["slope"] + one["metrics"]["intercept"]
+    assert serve(three["uri"], x=[2.0])["y"] == pytest.approx([y], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_parameter_servers_learn_the_digits_as_well_as_one_process(in_memory, tmp_path):
+    with gzip.open(INPUT, "rt") as lines:
+        digits = [row._asdict() for row in parse_digits(lines)]
+
+    def learn(entry, **cluster):
+        return train(
+            in_memory, "train_digits.py", tmp_path / entry, entry, digits,
+            input_schema=INPUT_SCHEMA, user_params={"steps": DIGITS_STEPS}, max_attempts=1, **cluster,
+        )["metrics"]  # fmt: skip
+
+    alone, servers = learn("alone"), learn("parameter_servers", num_workers=3, num_ps=2)
+    assert alone["seen"] == servers["seen"] == len(digits) // 3
+    assert alone["accuracy"] > 0.94 and servers["accuracy"] == pytest.approx(alone["accuracy"], abs=TOLERANCE)
+    # The chief coordinates; each of the other two has done its part.
+    assert servers["workers"] == 2 and servers["fewest"] > DIGITS_STEPS / 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sixteen_tasks_meet_and_sum_their_rows(in_memory, tmp_path):
+    metrics = train(
+        in_memory, "train_clusters.py", tmp_path, "meet",
+        num_workers=16, max_attempts=1, intra_op_parallelism=1, start_timeout=500,
+    )["metrics"]  # fmt: skip
+    assert (metrics["tasks"], metrics["count"]) == (16, len(POINTS))
+    assert metrics["total"] == pytest.approx(sum(point["x"] for point in POINTS), rel=1e-5)
+
+
+class TestRunTFScript:
+    def run(self, runner, entry, **arguments):
+        transform = RunTFScript(
+            script("train_rows.py"), "id bigint, task string, attempt int", input_schema=LINE, entry=entry,
+            placement="one_host", num_workers=2, num_ps=1, shard_by="part", **arguments,
+        )  # fmt: skip
+        return runner.run(transform, POINTS)
+
+    def test_rows_of_all_tasks_come_once(self, runner):
+        rows = self.run(runner, "hosted")
+        assert sorted(row["id"] for row in rows) == list(range(len(POINTS)))
+        assert collections.Counter(row["task"] for row in rows) == {"worker:0": 288, "chief:0": 32}
+        assert runner.metrics["tasks"] == 2 and runner.metrics["runs"] == 1
+
+    def test_rows_of_a_cluster_that_died_come_once(self, in_memory):
+        rows = self.run(in_memory, "tell", user_params={"die": "worker:0"}, max_attempts=2, ps_main=True)
+        tasks = collections.Counter(row["task"] for row in rows)
+        assert tasks == {"worker:0": 288, "chief:0": 32, "ps:0": 1}
+        assert sorted(row["id"] for row in rows) == list(range(-1, len(POINTS)))
+        assert {row["attempt"] for row in rows} == {2} and in_memory.metrics["tasks"] == 3
+        assert in_memory.metrics["runs"] == 2 and in_memory.metrics["process_deaths"] == 1
