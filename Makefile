@@ -63,6 +63,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.throughput --compute-bound
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.cluster
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.codec
 	$(BIN)/python -m benchmarks.write_batch

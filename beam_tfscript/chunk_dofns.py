@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -14,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.encoding import Encoded, RowEncoder
-from beam_tfscript.dofn_setup import UsesScript
+from beam_tfscript.dofn_setup import UsesScript, in_window
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.row_gatherer import RowGatherer, by_window, of_good
 from beam_tfscript.runtime import wire
@@ -56,9 +55,9 @@ class ChunkRows(UsesScript):
         """Gives out the rest."""
         window = GlobalWindow()
         for output in self._encode_rows():
-            yield _in_window(output, window, window.max_timestamp())
+            yield in_window(output, window, window.max_timestamp())
         for chunk in self._chunker.flush():
-            yield _in_window(self._keyed(chunk), window, window.max_timestamp())
+            yield in_window(self._keyed(chunk), window, window.max_timestamp())
 
     def _encode_rows(self) -> Iterator[Any]:
         rows, self._rows = self._rows, []
@@ -116,7 +115,7 @@ class ChunkWindowedRows(ChunkRows):
 
     def _place(self, output: Any, window: Any) -> Any:
         is_global = isinstance(window, GlobalWindow)
-        return _in_window(output, window, self._newest if is_global else window.max_timestamp())
+        return in_window(output, window, self._newest if is_global else window.max_timestamp())
 
 
 class ChunkBatches(ChunkWindowedRows):
@@ -144,10 +143,3 @@ def _by_shard_of_stream(chunk: Chunk) -> tuple[int, tuple[int, int, bytes]]:
 def _by_cluster(chunk: Chunk) -> tuple[int, tuple[int, int, bytes]]:
     """All shards of a window are one cluster."""
     return 0, (chunk.shard, chunk.count, chunk.payload)
-
-
-def _in_window(output: Any, window: Any, timestamp: Any) -> Any:
-    """The output in its window."""
-    if isinstance(output, TaggedOutput):
-        return TaggedOutput(output.tag, WindowedValue(output.value, timestamp, [window]))
-    return WindowedValue(output, timestamp, [window])

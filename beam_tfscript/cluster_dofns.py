@@ -9,13 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import TaggedOutput
-from apache_beam.transforms.window import TimestampedValue
 
 from beam_tfscript import metrics, model_store
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.cluster_run import ClusterRun, describe_reports
-from beam_tfscript.dofn_setup import RunsScript, bounds_of
+from beam_tfscript.dofn_setup import RunsScript, bounds_of, in_window
 from beam_tfscript.model_rows import ModelRow, model_to_rows
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.runtime import wire
@@ -42,7 +40,7 @@ class RunCluster(RunsScript):
                     metrics.add_from_script(frame.json())
                 else:
                     for row in self._decode(frame.records()):
-                        yield row if isinstance(row, TaggedOutput) else TimestampedValue(row, window.max_timestamp())
+                        yield in_window(row, window, window.max_timestamp())
 
 
 class TrainModel(RunsScript):
@@ -74,7 +72,7 @@ class TrainModel(RunsScript):
                 if frame.kind == wire.METRICS:
                     metrics.add_from_script(frame.json())
             for row in self._give_out(run, token):
-                yield TimestampedValue(row, window.max_timestamp())
+                yield in_window(row, window, window.max_timestamp())
         if self._train.checkpoint_dir is None:
             # Not before what comes behind this in the bundle has taken the rows: a bundle that fails is repeated.
             shutil.rmtree(self._checkpoint_dir(token), ignore_errors=True)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript import metrics
 from beam_tfscript.bad_records import BadRecords
@@ -120,3 +122,10 @@ def bounds_of(window: Any) -> tuple[float, float] | None:
         return None
     start = getattr(window, "start", window.end)
     return start.micros / 1e6, window.end.micros / 1e6
+
+
+def in_window(output: Any, window: Any, timestamp: Any) -> Any:
+    """The output in its window: of a timestamp alone, Beam would make all windows that it is in."""
+    if isinstance(output, TaggedOutput):
+        return TaggedOutput(output.tag, WindowedValue(output.value, timestamp, (window,)))
+    return WindowedValue(output, timestamp, (window,))

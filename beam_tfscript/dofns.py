@@ -6,7 +6,6 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
-from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -15,7 +14,7 @@ from beam_tfscript.attempts import ShardRun
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.bundle_feed import BundleFeed, Done, merge
 from beam_tfscript.data.encoding import RowEncoder
-from beam_tfscript.dofn_setup import RunsScript, bounds_of
+from beam_tfscript.dofn_setup import RunsScript, bounds_of, in_window
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.outputs import OutputMaker
 from beam_tfscript.row_gatherer import RowGatherer, by_window, of_good
@@ -55,7 +54,7 @@ class RunShard(RunsScript):
             elif self._stamp:
                 end = window.max_timestamp()
                 for row in self._decode(report.records()):
-                    yield row if isinstance(row, TaggedOutput) else TimestampedValue(row, end)
+                    yield in_window(row, window, end)
             else:
                 yield from self._decode(report.records())
 

@@ -10,16 +10,14 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder, TupleCoder, VarIntCoder
-from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
-from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript import metrics
 from beam_tfscript.bad_records import BadRecords
-from beam_tfscript.dofn_setup import RunsScript, bounds_of
+from beam_tfscript.dofn_setup import RunsScript, bounds_of, in_window
 from beam_tfscript.group_stream import GroupStream
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.run_place import RunPlace
@@ -51,7 +49,7 @@ class RunsStream(RunsScript):
                 metrics.add_from_script(frame.json())
             elif frame.kind == wire.EXAMPLES:
                 for output in self._decode(frame.records()):
-                    yield _placed(output, window, timestamp)
+                    yield in_window(output, window, timestamp)
 
 
 class StreamShards(RunsStream):
@@ -185,10 +183,3 @@ class _ChunkFile:
         if self._shards:
             for shard, frame in zip(self._shards, self._spool.reports()):
                 yield shard, frame.count, frame.payload
-
-
-def _placed(output: Any, window: Any, timestamp: Any) -> Any:
-    """The output in its window: of a timestamp alone, Beam would make all windows that it is in."""
-    if isinstance(output, TaggedOutput):
-        return TaggedOutput(output.tag, WindowedValue(output.value, timestamp, (window,)))
-    return WindowedValue(output, timestamp, (window,))

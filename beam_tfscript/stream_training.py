@@ -7,11 +7,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from apache_beam.transforms.window import TimestampedValue
-
 from beam_tfscript import metrics, model_store
 from beam_tfscript.bad_records import BadRecords
-from beam_tfscript.dofn_setup import bounds_of
+from beam_tfscript.dofn_setup import bounds_of, in_window
 from beam_tfscript.model_rows import ModelRow, model_to_rows
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.runtime import wire
@@ -33,7 +31,7 @@ class _Publishes(RunsStream):
                 metrics.add_from_script(frame.json())
             elif frame.kind == wire.EXPORT:
                 for row in self._publish(frame.json(), window):
-                    yield TimestampedValue(row, timestamp)
+                    yield in_window(row, window, timestamp)
 
     def _publish(self, exported: dict[str, Any], window: Any) -> Iterator[Any]:
         if self._train.model_dir is None:

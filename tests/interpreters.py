@@ -23,6 +23,7 @@ TESTS = [
     "tests/test_run_python_env.py",
     "tests/test_runtime_reader.py",
     "tests/test_runtime_saved_model.py",
+    "tests/test_train_envs.py",
 ]
 # What each of them must hold to, as the newest does in `make test`.
 CONFORMANCE = ["tests/test_conformance.py", "tests/test_digits_interpreters.py"]
@@ -89,7 +90,7 @@ def main() -> int:
         return 0
     failed = _run_tests(TESTS, BEAM_TFSCRIPT_TEST_PYTHONS=":".join(pythons))
     for python in pythons:
-        print(f"test-envs: what holds on every engine, with scripts in {python}", flush=True)
+        sys.stderr.write(f"test-envs: what holds on every engine, with scripts in {python}\n")
         failed |= _run_tests(CONFORMANCE, BEAM_TFSCRIPT_TEST_PYTHON=python, BEAM_TFSCRIPT_TEST_ENGINES="in_memory")
     return failed
 

@@ -7,8 +7,12 @@ import pytest
 from apache_beam.transforms.window import FixedWindows
 
 from beam_tfscript import RunTFScript
+from tests.conftest import TESTED
 from tests.running import script
 from tests.unbounded import OUTPUT, FailOnce, Pause, Watermark, rows, run_stream
+
+if "flink" not in TESTED:
+    pytest.skip("for Flink alone: make test-flink", allow_module_level=True)
 
 CHECKPOINTS = (
     "--checkpointing_interval=500",
@@ -34,11 +38,8 @@ FIRST, SECOND = [1, 2, 3, 4, 5], [11, 12, 13, 14, 16]
 
 
 @pytest.fixture(autouse=True)
-def flink(engine, monkeypatch):
-    """Checkpoints are a thing of Flink's."""
-    if engine[0] != "flink":
-        pytest.skip("for Flink alone: make test-flink")
-    # The worker does not tear down the DoFns of a bundle that failed: what they used ends when it is idle for long.
+def short_idle_time(monkeypatch):
+    """The worker does not tear down the DoFns of a bundle that failed: what they used ends when it is idle for long."""
     monkeypatch.setattr("beam_tfscript.worker.pool.IDLE_TIMEOUT_S", 4.0)
 
 

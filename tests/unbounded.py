@@ -163,7 +163,6 @@ class Streamed:
       rows: the script's rows, as dicts with `window` (Beam's), `timestamp` and `seen` (when, in seconds) added; in the
         order of `seen`.
       counted: window -> rows that a GroupByKey has counted, of all panes.
-      panes: window -> how many panes.
     """
 
     def __init__(self, outputs: dict[str, list[Any]]):
@@ -172,10 +171,8 @@ class Streamed:
             key=lambda row: row["seen"],
         )
         self.counted: collections.Counter[Any] = collections.Counter()
-        self.panes: collections.Counter[Any] = collections.Counter()
         for output in outputs["counted"]:
             self.counted[output.window] += output.row
-            self.panes[output.window] += 1
 
     def ids(self, **places: Any) -> list[float]:
         """The input rows that came back, in order, as often as they did; of those outputs that are at these places."""
