@@ -65,6 +65,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.cluster
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.memory --feed bundles
 	$(BIN)/python -m benchmarks.codec
 	$(BIN)/python -m benchmarks.write_batch
 

@@ -3,6 +3,7 @@
 # Annotations are not postponed here: Beam makes the row's schema of them.
 import dataclasses
 import json
+import os
 import typing
 
 import apache_beam as beam
@@ -80,6 +81,8 @@ def check_training(model_dir: str | None, checkpoint_dir: str | None, *, script:
             f"checkpoint_dir must be a URI without keys, since the script's TensorFlow opens it, got "
             f"{mask_uri(checkpoint_dir)!r}: give keys by the environment of the workers."
         )
-    return TrainOptions(
-        None if model_dir is None else check_model_dir(model_dir), checkpoint_dir, script[: -len(".py")]
-    )
+    if model_dir is not None:
+        # Scripts, which may be told a path too, have a working directory of their own.
+        path = local_path(check_model_dir(model_dir))
+        model_dir = model_dir if path is None else os.path.abspath(path)
+    return TrainOptions(model_dir, checkpoint_dir, script[: -len(".py")])

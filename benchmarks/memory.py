@@ -1,9 +1,9 @@
-"""What one shard of gigabytes costs in memory: its size in, a report out.
+"""What a shard or a bundle of gigabytes costs in memory: its size in, a report out.
 
-Two jobs, each in a fresh process on the in-memory runner, over the same rows: RunTFScript with a script that reads
-its shard, and a GroupByKey of the same chunks that does nothing with them. The runner holds the whole group in
-both; the difference is what this project adds. The script process is set against itself right after it has
-imported TensorFlow.
+Two jobs, each in a fresh process on the in-memory runner, over the same rows: RunTFScript with a script that
+reads them, and the same without a script. In the `dataset` feed that is a GroupByKey of the same chunks, whose
+whole group the runner holds in both; in `bundles`, counting the rows. The difference is what this project adds.
+The script process is set against itself right after it has imported TensorFlow.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ BATCH_SIZE = 64  # a mebibyte
 PIPELINE_TARGET_MIB = 300
 SCRIPT_TARGET_MIB = 300
 
-JOBS = ("identity", "tfscript")
-_SCRIPT = os.path.join(os.path.dirname(__file__), "scripts", "read.py")
+# feed -> the job without a script, the job with one
+JOBS = {"dataset": ("group", "dataset"), "bundles": ("count", "bundles")}
+_SCRIPTS = os.path.join(os.path.dirname(__file__), "scripts")
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
     """Peaks in MiB; medians where there are repeats."""
 
+    feed: str
     gib: float
     rows: int
     identity_peak_mib: float
@@ -87,10 +89,10 @@ class ChunkExamples(beam.DoFn):
 
 
 def run_job(job: str, mib: int, example: str, result: str) -> None:
-    """Runs one of the two jobs in this process.
+    """Runs one job in this process.
 
     Args:
-      job: one of `JOBS`.
+      job: one of those in `JOBS`.
       mib: size of the shard.
       example: file with the serialized Example that all rows are. It isn't made here, as that would import
         TensorFlow into both jobs, and hide it where RunTFScript did so.
@@ -104,7 +106,7 @@ def run_job(job: str, mib: int, example: str, result: str) -> None:
             | "Mebibytes" >> beam.Create(range(mib), reshuffle=False)
             | "Rows" >> beam.FlatMap(lambda _: of_a_mib).with_output_types(bytes)
         )
-        out = _read_in_script(rows) if job == "tfscript" else _group(rows)
+        out = {"group": _group, "count": _count_rows}.get(job, lambda rows: _read_in_script(rows, job))(rows)
         out | "Write" >> beam.Map(_write_json, result)
 
 
@@ -118,7 +120,8 @@ def make_example() -> bytes:
 
 def measure(options: argparse.Namespace) -> Figures:
     """Runs both jobs and takes the medians of the repeats."""
-    peaks: dict[str, list[float]] = {job: [] for job in JOBS}
+    without, with_script = JOBS[options.feed]
+    peaks: dict[str, list[float]] = {without: [], with_script: []}
     results: dict[str, dict[str, Any]] = {}
     mib = round(options.gib * 1024)
     with tempfile.TemporaryDirectory(prefix="memory-", dir=options.work_dir) as directory:
@@ -126,7 +129,7 @@ def measure(options: argparse.Namespace) -> Figures:
         with open(example, "wb") as file:
             file.write(make_example())
         for _ in range(options.repeats):
-            for job in JOBS:
+            for job in peaks:
                 path = os.path.join(directory, f"{job}.json")
                 arguments = (f"--job={job}", f"--mib={mib}", f"--example={example}", f"--result={path}")
                 command = python_command("benchmarks.memory", *arguments)
@@ -138,24 +141,29 @@ def measure(options: argparse.Namespace) -> Figures:
     if {result["rows"] for result in results.values()} != {mib * ROWS_OF_A_MIB}:
         raise ValueError(f"the jobs had {results} rows, there were {mib * ROWS_OF_A_MIB}")
     return Figures(
+        feed=options.feed,
         gib=options.gib,
         rows=mib * ROWS_OF_A_MIB,
-        identity_peak_mib=statistics.median(peaks["identity"]),
-        tfscript_peak_mib=statistics.median(peaks["tfscript"]),
-        script_after_import_mib=results["tfscript"]["after_import_mib"],
-        script_peak_mib=results["tfscript"]["peak_mib"],
+        identity_peak_mib=statistics.median(peaks[without]),
+        tfscript_peak_mib=statistics.median(peaks[with_script]),
+        script_after_import_mib=results[with_script]["after_import_mib"],
+        script_peak_mib=results[with_script]["peak_mib"],
     )
 
 
 def format_figures(figures: Figures) -> str:
     """Returns the report."""
+    what, without = (
+        ("shard", "a GroupByKey of the same chunks") if figures.feed == "dataset" else ("bundle", "counting")
+    )
     lines = [
-        f"A shard of {figures.gib:g} GiB, {figures.rows:,} rows of 16 KiB, in-memory runner; peak resident memory, MiB",
+        f"A {what} of {figures.gib:g} GiB, {figures.rows:,} rows of 16 KiB, in-memory runner; peak resident "
+        "memory, MiB",
         "",
-        f"pipeline's process, GroupByKey of the same chunks  {figures.identity_peak_mib:10,.0f}",
+        f"pipeline's process, {without:31}{figures.identity_peak_mib:10,.0f}",
         f"pipeline's process, RunTFScript                    {figures.tfscript_peak_mib:10,.0f}",
         f"script process, right after importing TensorFlow   {figures.script_after_import_mib:10,.0f}",
-        f"script process, having read config.dataset()       {figures.script_peak_mib:10,.0f}",
+        f"script process, having read all rows               {figures.script_peak_mib:10,.0f}",
         "",
     ]
     lines += [f"{ratio.name:50} {ratio.value:10,.0f}   {ratio.verdict()}" for ratio in figures.targets()]
@@ -165,11 +173,12 @@ def format_figures(figures: Figures) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark, or one job of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gib", type=float, default=2.0, help="size of the shard (%(default)s)")
+    parser.add_argument("--gib", type=float, default=2.0, help="size of the shard or bundle (%(default)s)")
+    parser.add_argument("--feed", choices=sorted(JOBS), default="dataset", help="(%(default)s)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each job; the median counts")
     parser.add_argument("--json", help="file to write the figures to")
     parser.add_argument("--work-dir", default=tempfile.gettempdir(), help="directory for logs (%(default)s)")
-    parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
+    parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--example", help=argparse.SUPPRESS)
     parser.add_argument("--mib", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--result", help=argparse.SUPPRESS)
@@ -186,19 +195,21 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _read_in_script(rows: beam.PCollection) -> beam.PCollection:
+def _read_in_script(rows: beam.PCollection, feed: str) -> beam.PCollection:
     from beam_tfscript import RunTFScript
 
     return (
         rows
         | "Read"
         >> RunTFScript(
-            main_script_file=_SCRIPT,
+            main_script_file=os.path.join(_SCRIPTS, "read.py" if feed == "dataset" else "read_batches.py"),
             input_schema=f"x tensor<float>({FLOATS_OF_A_ROW}) not null",
             output_schema="rows bigint, after_import_mib double, peak_mib double",
             user_params={"batch_size": BATCH_SIZE},
-            num_workers=1,
+            feed=feed,
+            user_files=[os.path.join(_SCRIPTS, "read.py")],
         )
+        | "Last" >> beam.CombineGlobally(_most).without_defaults()
         | "AsDict" >> beam.Map(lambda row: row._asdict())
     )
 
@@ -210,6 +221,15 @@ def _group(rows: beam.PCollection) -> beam.PCollection:
         | "GroupByShard" >> beam.GroupByKey()
         | "Count" >> beam.Map(_count)
     )
+
+
+def _count_rows(rows: beam.PCollection) -> beam.PCollection:
+    return rows | "CountRows" >> beam.combiners.Count.Globally() | "AsRows" >> beam.Map(lambda count: {"rows": count})
+
+
+def _most(rows: Iterable[Any]) -> Any:
+    """The row of a script's last words: it has read the most."""
+    return max(rows, key=lambda row: row.rows)
 
 
 def _count(group: tuple[int, Iterable[tuple[int, bytes]]]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,18 +99,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         raise SystemExit(f"{error}. The report needs matplotlib: pip install 'beam_tfscript[demo]'") from error
 
+    # The scripts, which read the model, have working directories of their own.
+    output = arguments.output if "://" in arguments.output else os.path.abspath(arguments.output)
     with beam.Pipeline(options=PipelineOptions(beam_arguments)) as pipeline:
-        build_pipeline(pipeline, input_file=arguments.input, output=arguments.output)
+        build_pipeline(pipeline, input_file=arguments.input, output=output)
 
-    history = json.loads(_read_lines(FileSystems.join(arguments.output, "history.jsonl"))[0])
-    scores = _read_lines(FileSystems.join(arguments.output, "scores.jsonl"))
-    picture_file = FileSystems.join(arguments.output, "learning.png")
+    history = json.loads(_read_lines(FileSystems.join(output, "history.jsonl"))[0])
+    scores = _read_lines(FileSystems.join(output, "scores.jsonl"))
+    picture_file = FileSystems.join(output, "learning.png")
     with FileSystems.create(picture_file) as file:
         digits_report.draw_learning(history, file)
     print(digits_report.format_accuracy([digits_report.Prediction(**json.loads(line)) for line in scores]))
     print()
-    print(f"model    {FileSystems.join(arguments.output, 'model')}")
-    print(f"scores   {FileSystems.join(arguments.output, 'scores.jsonl')}")
+    print(f"model    {FileSystems.join(output, 'model')}")
+    print(f"scores   {FileSystems.join(output, 'scores.jsonl')}")
     print(f"picture  {picture_file}")
 
 

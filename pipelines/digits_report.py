@@ -76,6 +76,7 @@ def draw_learning(history: Sequence[Mapping[str, float]], file: IO[bytes]) -> No
         axes.plot(epochs, [point[f"watched_{name}"] for point in history], color=WRONG, label="rows held back")
         axes.set_title(title, loc="left", color=INK)
         axes.set_xlabel("epoch", color=FAINT)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(color=GRID)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, labelcolor=INK)

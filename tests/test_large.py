@@ -1,4 +1,4 @@
-"""A shard of 2 GiB: its rows all read, and no process larger for it than the runner makes it (`make test-large`)."""
+"""A shard and a bundle of 2 GiB: all rows read, and no process larger for it than without (`make test-large`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ NEEDED_GIB = 14
 
 @pytest.mark.large
 @pytest.mark.timeout(1500)
-def test_shard_of_2_gib_adds_little_to_any_process(tmp_path):
+@pytest.mark.parametrize("feed", ["dataset", "bundles"])
+def test_2_gib_add_little_to_any_process(tmp_path, feed):
     available = psutil.virtual_memory().available / 2**30
     if available < NEEDED_GIB:
         pytest.skip(f"needs {NEEDED_GIB} GiB of free memory, this machine has {available:.0f}")
@@ -26,7 +27,15 @@ def test_shard_of_2_gib_adds_little_to_any_process(tmp_path):
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     # It fails by itself where a row is missing.
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory", "--gib=2", f"--json={result}", f"--work-dir={tmp_path}"],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.memory",
+            "--gib=2",
+            f"--feed={feed}",
+            f"--json={result}",
+            f"--work-dir={tmp_path}",
+        ],
         cwd=root,
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ from tests.test_pipelines_digits import HELD_OUT, PROJECT
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The directory that one run of the command left, and what it printed."""
     directory = tmp_path_factory.mktemp("digits") / "model demo"
-    command = [sys.executable, "-m", "pipelines.digits_model", "--output", str(directory), "--runner=FnApiRunner"]
+    relative = os.path.relpath(directory, PROJECT)
+    command = [sys.executable, "-m", "pipelines.digits_model", "--output", relative, "--runner=FnApiRunner"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return directory, done.stdout
