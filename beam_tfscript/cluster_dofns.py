@@ -92,6 +92,8 @@ class TrainModel(RunsScript):
             for row in model_to_rows(outcome.model_path, self._train.model_name):
                 yield ModelRow(*row)
             return
+        # One and the same pipeline may be run again, on other rows: that is another training.
+        token = f"{token}-{outcome.checksum:x}"
         uri, version = model_store.publish(outcome.model_path, self._train.model_dir, token=token)
         last, course = describe_reports(outcome.reports)
         yield TrainedModel.of(uri, version, outcome.signatures, outcome, last, course)

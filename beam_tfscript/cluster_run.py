@@ -38,6 +38,7 @@ class Outcome:
       attempt: the generation that has done it.
       seconds: what that took.
       dataset_lengths: rows of each worker, the chief first.
+      checksum: of all rows, whatever their order.
       model_path: the SavedModel's directory; None of a run that trains nothing.
       signatures: of the model.
       reports: what the script has reported, in order.
@@ -46,6 +47,7 @@ class Outcome:
     attempt: int = 0
     seconds: float = 0.0
     dataset_lengths: list[int] = dataclasses.field(default_factory=list)
+    checksum: int = 0
     model_path: str | None = None
     signatures: dict[str, Any] = dataclasses.field(default_factory=dict)
     reports: list[dict[str, float]] = dataclasses.field(default_factory=list)
@@ -105,6 +107,7 @@ class ClusterRun:
         files = ShardFiles(self._directory, self._cluster.counts.num_workers)
         files.fill(chunks)
         self.outcome.dataset_lengths = files.lengths
+        self.outcome.checksum = files.checksum
         attempts = self._options.max_attempts or 1
         spool = OutputSpool(os.path.join(self._directory, "outputs"))
         for attempt in range(1, attempts + 1):

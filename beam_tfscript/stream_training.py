@@ -38,8 +38,8 @@ class _Publishes(RunsStream):
             for row in model_to_rows(exported["path"], self._train.model_name):
                 yield ModelRow(*row)
         else:
-            # An attempt that starts anew exports other models under the same numbers.
-            identity = (self._options.key, bounds_of(window), exported["attempt"], exported["number"])
+            # A run that starts anew exports other models under the same numbers.
+            identity = (self._options.key, bounds_of(window), exported["run"], exported["number"])
             token = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
             uri, version = model_store.publish(exported["path"], self._train.model_dir, token=token)
             last: dict[str, float] = {}

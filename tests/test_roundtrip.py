@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from beam_tfscript.attempts import ShardRun, make_spec
+from beam_tfscript.attempts import ShardRun
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns import stage_once
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.outputs import OutputMaker
+from beam_tfscript.run_requests import make_spec
 from beam_tfscript.runtime import wire
 from beam_tfscript.script.staging import stage_files, stage_runtime
 from beam_tfscript.sharding import Chunker
@@ -48,7 +49,7 @@ class Harness:
         chunker = Chunker(1, 0)
         chunks = [*chunker.add(encoded.examples), *chunker.flush()]
         options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
-        run = ShardRun(options, self._spec, pool=self._pool, staged=self._staged, user=self)
+        run = ShardRun(options, self._spec, pool=self._pool, staged=self._staged, user=self, side_inputs={})
         maker = OutputMaker(schema, "dict")
         reports = run.reports(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
         return [row for report in reports if report.kind == wire.EXAMPLES for row in maker.make(report.records())]

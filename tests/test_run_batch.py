@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import typing
 
 import apache_beam as beam
@@ -234,16 +235,21 @@ def test_metrics_and_log_lines_reach_beam(runner, caplog):
     assert metrics["process_start_ms"].count == metrics["process_starts"] >= 1
     assert metrics["process_wait_ms"].count == metrics["run_ms"].count == 2
     assert metrics["bytes_in"] > 0 and "rows_out" not in metrics
-    lines = {(record.levelname, record.getMessage()) for record in caplog.records}
+    expected = set()
     for shard in (0, 1):
         prefix = f"[echo.py chief:0 shard {shard}/2 attempt 1] "
-        assert {
+        expected |= {
             ("INFO", f"{prefix}printed by shard {shard}"),
             ("INFO", prefix + "to stderr"),
             ("WARNING", prefix + "logged a warning"),
             ("ERROR", prefix + "mine: two\nlines"),
             ("INFO", prefix + "no line end"),
-        } <= lines
+        }
+    # Lines come by a thread of their own, and may be some moments behind the rows.
+    deadline = time.monotonic() + 10
+    while not expected <= (lines := {(record.levelname, record.getMessage()) for record in caplog.records}):
+        assert time.monotonic() < deadline, expected - lines
+        time.sleep(0.05)
 
 
 def test_numpy_values_are_taken(in_memory):

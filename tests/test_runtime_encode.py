@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_tfscript.data.examples import ExampleDecoder
@@ -118,7 +118,7 @@ _PLAIN = {"bigint", "smallint", "float", "boolean", "string", "varbinary"}
         lambda made: all(column.kind in _PLAIN and not column.is_ragged for column in made[0])
     )
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.filter_too_much])
 def test_tensorflow_parses_what_it_would_have_serialized_itself(schema_and_rows):
     import tensorflow as tf
 

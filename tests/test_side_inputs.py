@@ -64,7 +64,7 @@ def test_a_model_is_the_side_input_of_the_next_transform(runner, tmp_path):
     class TrainAndScore(beam.PTransform):
         def expand(self, rows):
             model = rows | "Train" >> TrainTFScript(
-                script("train.py"), str(tmp_path / "models"), input_schema="id string, x float", entry="plain_export"
+                script("sides.py"), str(tmp_path / "models"), input_schema="id string, x float", entry="double"
             )
             return rows | "Score" >> RunTFScript(
                 script("sides.py"), "id string, y float", input_schema="id string, x float", entry="weight",

@@ -121,6 +121,14 @@ def test_worker_that_would_still_write_rows_isnt_cut_off_without_an_error(in_mem
         in_memory.run(transform, POINTS)
 
 
+def is_script(child: psutil.Process) -> bool:
+    """Whether a process is a script's, and not one that another test of this session has started."""
+    try:
+        return any("launcher.main()" in part for part in child.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 @contextmanager
 def killed_while_starting(count: int) -> Iterator[list[int]]:
     """Kills, of each of the next generations of a cluster, another task while all of them come up."""
@@ -130,7 +138,7 @@ def killed_while_starting(count: int) -> Iterator[list[int]]:
     def watch() -> None:
         seen: set[int] = set()
         while len(killed) < count and not over.wait(0.02):
-            started = [child for child in psutil.Process().children() if child.pid not in seen]
+            started = [child for child in psutil.Process().children() if child.pid not in seen and is_script(child)]
             if len(started) == len(TASKS):
                 started.sort(key=lambda child: (child.create_time(), child.pid))
                 seen.update(child.pid for child in started)

@@ -42,7 +42,8 @@ class RunIsolation(object):
         return self
 
     def __exit__(self, kind, error, trace):
-        streams.flush()
+        # A line that has no end is one all the same, now that the run is over.
+        streams.mark_run(self._label)
         os.environ.clear()
         os.environ.update(self._environ)
         os.chdir(self._directory)

@@ -69,6 +69,8 @@ class StreamTrainTaskConfig(StreamTaskConfig, _Training):
     def __init__(self, request, writer, metrics, connection, frames):
         super(StreamTrainTaskConfig, self).__init__(request, writer, metrics, connection, frames)
         self._take_training(request, connection)
+        # The directory of this start of the run, or of its cluster, which no other has.
+        self._run = os.path.basename(os.path.dirname(os.path.dirname(self.saved_model_dir)))
         self._exports = 0
         self._reports = []  # type: list
         self._begin = time.time()
@@ -95,6 +97,7 @@ class StreamTrainTaskConfig(StreamTaskConfig, _Training):
             "rows": self.feed.taken,
             "seconds": time.time() - self._begin,
             "attempt": self.attempt,
+            "run": self._run,
             "reports": self._reports,
         }
         self._connection.report(wire.EXPORT, exported)

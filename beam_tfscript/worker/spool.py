@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO
 
@@ -51,12 +52,14 @@ class ShardFiles:
 
     Attributes:
       lengths: rows of each shard.
+      checksum: of all chunks, the same in whatever order they come.
     """
 
     def __init__(self, directory: str, num_shards: int):
         self._paths = [os.path.join(directory, f"dataset-{shard}.tfrecord") for shard in range(num_shards)]
         self._empty = os.path.join(directory, "dataset-empty.tfrecord")
         self.lengths = [0] * num_shards
+        self.checksum = 0
 
     def fill(self, chunks: Iterable[tuple[int, int, bytes]]) -> None:
         """Appends each chunk, (shard, count, TFRecord bytes), to its file.
@@ -69,6 +72,7 @@ class ShardFiles:
         for shard, count, payload in chunks:
             write_dataset(self._paths[shard], [(count, payload)])
             self.lengths[shard] += count
+            self.checksum += zlib.crc32(payload, shard)
 
     def file(self, shard: int | None) -> tuple[str, int]:
         """The path and the rows of a shard; an empty file for None."""

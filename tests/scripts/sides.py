@@ -26,3 +26,17 @@ def weight(config):
 def missing(config):
     """Asks for a side input that is not there."""
     config.side_dataset("nothing")
+
+
+def double(config):
+    """Exports a model that doubles."""
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serve(x):
+        return {"y": 2 * x}
+
+    module.serve = serve
+    tf.saved_model.save(module, config.saved_model_dir, signatures={"serving_default": serve})

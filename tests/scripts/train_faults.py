@@ -66,9 +66,11 @@ def tasks():
         try:
             with open("/proc/{}/stat".format(name)) as file:
                 fields = file.read().rpartition(")")[2].split()
+            with open("/proc/{}/cmdline".format(name), "rb") as file:
+                is_script = b"launcher.main()" in file.read()
         except OSError:
             continue
-        if int(fields[1]) == os.getppid():
+        if is_script and int(fields[1]) == os.getppid():
             found.append((int(fields[19]), int(name)))
     return [pid for _, pid in sorted(found)]
 
