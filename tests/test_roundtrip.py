@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from beam_tfscript.attempts import ShardRun
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofns import stage_once
+from beam_tfscript.dofn_setup import stage_once
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.outputs import OutputMaker
 from beam_tfscript.run_requests import make_spec
@@ -33,7 +33,9 @@ class Harness:
     """The stations of a record one after the other, without a runner: one process serves all runs."""
 
     def __init__(self, entry: str):
-        self._options: ScriptOptions = RunTFScript(script("echo.py"), "x float", entry=entry)._options
+        self._options: ScriptOptions = RunTFScript(script("echo.py"), "x float", entry=entry)._options.for_feed(
+            "dataset"
+        )
         self._pool = get_pool()
         self._pool.register(self._options.key, self)
         directory = os.path.join(self._pool.scratch(), "script")

@@ -98,5 +98,5 @@ class TestRunTFScript:
         assert tasks.pop("ps:0", 1) == 1
         assert tasks == {"worker:0": 288, "chief:0": 32}
         assert sorted(row["id"] for row in rows if row["id"] >= 0) == list(range(len(POINTS)))
-        assert {row["attempt"] for row in rows} == {2} and in_memory.metrics["tasks"] == 3
+        assert {row["attempt"] for row in rows} == {2} and in_memory.metrics["tasks"] in (2, 3)
         assert in_memory.metrics["runs"] == 2 and in_memory.metrics["process_deaths"] == 1
