@@ -91,7 +91,7 @@ def test_memory_report_has_every_line(tmp_path):
     assert values["rows"] == 64 * 64
     assert values["identity_peak_mib"] > 100 and values["tfscript_peak_mib"] > 100
     assert values["script_peak_mib"] >= values["script_after_import_mib"] > 50
-    for line in ("GroupByKey of the same chunks", "RunTFScript", "importing TensorFlow", "config.dataset()"):
+    for line in ("GroupByKey of the same chunks", "RunTFScript", "importing TensorFlow", "having read all rows"):
         assert line in done.stdout
     assert done.stdout.count("target: at most 300") == 2
 
