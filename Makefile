@@ -45,7 +45,7 @@ test-prism test-flink: test-%: $(STAMP)
 	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest tests/test_conformance.py tests/test_conformance_unbounded.py tests/test_conformance_train.py $(ONLY_$*)
 
 test-envs: $(STAMP)
-	$(BIN)/python -m tests.interpreters
+	JOBS=$(JOBS) $(BIN)/python -m tests.interpreters
 
 # One after the other and apart from the rest: its figures are peaks of memory.
 test-large: $(STAMP)

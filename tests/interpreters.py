@@ -96,7 +96,8 @@ def main() -> int:
 
 
 def _run_tests(files: list[str], **variables: str) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *files], env={**os.environ, **variables}).returncode
+    command = [sys.executable, "-m", "pytest", "-n", os.environ.get("JOBS", "2"), "--dist", "worksteal", *files]
+    return subprocess.run(command, env={**os.environ, **variables}).returncode
 
 
 if __name__ == "__main__":
