@@ -16,7 +16,7 @@ import keyword
 import types
 import typing
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -25,7 +25,7 @@ from apache_beam.portability.api import schema_pb2
 from apache_beam.typehints import row_type, schemas
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_tfscript.data.rows import record_batch_to_tuples
+from beam_tfscript.data.rows import record_batch_to_columns
 from beam_tfscript.data.schema import Column, Schema, near_names
 from beam_tfscript.errors import SchemaError
 
@@ -122,16 +122,16 @@ def row_hint(schema: Schema) -> row_type.RowTypeConstraint:
     return hint
 
 
-def beam_rows(batch: pa.RecordBatch, schema: Schema) -> list[Any]:
-    """Converts a batch to rows of `row_class(schema)`.
+def beam_rows(batch: pa.RecordBatch, schema: Schema) -> Iterator[Any]:
+    """Converts a batch to rows of `row_class(schema)`, each when it is asked for.
 
     Args:
       batch: a batch of `schema.to_arrow()`.
       schema: its columns.
     """
-    tuples = record_batch_to_tuples(batch, schema, timestamps=beam_timestamps)
+    columns = record_batch_to_columns(batch, schema, timestamps=beam_timestamps)
     # What the class's own `_make` does, less a call of Python for each row.
-    return list(map(functools.partial(tuple.__new__, row_class(schema)), tuples))
+    return map(functools.partial(tuple.__new__, row_class(schema)), zip(*columns))
 
 
 def beam_timestamps(units: list[int | None], unit: str) -> list[Timestamp | None]:

@@ -7,6 +7,7 @@ when the process dies.
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import logging
 import tempfile
@@ -95,7 +96,7 @@ class BundleFeed:
         self._has_said_end = False
         self._sent_bounds: Any = _UNKNOWN
 
-    def add(self, examples: Sequence[bytes], window: Any, timestamps: list[int]) -> Iterator[Done]:
+    def add(self, examples: Sequence[bytes], window: Any, timestamps: array.array[int]) -> Iterator[Done]:
         """Takes rows of one window, and yields what is done by now.
 
         Args:

@@ -8,14 +8,14 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
-from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.encoding import Encoded, RowEncoder
 from beam_tfscript.dofn_setup import UsesScript, in_window
 from beam_tfscript.options import ScriptOptions
-from beam_tfscript.row_gatherer import RowGatherer, by_window, of_good
+from beam_tfscript.row_gatherer import RowGatherer
+from beam_tfscript.row_places import RowPlaces, choose
 from beam_tfscript.runtime import wire
 from beam_tfscript.sharding import Chunk, Chunker, shards_of
 
@@ -80,12 +80,12 @@ class ChunkWindowedRows(ChunkRows):
     def start_bundle(self) -> None:
         """Begins with no rows."""
         super().start_bundle()
-        self._places: list[WindowedValue] = []
+        self._places = RowPlaces()
         self._newest: Any = None
 
     def process(self, row: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
         """Takes one row with its windows; now and then there are chunks to give out."""
-        self._places.append(place)
+        self._places.add(place)
         return super().process(row)
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -96,21 +96,20 @@ class ChunkWindowedRows(ChunkRows):
 
     def _encode_rows(self) -> Iterator[Any]:
         rows, self._rows = self._rows, []
-        places, self._places = self._places, []
+        places, self._places = self._places, RowPlaces()
         if not rows:
             return
-        newest = Timestamp(micros=max(place.timestamp_micros for place in places))
+        newest = Timestamp(micros=max(places.micros))
         self._newest = newest if self._newest is None else max(self._newest, newest)
         # All windows' rows are encoded at once: there may be many windows with a few rows each.
         encoded = self._gatherer.encode(rows)
         for index, error in encoded.bad:
-            for window in places[index].windows:
+            for window in places.of_row(index).windows:
                 yield self._place(self._gatherer.record(rows[index], error), window)
         shards = self._shards(encoded)
-        for window, chosen in by_window(of_good(encoded, places)):
-            examples = [encoded.examples[at] for at in chosen]
-            own_shards = None if shards is None else [shards[at] for at in chosen]
-            for chunk in self._chunker.add(examples, window=window, shards=own_shards):
+        for window, chosen in places.without(dict(encoded.bad)).by_window():
+            own_shards = None if shards is None else choose(shards, chosen)
+            for chunk in self._chunker.add(choose(encoded.examples, chosen), window=window, shards=own_shards):
                 yield self._place(self._keyed(chunk), chunk.window)
 
     def _place(self, output: Any, window: Any) -> Any:

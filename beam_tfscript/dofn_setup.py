@@ -1,6 +1,7 @@
 """What the DoFns share: the script staged on this worker, a place in the pool, outputs decoded and counted."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
+import itertools
 import os
 import tempfile
 import threading
@@ -100,7 +101,7 @@ class RunsScript(UsesScript):
         outputs, bad = self._outputs.make_good(examples)
         metrics.add("rows_out", len(examples) - len(bad))
         metrics.add("rows_bad", len(bad))
-        return [*outputs, *(self._bad.record(example, error) for example, error in bad)]
+        return itertools.chain(outputs, [self._bad.record(example, error) for example, error in bad])
 
 
 def stage_once(stage: Callable[[str], None], directory: str, name: str) -> str:

@@ -1,6 +1,8 @@
 """The life of a bundle in each feed: chunks or rows in, runs of the script, rows out."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
+import array
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,7 +19,8 @@ from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.dofn_setup import RunsScript, bounds_of, in_window
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.outputs import OutputMaker
-from beam_tfscript.row_gatherer import RowGatherer, by_window, of_good
+from beam_tfscript.row_gatherer import RowGatherer
+from beam_tfscript.row_places import RowPlaces, choose
 from beam_tfscript.runtime import wire
 
 
@@ -85,13 +88,13 @@ class RunBundles(RunsScript):
         """Begins with no rows; a bundle before this one that was not finished has failed."""
         self._abandon()
         self._rows: list[Any] = []
-        self._places: list[WindowedValue] = []
+        self._places = RowPlaces()
         self._gatherer = RowGatherer(self._encoder, self._bad)
 
     def process(self, row: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
         """Takes one row; now and then there are rows to give out."""
         self._rows.append(row)
-        self._places.append(place)
+        self._places.add(place)
         return self._send_rows(place) if len(self._rows) >= self._gatherer.limit else ()
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -104,20 +107,18 @@ class RunBundles(RunsScript):
     def _send_rows(self, here: WindowedValue | None) -> Iterator[Any]:
         """Sends the rows that are gathered, and gives out what is done; `here` is the element at hand, or None."""
         rows, self._rows = self._rows, []
-        places, self._places = self._places, []
+        places, self._places = self._places, RowPlaces()
         if not rows:
             return
         self._form = _form_of(rows[0])
         encoded = self._gatherer.encode(rows)
         for index, error in encoded.bad:
-            yield _placed(self._gatherer.record(rows[index], error), places[index])
-        places = of_good(encoded, places)
-        for window, chosen in by_window(places):
-            yield from self._send(
-                [encoded.examples[at] for at in chosen], window, [places[at].timestamp_micros for at in chosen], here
-            )
+            yield _placed(self._gatherer.record(rows[index], error), places.of_row(index))
+        places = places.without(dict(encoded.bad))
+        for window, chosen in places.by_window():
+            yield from self._send(choose(encoded.examples, chosen), window, choose(places.micros, chosen), here)
 
-    def _send(self, examples: list[bytes], window: Any, timestamps: list[int], here: Any) -> Iterator[Any]:
+    def _send(self, examples: list[bytes], window: Any, timestamps: "array.array[int]", here: Any) -> Iterator[Any]:
         if self._feed is None:
             assert self._pool is not None
             self._feed = BundleFeed(
@@ -132,9 +133,10 @@ class RunBundles(RunsScript):
             for done in merge(parts):
                 place = WindowedValue(None, Timestamp(micros=done.timestamp_micros), (done.window,))
                 is_here = here is not None and here.windows == place.windows and here.timestamp == place.timestamp
-                for row in self._decode(done.records) if done.records else ():
-                    # Beam gives an output that says nothing else the place of the element at hand.
-                    yield row if is_here else _placed(row, place)
+                outputs = self._decode(done.records) if done.records else ()
+                put = place.with_value if self._bad is None else functools.partial(_placed, place=place)
+                # Beam gives an output that says nothing else the place of the element at hand.
+                yield from outputs if is_here else map(put, outputs)
                 for row in self._bad_rows(done):
                     yield _placed(row, place)
         except BaseException:
@@ -150,7 +152,9 @@ class RunBundles(RunsScript):
 
     def _input_elements(self, examples: list[bytes]) -> list[Any]:
         schema = self._options.input_schema
-        return examples if schema is None or self._form == "example" else OutputMaker(schema, self._form).make(examples)
+        if schema is None or self._form == "example":
+            return examples
+        return list(OutputMaker(schema, self._form).make(examples))
 
     def _abandon(self) -> None:
         if self._feed is not None:
@@ -166,7 +170,7 @@ class RunBatchBundles(RunBundles):
         for part, encoded in self._gatherer.encode_batch(batch):
             for index, error in encoded.bad:
                 yield _placed(self._gatherer.record(part.slice(index, 1), error), place)
-            stamps = [place.timestamp_micros] * len(encoded.examples)
+            stamps = array.array("q", [place.timestamp_micros]) * len(encoded.examples)
             for window in place.windows if stamps else ():
                 yield from self._send(encoded.examples, window, stamps, place)
 

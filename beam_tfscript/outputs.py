@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 
 from beam_tfscript.beam_types import beam_rows, beam_timestamps, row_hint
 from beam_tfscript.data.examples import ExampleDecoder
-from beam_tfscript.data.rows import record_batch_to_tuples
+from beam_tfscript.data.rows import record_batch_to_columns
 from beam_tfscript.data.schema import Schema
 
 FORMS = ("row", "dict", "example", "record_batch")
@@ -29,15 +29,17 @@ class OutputMaker:
         self._form = form
         self._decoder = ExampleDecoder(schema)
 
-    def make(self, examples: list[bytes]) -> list[Any]:
-        """The elements of some Examples.
+    def make(self, examples: list[bytes]) -> Iterable[Any]:
+        """The elements of some Examples: checked all at once, made one by one.
+
+        Thousands of rows that are there at the same time are thousands of objects for Python's garbage collector.
 
         Raises:
           OutputError: an Example does not fit the schema.
         """
         return self._shape(self._decoder.decode(examples), examples)
 
-    def make_good(self, examples: list[bytes]) -> tuple[list[Any], list[tuple[bytes, Exception]]]:
+    def make_good(self, examples: list[bytes]) -> tuple[Iterable[Any], list[tuple[bytes, Exception]]]:
         """The elements of those Examples that fit, and the others, each with what is wrong with it."""
         batch, bad = self._decoder.decode_good(examples)
         if bad and self._form == "example":
@@ -45,16 +47,16 @@ class OutputMaker:
             examples = [example for index, example in enumerate(examples) if index not in wrong]
         return self._shape(batch, examples), bad
 
-    def _shape(self, batch: pa.RecordBatch, examples: Sequence[bytes]) -> list[Any]:
+    def _shape(self, batch: pa.RecordBatch, examples: list[bytes]) -> Iterable[Any]:
         if self._form == "row":
             return beam_rows(batch, self._schema)
         if self._form == "example":
-            return list(examples)
+            return examples
         if self._form == "record_batch":
             return [batch] if batch.num_rows else []
         names = self._schema.names
-        tuples = record_batch_to_tuples(batch, self._schema, timestamps=beam_timestamps)
-        return [dict(zip(names, values)) for values in tuples]
+        columns = record_batch_to_columns(batch, self._schema, timestamps=beam_timestamps)
+        return (dict(zip(names, values)) for values in zip(*columns))
 
 
 def output_type(schema: Schema | None, form: str) -> Any:

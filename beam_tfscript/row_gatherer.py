@@ -63,26 +63,3 @@ class RowGatherer:
         assert self._bad is not None
         metrics.add("rows_bad")
         return self._bad.record(row, error)
-
-
-def of_good(encoded: Encoded, values: list[Any]) -> list[Any]:
-    """The values of those rows that have become Examples, of a value for each row."""
-    if not encoded.bad:
-        return values
-    bad = {index for index, _ in encoded.bad}
-    return [value for index, value in enumerate(values) if index not in bad]
-
-
-def by_window(places: list[Any]) -> list[tuple[Any, list[int]]]:
-    """The windows of some windowed values, and the positions of those in each; a value may be in several."""
-    if not places:
-        return []
-    windows = places[0].windows
-    # The rows that one stage put in one place share the tuple; looking each window up would cost as much as encoding.
-    if len(windows) == 1 and all(place.windows is windows for place in places):
-        return [(windows[0], list(range(len(places))))]
-    positions: dict[Any, list[int]] = {}
-    for position, place in enumerate(places):
-        for window in place.windows:
-            positions.setdefault(window, []).append(position)
-    return list(positions.items())

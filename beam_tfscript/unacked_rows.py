@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
 import os
@@ -25,7 +26,7 @@ class Part:
     """
 
     window: Any
-    timestamps: list[int]
+    timestamps: array.array[int]
     payload: bytes
 
     @property
@@ -93,7 +94,7 @@ class UnackedRows:
         """Whether the rows are in files."""
         return self._files is not None
 
-    def add(self, examples: Sequence[bytes], window: Any, timestamps: list[int]) -> None:
+    def add(self, examples: Sequence[bytes], window: Any, timestamps: array.array[int]) -> None:
         """Adds rows of one window."""
         self.count += len(examples)
         if self._files is not None:

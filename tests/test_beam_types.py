@@ -109,7 +109,7 @@ def test_rejects_a_field_without_counterpart_only_where_it_is_wanted(name):
 def test_schemas_and_rows_survive_beam(case):
     schema, rows = case
     assert schema_of(row_hint(schema)) == schema == schema_of(row_class(schema))
-    made = beam_rows(rows_to_record_batch(rows, schema), schema)
+    made = list(beam_rows(rows_to_record_batch(rows, schema), schema))
     coder = typecoders.registry.get_coder(row_hint(schema))
     copies = [coder.decode(coder.encode(row)) for row in made]
     for found in (made, pickle.loads(pickle.dumps(made)), copies):
@@ -133,7 +133,7 @@ ROWS = [
 
 
 def make_rows(_):
-    return beam_rows(rows_to_record_batch(ROWS, OUTPUT), OUTPUT)
+    return list(beam_rows(rows_to_record_batch(ROWS, OUTPUT), OUTPUT))
 
 
 def test_rows_are_of_the_class_that_the_type_hint_has():

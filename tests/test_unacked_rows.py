@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 
 import hypothesis.strategies as st
 import pytest
@@ -34,8 +35,8 @@ def unsent(rows):
 
 
 def test_what_is_not_done_is_sent_again_and_nothing_else(rows):
-    rows.add(named(0, 10), "a", list(range(10)))
-    rows.add(named(10, 20), "a", list(range(10, 20)))
+    rows.add(named(0, 10), "a", array("q", list(range(10))))
+    rows.add(named(10, 20), "a", array("q", list(range(10, 20))))
     assert unsent(rows) == named(0, 20) and unsent(rows) == []
     assert rows.acknowledge(13) == ("a", 0)
     assert (rows.start, rows.count) == (13, 7)
@@ -44,7 +45,7 @@ def test_what_is_not_done_is_sent_again_and_nothing_else(rows):
 
 
 def test_earliest_timestamp_is_that_of_the_rows_that_are_done(rows):
-    rows.add(named(0, 4), "a", [5, 1, 9, 3])
+    rows.add(named(0, 4), "a", array("q", [5, 1, 9, 3]))
     unsent(rows)
     assert rows.acknowledge(1) == ("a", 5)
     assert rows.acknowledge(3) == ("a", 1)
@@ -52,7 +53,7 @@ def test_earliest_timestamp_is_that_of_the_rows_that_are_done(rows):
 
 
 def test_memory_is_given_back_whatever_was_sent_again(rows):
-    rows.add(named(0, 100), "a", [0] * 100)
+    rows.add(named(0, 100), "a", array("q", [0] * 100))
     for done in range(10, 100, 10):
         unsent(rows)
         rows.acknowledge(done)
@@ -63,9 +64,9 @@ def test_memory_is_given_back_whatever_was_sent_again(rows):
 
 
 def test_batch_that_is_taken_out_is_of_one_window(rows):
-    rows.add(named(0, 5), "a", [7, 6, 5, 4, 3])
-    rows.add(named(5, 7), "a", [2, 1])
-    rows.add(named(7, 10), "b", [0, 0, 0])
+    rows.add(named(0, 5), "a", array("q", [7, 6, 5, 4, 3]))
+    rows.add(named(5, 7), "a", array("q", [2, 1]))
+    rows.add(named(7, 10), "b", array("q", [0, 0, 0]))
     unsent(rows)
     rows.acknowledge(3)
     rows.send_again()
@@ -75,14 +76,14 @@ def test_batch_that_is_taken_out_is_of_one_window(rows):
 
 
 def test_each_window_is_a_file_of_its_own(rows):
-    rows.add(named(0, 3), "a", [3, 2, 1])
-    rows.add(named(3, 5), "b", [0, 0])
+    rows.add(named(0, 3), "a", array("q", [3, 2, 1]))
+    rows.add(named(3, 5), "b", array("q", [0, 0]))
     unsent(rows)
     rows.send_again()
     rows.spool()
     assert rows.memory_bytes == 0
-    rows.add(named(5, 6), "a", [-1])
-    rows.add(named(6, 7), "c", [4])
+    rows.add(named(5, 6), "a", array("q", [-1]))
+    rows.add(named(6, 7), "c", array("q", [4]))
     files = []
     while rows.count:
         file = rows.next_file()
@@ -93,7 +94,7 @@ def test_each_window_is_a_file_of_its_own(rows):
 
 
 def test_only_what_is_left_is_spooled(rows):
-    rows.add(named(0, 5), "a", [0, 1, 2, 3, 4])
+    rows.add(named(0, 5), "a", array("q", [0, 1, 2, 3, 4]))
     unsent(rows)
     rows.acknowledge(2)
     rows.spool()
@@ -102,12 +103,12 @@ def test_only_what_is_left_is_spooled(rows):
 
 
 def test_clear_forgets_all(rows):
-    rows.add(named(0, 5), "a", [0] * 5)
+    rows.add(named(0, 5), "a", array("q", [0] * 5))
     unsent(rows)
     rows.acknowledge(2)
     rows.clear()
     assert (rows.start, rows.count, rows.memory_bytes) == (5, 0, 0)
-    rows.add(named(5, 6), "b", [1])
+    rows.add(named(5, 6), "b", array("q", [1]))
     assert unsent(rows) == named(5, 6)
 
 
@@ -118,7 +119,7 @@ def test_no_row_is_lost_or_twice_whatever_happens(steps):
     added, done, sent = 0, [], []
     for step, n in steps:
         if step == "a":
-            rows.add(named(added, added + n), "w", [0] * n)
+            rows.add(named(added, added + n), "w", array("q", [0] * n))
             added += n
         elif step == "s" and (part := rows.next_unsent()) is not None:
             sent += part.records()
