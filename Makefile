@@ -42,7 +42,7 @@ ONLY_flink := tests/test_flink_restart.py
 
 test-prism test-flink: test-%: $(STAMP)
 	$(BIN)/python -m tests.engines $*
-	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest tests/test_conformance.py tests/test_conformance_unbounded.py tests/test_conformance_train.py $(ONLY_$*)
+	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/test_conformance.py tests/test_conformance_unbounded.py tests/test_conformance_train.py $(ONLY_$*)
 
 test-envs: $(STAMP)
 	JOBS=$(JOBS) $(BIN)/python -m tests.interpreters
