@@ -12,11 +12,9 @@ from typing import Any
 
 from beam_tfscript import metrics
 from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised
-from beam_tfscript.options import ScriptOptions
 from beam_tfscript.run_requests import count_lease, make_request, process_limit
 from beam_tfscript.runtime import wire
-from beam_tfscript.worker.pool import ProcessPool
-from beam_tfscript.worker.process import ProcessSpec
+from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.worker.session import NeverStarted, RunRequest, Session
 from beam_tfscript.worker.spool import OutputSpool, write_dataset
 
@@ -27,30 +25,17 @@ class ShardRun:
     """A run of one (shard, window), in the `dataset` feed.
 
     Args:
-      options: the transform's arguments.
-      spec: the process it runs on.
-      pool: where that is leased.
-      staged: directory of the script's files.
+      staged: the script.
       user: the DoFn instance the leases are counted to.
       side_inputs: what the script's config is told of them.
     """
 
-    def __init__(
-        self,
-        options: ScriptOptions,
-        spec: ProcessSpec,
-        *,
-        pool: ProcessPool,
-        staged: str,
-        user: object,
-        side_inputs: dict[str, Any],
-    ):
-        self._side_inputs = side_inputs
-        self._options = options
-        self._spec = spec
-        self._pool = pool
+    def __init__(self, staged: StagedScript, *, user: object, side_inputs: dict[str, Any]):
         self._staged = staged
+        self._options = staged.options
+        self._pool = staged.pool
         self._user = user
+        self._side_inputs = side_inputs
 
     def reports(
         self, shard: int, window: tuple[float, float] | None, chunks: Iterable[tuple[int, bytes]]
@@ -93,7 +78,7 @@ class ShardRun:
 
     def _attempt(self, attempt: int, message: dict[str, Any], directory: str) -> Iterator[wire.Frame]:
         request = make_request(
-            self._options, self._staged, directory,
+            self._staged, directory,
             feed="dataset", num_shards=self._options.num_workers, attempt=attempt,
             side_inputs=self._side_inputs, **message,
         )  # fmt: skip
@@ -111,7 +96,8 @@ class ShardRun:
 
     def _run(self, request: RunRequest) -> Iterator[wire.Frame]:
         while True:
-            with self._pool.lease(self._spec, max_processes=process_limit(self._options), user=self._user) as lease:
+            limit = process_limit(self._options)
+            with self._pool.lease(self._staged.spec, max_processes=limit, user=self._user) as lease:
                 count_lease(lease.process, lease.wait_s)
                 if lease.is_fresh:
                     metrics.observe_seconds("process_start_ms", lease.process.start_s)

@@ -18,13 +18,12 @@ from typing import Any
 from beam_tfscript import metrics
 from beam_tfscript.errors import FeedError, ScriptDied, ScriptError, ScriptRaised
 from beam_tfscript.held_outputs import HeldOutputs
-from beam_tfscript.options import ScriptOptions
 from beam_tfscript.run_requests import count_lease, make_request, process_limit
 from beam_tfscript.runtime import wire
+from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.unacked_rows import UnackedRows
 from beam_tfscript.worker.feed_session import IN_FLIGHT_BYTES, FeedSession
-from beam_tfscript.worker.pool import ProcessPool
-from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
+from beam_tfscript.worker.process import ScriptProcess
 from beam_tfscript.worker.session import NeverStarted
 
 _LOGGER = logging.getLogger(__name__)
@@ -60,35 +59,21 @@ class BundleFeed:
     """Feeds one bundle.
 
     Args:
-      options: the transform's arguments.
-      spec: the process it runs on.
-      pool: where that is leased.
-      staged: directory of the script's files.
+      staged: the script.
       user: the DoFn instance that the lease is counted to.
       bounds: gives the (start, end) of a window in seconds, None for the global one.
       keep_going: whether a batch that kills its processes is given out as killed, and the rest goes on.
     """
 
-    def __init__(
-        self,
-        options: ScriptOptions,
-        spec: ProcessSpec,
-        *,
-        pool: ProcessPool,
-        staged: str,
-        user: object,
-        bounds: Any,
-        keep_going: bool,
-    ):
-        self._options = options
-        self._spec = spec
-        self._pool = pool
+    def __init__(self, staged: StagedScript, *, user: object, bounds: Any, keep_going: bool):
         self._staged = staged
+        self._options = staged.options
+        self._pool = staged.pool
         self._user = user
         self._bounds = bounds
         self._keep_going = keep_going
-        self._rows = UnackedRows(pool.scratch)
-        self._held = HeldOutputs(pool.scratch)
+        self._rows = UnackedRows(staged.pool.scratch)
+        self._held = HeldOutputs(staged.pool.scratch)
         self._session: FeedSession | None = None
         self._base = 0  # the bundle's position of the session's row 0
         self._attempt = 1
@@ -159,7 +144,8 @@ class BundleFeed:
         """The session of this bundle, on a process whose run goes on, or on a new one."""
         if self._session is None:
             begin = time.monotonic()
-            process = self._pool.acquire(self._spec, max_processes=process_limit(self._options), owner=self._user)
+            limit = process_limit(self._options)
+            process = self._pool.acquire(self._staged.spec, max_processes=limit, owner=self._user)
             try:
                 count_lease(process, time.monotonic() - begin)
                 self._session = process.live or self._start(process)
@@ -175,9 +161,8 @@ class BundleFeed:
     def _start(self, process: ScriptProcess) -> FeedSession:
         directory = process.directory
         request = make_request(
-            self._options, self._staged, tempfile.mkdtemp(prefix="run-", dir=directory),
-            feed="bundles", attempt=self._attempt,
-        )  # fmt: skip
+            self._staged, tempfile.mkdtemp(prefix="run-", dir=directory), feed="bundles", attempt=self._attempt
+        )
         metrics.add("runs")
         process.live = FeedSession(process, request)
         process.live.start()

@@ -29,12 +29,8 @@ class RunCluster(RunsScript):
         self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
     ) -> Iterator[Any]:
         """Runs the cluster over the rows of one window."""
-        assert self._pool is not None
-        with tempfile.TemporaryDirectory(prefix="cluster-", dir=self._pool.scratch()) as directory:
-            run = ClusterRun(
-                self._options, self._spec, pool=self._pool, staged=self._files, directory=directory,
-                side_inputs=self._side_inputs(window, sides),
-            )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="cluster-", dir=self._staged.pool.scratch()) as directory:
+            run = ClusterRun(self._staged, directory=directory, side_inputs=self._side_inputs(window, sides))
             for frame in run.reports(bounds_of(window), element[1]):
                 if frame.kind == wire.METRICS:
                     metrics.add_from_script(frame.json())
@@ -60,14 +56,15 @@ class TrainModel(RunsScript):
         self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
     ) -> Iterator[Any]:
         """Trains on the rows of one window."""
-        assert self._pool is not None
         # The same when the bundle is repeated, by the runner or here.
         token = hashlib.sha256(f"{self._options.key} {bounds_of(window)}".encode()).hexdigest()[:32]
-        with tempfile.TemporaryDirectory(prefix="training-", dir=self._pool.scratch()) as directory:
+        with tempfile.TemporaryDirectory(prefix="training-", dir=self._staged.pool.scratch()) as directory:
             run = ClusterRun(
-                self._options, self._spec, pool=self._pool, staged=self._files, directory=directory,
-                checkpoint_dir=self._checkpoint_dir(token), side_inputs=self._side_inputs(window, sides),
-            )  # fmt: skip
+                self._staged,
+                directory=directory,
+                side_inputs=self._side_inputs(window, sides),
+                checkpoint_dir=self._checkpoint_dir(token),
+            )
             for frame in run.reports(bounds_of(window), element[1]):
                 if frame.kind == wire.METRICS:
                     metrics.add_from_script(frame.json())
@@ -80,8 +77,7 @@ class TrainModel(RunsScript):
     def _checkpoint_dir(self, token: str) -> str:
         if self._train.checkpoint_dir is not None:
             return self._train.checkpoint_dir
-        assert self._pool is not None
-        path = os.path.join(self._pool.scratch(), f"checkpoints-{token}")
+        path = os.path.join(self._staged.pool.scratch(), f"checkpoints-{token}")
         os.makedirs(path, exist_ok=True)
         return path
 

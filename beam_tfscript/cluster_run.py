@@ -15,12 +15,10 @@ from beam_tfscript import metrics
 from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy
 from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses, tf_config_text
 from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised
-from beam_tfscript.options import ScriptOptions
 from beam_tfscript.run_requests import make_request
 from beam_tfscript.runtime import wire
+from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.task_group import TaskGroup
-from beam_tfscript.worker.pool import ProcessPool
-from beam_tfscript.worker.process import ProcessSpec
 from beam_tfscript.worker.session import RunRequest
 from beam_tfscript.worker.spool import OutputSpool, ShardFiles
 
@@ -57,10 +55,7 @@ class ClusterRun:
     """A run of one (cluster, window), in the `dataset` feed.
 
     Args:
-      options: the transform's arguments, with a cluster.
-      spec: the processes it runs on.
-      pool: where those are leased.
-      staged: directory of the script's files.
+      staged: the script, whose arguments have a cluster.
       directory: of this run; its files are there until its owner removes it.
       side_inputs: what the script's config is told of them.
       checkpoint_dir: what lasts from one generation to the next; None of a run that trains nothing.
@@ -68,23 +63,18 @@ class ClusterRun:
 
     def __init__(
         self,
-        options: ScriptOptions,
-        spec: ProcessSpec,
+        staged: StagedScript,
         *,
-        pool: ProcessPool,
-        staged: str,
         directory: str,
         side_inputs: dict[str, Any],
         checkpoint_dir: str | None = None,
     ):
-        self._side_inputs = side_inputs
-        assert options.cluster is not None
-        self._options = options
-        self._cluster = options.cluster
-        self._spec = spec
-        self._pool = pool
+        assert staged.options.cluster is not None
         self._staged = staged
+        self._options = staged.options
+        self._cluster = staged.options.cluster
         self._directory = directory
+        self._side_inputs = side_inputs
         self._checkpoint_dir = checkpoint_dir
         self.outcome = Outcome()
 
@@ -134,7 +124,7 @@ class ClusterRun:
         begin = time.monotonic()
         with HeldPorts(num_addresses(counts)) as ports:
             group = TaskGroup(
-                self._pool, self._spec, make_tasks(counts), grace_s=self._cluster.grace_s,
+                self._staged, make_tasks(counts), grace_s=self._cluster.grace_s,
                 # A model is whole when the chief is done; rows are not while somebody still writes them.
                 must_end=self._checkpoint_dir is None,
             )  # fmt: skip
@@ -181,7 +171,7 @@ class ClusterRun:
         own = os.path.join(directory, f"{task.type}-{task.index}")
         os.mkdir(own)
         return make_request(
-            self._options, self._staged, own,
+            self._staged, own,
             feed="dataset", shard=shard or 0, num_shards=self._cluster.counts.num_workers, window=window,
             attempt=attempt, side_inputs=self._side_inputs,
             dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, task=task,

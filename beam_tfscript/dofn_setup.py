@@ -23,6 +23,7 @@ from beam_tfscript.run_requests import make_spec
 from beam_tfscript.script.environment import find_interpreter
 from beam_tfscript.script.staging import stage_files, stage_runtime
 from beam_tfscript.side_files import write_side_inputs
+from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.worker.pool import ProcessPool, get_pool
 
 _staging_lock = threading.Lock()
@@ -74,8 +75,10 @@ class RunsScript(UsesScript):
         self._bad = bad
 
     def setup(self) -> None:
-        """Makes what decodes the outputs."""
+        """Makes what runs are made of, and what decodes their outputs."""
         super().setup()
+        assert self._pool is not None
+        self._staged = StagedScript(self._options, self._spec, self._pool, self._files)
         schema = self._options.output_schema
         self._outputs = None if schema is None else OutputMaker(schema, self._options.output_as)
 
@@ -88,8 +91,7 @@ class RunsScript(UsesScript):
 
     def _side_inputs(self, window: Any, sides: Any) -> dict[str, Any]:
         """The window's side inputs, for a run's request."""
-        assert self._pool is not None
-        return write_side_inputs(self._options, self._pool.scratch(), bounds_of(window), sides)
+        return write_side_inputs(self._options, self._staged.pool.scratch(), bounds_of(window), sides)
 
     def _decode(self, examples: list[bytes]) -> Iterable[Any]:
         """The output elements of some Examples that the script wrote, and the bad records."""

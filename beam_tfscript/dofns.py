@@ -46,11 +46,7 @@ class RunShard(RunsScript):
     ) -> Iterator[Any]:
         """Runs the script over one shard's rows of one window."""
         shard, chunks = element
-        assert self._pool is not None
-        run = ShardRun(
-            self._options, self._spec, pool=self._pool, staged=self._files, user=self,
-            side_inputs=self._side_inputs(window, sides),
-        )  # fmt: skip
+        run = ShardRun(self._staged, user=self, side_inputs=self._side_inputs(window, sides))
         for report in run.reports(shard, bounds_of(window), chunks):
             if report.kind == wire.METRICS:
                 metrics.add_from_script(report.json())
@@ -120,11 +116,8 @@ class RunBundles(RunsScript):
 
     def _send(self, examples: list[bytes], window: Any, timestamps: "array.array[int]", here: Any) -> Iterator[Any]:
         if self._feed is None:
-            assert self._pool is not None
-            self._feed = BundleFeed(
-                self._options, self._spec, pool=self._pool, staged=self._files, user=self, bounds=bounds_of,
-                keep_going=self._bad is not None,
-            )  # fmt: skip
+            keep_going = self._bad is not None
+            self._feed = BundleFeed(self._staged, user=self, bounds=bounds_of, keep_going=keep_going)
         yield from self._give_out(self._feed.add(examples, window, timestamps), here)
 
     def _give_out(self, parts: Iterator[Done], here: WindowedValue | None) -> Iterator[Any]:

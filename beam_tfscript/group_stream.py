@@ -22,7 +22,7 @@ class GroupStream:
     def __init__(self, runs: StreamRuns, *, side_inputs: dict[str, Any]):
         self._side_inputs = side_inputs
         self._runs = runs
-        self._options = runs.options
+        self._options = runs.staged.options
 
     def frames(
         self, shard: int, window: tuple[float, float] | None, chunks: Iterator[tuple[int, int, bytes]], keep: Any

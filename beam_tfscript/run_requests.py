@@ -12,6 +12,7 @@ from beam_tfscript.cluster.tf_config import Task, make_addresses
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.staging import link_files
+from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
 from beam_tfscript.worker.session import RunRequest
 
@@ -20,8 +21,7 @@ ALONE = Task("chief", 0, 0)
 
 
 def make_request(
-    options: ScriptOptions,
-    staged: str,
+    staged: StagedScript,
     directory: str,
     *,
     feed: str,
@@ -36,8 +36,7 @@ def make_request(
     """The request of one attempt of a run; makes its working directory.
 
     Args:
-      options: the transform's arguments.
-      staged: directory of the script's files.
+      staged: the script.
       directory: where the working directory is made.
       feed, shard, num_shards, window, attempt: as in the script's config.
       task: which task of its cluster the run is.
@@ -47,10 +46,11 @@ def make_request(
     Raises:
       ScriptEnvironmentError: the directory cannot be made.
     """
+    options = staged.options
     work_dir = os.path.join(directory, f"work-{attempt}")
     try:
         os.mkdir(work_dir)
-        link_files(staged, work_dir)
+        link_files(staged.files, work_dir)
     except OSError as error:
         raise ScriptEnvironmentError(f"the run's directory {work_dir} cannot be made: {error}") from error
     place = "" if window is None else f" window [{window[0]:.15g}, {window[1]:.15g})"

@@ -13,7 +13,6 @@ from beam_tfscript.errors import ScriptDied, ScriptRaised
 from beam_tfscript.run_place import RunPlace
 from beam_tfscript.runtime import wire
 from beam_tfscript.stream_runs import AnyRun, StreamRuns
-from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.session import NeverStarted
 
 _LOGGER = logging.getLogger(__name__)
@@ -24,15 +23,14 @@ class ShardStream:
 
     Args:
       runs: starts and ends runs.
-      pool: keeps those that go on.
       stage: names the stage of the pipeline, whose shards and windows are its own.
     """
 
-    def __init__(self, runs: StreamRuns, pool: ProcessPool, stage: str):
+    def __init__(self, runs: StreamRuns, stage: str):
         self._runs = runs
         self._stage = stage
-        self._options = runs.options
-        self._live = pool.live_runs
+        self._options = runs.staged.options
+        self._live = runs.staged.pool.live_runs
 
     def step(
         self,

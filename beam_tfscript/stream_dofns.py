@@ -34,10 +34,7 @@ class RunsStream(RunsScript):
     def setup(self) -> None:
         """Makes what starts runs."""
         super().setup()
-        assert self._pool is not None
-        self._runs = StreamRuns(
-            self._options, self._spec, pool=self._pool, staged=self._files, training=self._training()
-        )
+        self._runs = StreamRuns(self._staged, training=self._training())
 
     def _training(self) -> TrainOptions | None:
         """Where a training's model and checkpoints go; None of runs that train nothing."""
@@ -70,8 +67,7 @@ class StreamShards(RunsStream):
     def setup(self) -> None:
         """Makes what brings runs on."""
         super().setup()
-        assert self._pool is not None
-        self._stream = ShardStream(self._runs, self._pool, self._name)
+        self._stream = ShardStream(self._runs, self._name)
 
     def process(
         self,
@@ -139,8 +135,7 @@ class StreamShards(RunsStream):
 
     def _arm(self, poll: Any, place: RunPlace, chunks: Any) -> None:
         """Looks again in a while where there may be something, and only there: runners wait for armed timers."""
-        assert self._pool is not None
-        run = None if place.run is None else self._pool.live_runs.find(place.run)
+        run = None if place.run is None else self._staged.pool.live_runs.find(place.run)
         waits = run is None and not place.has_stopped and any(True for _ in chunks.read())
         if waits or (run is not None and run.may_give_more):
             poll.set(Timestamp.of(time.time() + self._options.poll_interval_s))
@@ -157,8 +152,7 @@ class StreamGroups(RunsStream):
     ) -> Iterator[Any]:
         """Feeds one shard's rows of one window to a run."""
         shard, chunks = element
-        assert self._pool is not None
-        with tempfile.TemporaryDirectory(prefix="group-", dir=self._pool.scratch()) as directory:
+        with tempfile.TemporaryDirectory(prefix="group-", dir=self._staged.pool.scratch()) as directory:
             keep = _ChunkFile(os.path.join(directory, "chunks"))
             stream = GroupStream(self._runs, side_inputs=self._side_inputs(window, sides))
             frames = stream.frames(shard, bounds_of(window), iter(chunks), keep)

@@ -12,12 +12,10 @@ from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy
 from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses, tf_config_text
 from beam_tfscript.errors import ScriptDied, ScriptError
 from beam_tfscript.live_cluster import LiveCluster
-from beam_tfscript.options import ScriptOptions
 from beam_tfscript.run_requests import count_lease, make_request, process_limit
+from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.trained_model import TrainOptions
 from beam_tfscript.worker.live_run import LiveRun
-from beam_tfscript.worker.pool import ProcessPool
-from beam_tfscript.worker.process import ProcessSpec
 from beam_tfscript.worker.session import NeverStarted, RunRequest
 
 AnyRun = LiveRun | LiveCluster
@@ -27,26 +25,14 @@ class StreamRuns:
     """Starts, counts and ends runs of the `stream` feed, for those who feed them.
 
     Args:
-      options: the transform's arguments.
-      spec: the process they run on.
-      pool: where that is leased.
-      staged: directory of the script's files.
+      staged: the script.
       training: where checkpoints go; None of runs that train nothing.
     """
 
-    def __init__(
-        self,
-        options: ScriptOptions,
-        spec: ProcessSpec,
-        *,
-        pool: ProcessPool,
-        staged: str,
-        training: TrainOptions | None = None,
-    ):
-        self.options = options
-        self._spec = spec
-        self._pool = pool
-        self._staged = staged
+    def __init__(self, staged: StagedScript, *, training: TrainOptions | None = None):
+        self.staged = staged
+        self._options = staged.options
+        self._pool = staged.pool
         self._training = training
 
     def start(
@@ -74,7 +60,7 @@ class StreamRuns:
           ScriptEnvironmentError: no process can be started.
         """
         about = {"window": window, "attempt": attempt, "side_inputs": side_inputs or {}}
-        cluster = self.options.cluster
+        cluster = self._options.cluster
         run: AnyRun | None
         if cluster is not None and cluster.counts.total > 1:
             run = self._start_cluster(about, wait=wait, extra=extra)
@@ -85,10 +71,10 @@ class StreamRuns:
         return run
 
     def _start_alone(self, shard: int, about: dict[str, Any], *, wait: bool, extra: int) -> LiveRun | None:
-        run = LiveRun(self.options.key, keeps_process=self._training is None)
+        run = LiveRun(self._options.key, keeps_process=self._training is None)
         begin = time.monotonic()
         acquire = self._pool.acquire if wait else self._pool.try_acquire
-        process = acquire(self._spec, max_processes=process_limit(self.options) + extra, owner=run)
+        process = acquire(self.staged.spec, max_processes=process_limit(self._options) + extra, owner=run)
         if process is None:
             return None
         count_lease(process, time.monotonic() - begin)
@@ -98,14 +84,14 @@ class StreamRuns:
         return run
 
     def _start_cluster(self, about: dict[str, Any], *, wait: bool, extra: int) -> LiveCluster | None:
-        cluster = self.options.cluster
+        cluster = self._options.cluster
         assert cluster is not None
         counts = cluster.counts
-        run = LiveCluster(self.options.key, grace_s=cluster.grace_s)
+        run = LiveCluster(self._options.key, grace_s=cluster.grace_s)
         # A window's cluster begins before that of the window before has ended.
-        limit = max(self.options.max_processes or 2 * counts.total, counts.total) + extra * counts.total
+        limit = max(self._options.max_processes or 2 * counts.total, counts.total) + extra * counts.total
         begin = time.monotonic()
-        processes = self._pool.acquire_all(self._spec, counts.total, limit=limit, owner=run, wait=wait)
+        processes = self._pool.acquire_all(self.staged.spec, counts.total, limit=limit, owner=run, wait=wait)
         if processes is None:
             return None
         for process in processes:
@@ -119,7 +105,7 @@ class StreamRuns:
             own = os.path.join(directory, f"{task.type}-{task.index}")
             os.mkdir(own)
             text = tf_config_text(counts, addresses, task, when=cluster.tf_config)
-            environ = {} if text is None else {**bypass_proxy({**os.environ, **self.options.env}), "TF_CONFIG": text}
+            environ = {} if text is None else {**bypass_proxy({**os.environ, **self._options.env}), "TF_CONFIG": text}
             is_hosted = task.type == "ps" and not cluster.ps_main
             return self._request(
                 own, shard=task.shard or 0, task=task, cluster=addresses, environ=environ, is_hosted=is_hosted,
@@ -130,9 +116,7 @@ class StreamRuns:
         return run
 
     def _request(self, directory: str, **about: Any) -> RunRequest:
-        return make_request(
-            self.options, self._staged, directory, feed="stream", num_shards=self.options.num_workers, **about
-        )
+        return make_request(self.staged, directory, feed="stream", num_shards=self._options.num_workers, **about)
 
     def _train_in(self, directory: str, about: dict[str, Any]) -> dict[str, Any]:
         """What a training is told beside; its models are in a directory of this start of it alone."""
@@ -140,7 +124,7 @@ class StreamRuns:
             return {}
         checkpoints = self._training.checkpoint_dir
         if checkpoints is None:
-            checkpoints = os.path.join(self._pool.scratch(), f"checkpoints-{self.options.key}-{about['window']}")
+            checkpoints = os.path.join(self._pool.scratch(), f"checkpoints-{self._options.key}-{about['window']}")
             os.makedirs(checkpoints, exist_ok=True)
         return {"saved_model_dir": os.path.join(directory, "models", "model-1"), "checkpoint_dir": checkpoints}
 

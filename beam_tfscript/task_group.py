@@ -11,9 +11,8 @@ from typing import Any
 from beam_tfscript.cluster.tf_config import Task
 from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptError, ScriptRaised
 from beam_tfscript.runtime import wire
+from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.worker.multiplex import wait_any
-from beam_tfscript.worker.pool import ProcessPool
-from beam_tfscript.worker.process import ProcessSpec
 from beam_tfscript.worker.session import NeverStarted, RunRequest, Session, translate_failure
 
 _LOGGER = logging.getLogger(__name__)
@@ -28,21 +27,20 @@ class TaskGroup:
     """One generation of a cluster.
 
     Args:
-      pool: where the processes are leased.
-      spec: what processes.
+      staged: the script.
       tasks: who they are, the chief first.
       grace_s: how long the others may go on when the chief is done.
       must_end: whether it is an error if they go on for longer.
     """
 
-    def __init__(self, pool: ProcessPool, spec: ProcessSpec, tasks: Sequence[Task], *, grace_s: float, must_end: bool):
-        self._pool = pool
+    def __init__(self, staged: StagedScript, tasks: Sequence[Task], *, grace_s: float, must_end: bool):
+        self._pool = staged.pool
         self._tasks = tasks
         self._grace_s = grace_s
         self._sessions: dict[Task, Session] = {}
         self._must_end = must_end
         # Of two clusters of a transform in one harness, one waits for the other.
-        self._processes = pool.acquire_all(spec, len(tasks), limit=len(tasks), owner=self) or []
+        self._processes = staged.pool.acquire_all(staged.spec, len(tasks), limit=len(tasks), owner=self) or []
 
     def run(self, make_request: Callable[[Task], RunRequest]) -> Iterator[wire.Frame]:
         """Starts every task and yields what they report, until the work is done.

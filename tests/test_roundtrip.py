@@ -20,6 +20,7 @@ from beam_tfscript.run_requests import make_spec
 from beam_tfscript.runtime import wire
 from beam_tfscript.script.staging import stage_files, stage_runtime
 from beam_tfscript.sharding import Chunker
+from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.transforms import RunTFScript
 from beam_tfscript.worker.pool import get_pool
 from tests import strategies
@@ -40,8 +41,9 @@ class Harness:
         self._pool.register(self._options.key, self)
         directory = os.path.join(self._pool.scratch(), "script")
         runtime = stage_once(stage_runtime, directory, "runtime")
-        self._staged = stage_once(lambda path: stage_files(self._options.files, path), directory, "files")
-        self._spec = make_spec(self._options, sys.executable, runtime)
+        files = stage_once(lambda path: stage_files(self._options.files, path), directory, "files")
+        spec = make_spec(self._options, sys.executable, runtime)
+        self._staged = StagedScript(self._options, spec, self._pool, files)
 
     def close(self) -> None:
         self._pool.unregister(self._options.key, self)
@@ -51,7 +53,7 @@ class Harness:
         chunker = Chunker(1, 0)
         chunks = [*chunker.add(encoded.examples), *chunker.flush()]
         options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
-        run = ShardRun(options, self._spec, pool=self._pool, staged=self._staged, user=self, side_inputs={})
+        run = ShardRun(dataclasses.replace(self._staged, options=options), user=self, side_inputs={})
         maker = OutputMaker(schema, "dict")
         reports = run.reports(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
         return [row for report in reports if report.kind == wire.EXAMPLES for row in maker.make(report.records())]
