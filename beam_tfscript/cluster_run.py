@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from beam_tfscript import metrics
-from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy
-from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses, tf_config_text
+from beam_tfscript.cluster.ports import HeldPorts
+from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses
 from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised
-from beam_tfscript.run_requests import make_request
+from beam_tfscript.run_requests import make_task_request
 from beam_tfscript.runtime import wire
 from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.task_group import TaskGroup
@@ -156,8 +156,6 @@ class ClusterRun:
         files: ShardFiles,
         directory: str,
     ) -> RunRequest:
-        text = tf_config_text(self._cluster.counts, addresses, task, when=self._cluster.tf_config)
-        environ = {} if text is None else {**bypass_proxy({**os.environ, **self._options.env}), "TF_CONFIG": text}
         training: dict[str, Any] = {}
         if self._checkpoint_dir is not None:
             training = {
@@ -166,16 +164,11 @@ class ClusterRun:
                 "dataset_files": [files.file(worker)[0] for worker in range(self._cluster.counts.num_workers)],
             }
         # An evaluator has no rows of its own; with those of the chief it has something to evaluate on.
-        shard = 0 if task.type == "evaluator" else task.shard
-        path, length = files.file(shard)
-        own = os.path.join(directory, f"{task.type}-{task.index}")
-        os.mkdir(own)
-        return make_request(
-            self._staged, own,
-            feed="dataset", shard=shard or 0, num_shards=self._cluster.counts.num_workers, window=window,
-            attempt=attempt, side_inputs=self._side_inputs,
-            dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, task=task,
-            cluster=addresses, environ=environ, is_hosted=task.type == "ps" and not self._cluster.ps_main, **training,
+        path, length = files.file(0 if task.type == "evaluator" else task.shard)
+        return make_task_request(
+            self._staged, directory, task=task, cluster=addresses,
+            feed="dataset", window=window, attempt=attempt, side_inputs=self._side_inputs,
+            dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, **training,
         )  # fmt: skip
 
 

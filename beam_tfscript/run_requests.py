@@ -8,7 +8,8 @@ from typing import Any
 
 from beam_tfscript import metrics
 from beam_tfscript.cluster.counts import Counts
-from beam_tfscript.cluster.tf_config import Task, make_addresses
+from beam_tfscript.cluster.ports import bypass_proxy
+from beam_tfscript.cluster.tf_config import Task, make_addresses, tf_config_text
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.staging import link_files
@@ -79,6 +80,34 @@ def make_request(
         whose = f"of {num_shards} workers"
     label = f"{options.script.name} {task} {whose}{place} attempt {attempt}"
     return RunRequest(label, message, options.feed_timeout_s)
+
+
+def make_task_request(
+    staged: StagedScript, directory: str, *, task: Task, cluster: Mapping[str, Sequence[str]], **about: Any
+) -> RunRequest:
+    """The request of one task of a cluster, with its `TF_CONFIG`; makes a directory of its own for it.
+
+    Args:
+      staged: the script, whose arguments have a cluster.
+      directory: of one start of the cluster.
+      task: who it is.
+      cluster: task type -> addresses.
+      **about: as for `make_request`.
+
+    Raises:
+      ScriptEnvironmentError: the working directory cannot be made.
+    """
+    options = staged.options
+    assert options.cluster is not None
+    own = os.path.join(directory, f"{task.type}-{task.index}")
+    os.mkdir(own)
+    text = tf_config_text(options.cluster.counts, cluster, task, when=options.cluster.tf_config)
+    environ = {} if text is None else {**bypass_proxy({**os.environ, **options.env}), "TF_CONFIG": text}
+    return make_request(
+        staged, own,
+        shard=task.shard or 0, num_shards=options.num_workers, task=task, cluster=cluster,
+        environ=environ, is_hosted=task.type == "ps" and not options.cluster.ps_main, **about,
+    )  # fmt: skip
 
 
 def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> ProcessSpec:

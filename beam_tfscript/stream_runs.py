@@ -8,11 +8,11 @@ import time
 from typing import Any
 
 from beam_tfscript import metrics
-from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy
-from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses, tf_config_text
+from beam_tfscript.cluster.ports import HeldPorts
+from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses
 from beam_tfscript.errors import ScriptDied, ScriptError
 from beam_tfscript.live_cluster import LiveCluster
-from beam_tfscript.run_requests import count_lease, make_request, process_limit
+from beam_tfscript.run_requests import count_lease, make_request, make_task_request, process_limit
 from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.trained_model import TrainOptions
 from beam_tfscript.worker.live_run import LiveRun
@@ -59,7 +59,7 @@ class StreamRuns:
         Raises:
           ScriptEnvironmentError: no process can be started.
         """
-        about = {"window": window, "attempt": attempt, "side_inputs": side_inputs or {}}
+        about = {"feed": "stream", "window": window, "attempt": attempt, "side_inputs": side_inputs or {}}
         cluster = self._options.cluster
         run: AnyRun | None
         if cluster is not None and cluster.counts.total > 1:
@@ -80,7 +80,8 @@ class StreamRuns:
         count_lease(process, time.monotonic() - begin)
         directory = tempfile.mkdtemp(prefix="run-", dir=self._pool.scratch())
         own = {**about, **self._train_in(directory, about)}
-        run.start(process, self._request(directory, shard=shard, **own), directory)
+        request = make_request(self.staged, directory, shard=shard, num_shards=self._options.num_workers, **own)
+        run.start(process, request, directory)
         return run
 
     def _start_cluster(self, about: dict[str, Any], *, wait: bool, extra: int) -> LiveCluster | None:
@@ -99,24 +100,13 @@ class StreamRuns:
         directory = tempfile.mkdtemp(prefix="cluster-", dir=self._pool.scratch())
         ports = HeldPorts(num_addresses(counts))
         addresses = make_addresses(counts, ports.addresses)
-        training = self._train_in(directory, about)
+        own = {**about, **self._train_in(directory, about)}
 
         def request(task: Task) -> RunRequest:
-            own = os.path.join(directory, f"{task.type}-{task.index}")
-            os.mkdir(own)
-            text = tf_config_text(counts, addresses, task, when=cluster.tf_config)
-            environ = {} if text is None else {**bypass_proxy({**os.environ, **self._options.env}), "TF_CONFIG": text}
-            is_hosted = task.type == "ps" and not cluster.ps_main
-            return self._request(
-                own, shard=task.shard or 0, task=task, cluster=addresses, environ=environ, is_hosted=is_hosted,
-                **about, **training,
-            )  # fmt: skip
+            return make_task_request(self.staged, directory, task=task, cluster=addresses, **own)
 
         run.start(make_tasks(counts), processes, request, directory, ports)
         return run
-
-    def _request(self, directory: str, **about: Any) -> RunRequest:
-        return make_request(self.staged, directory, feed="stream", num_shards=self._options.num_workers, **about)
 
     def _train_in(self, directory: str, about: dict[str, Any]) -> dict[str, Any]:
         """What a training is told beside; its models are in a directory of this start of it alone."""
