@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsIter, PCollection
+from apache_beam.pvalue import AsIter, PBegin, PCollection
 from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.chunk_dofns import ChunkBatches, ChunkRows, ChunkWindowedRows
 from beam_tfscript.cluster_dofns import RunCluster, TrainModel
 from beam_tfscript.data.encoding import RowEncoder
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofn_setup import RunsScript
 from beam_tfscript.dofns import RunBatchBundles, RunBundles, RunShard
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.inputs import is_arrow
+from beam_tfscript.inputs import is_arrow, plan_input
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.artifacts import attach_files
+from beam_tfscript.side_inputs import plan_side_inputs
 from beam_tfscript.stream_dofns import StreamGroups, StreamShards
 from beam_tfscript.stream_training import StreamGroupTraining, StreamTraining
 from beam_tfscript.trained_model import TrainOptions
@@ -27,7 +30,42 @@ _KEYED = beam.typehints.Tuple[int, beam.typehints.Tuple[int, int, bytes]]
 _SHARD = beam.typehints.Tuple[int, beam.typehints.Tuple[int, bytes]]
 
 
-def attach_script(options: ScriptOptions, pipeline: beam.Pipeline) -> ScriptOptions:
+def run_script(
+    rows: Any,
+    options: ScriptOptions,
+    side_inputs: Mapping[str, tuple[Any, Schema | None]],
+    *,
+    label: str,
+    bad: BadRecords | None = None,
+    train: TrainOptions | None = None,
+) -> tuple[Any, PCollection | None]:
+    """All stages of a transform.
+
+    Args:
+      rows: the input; a pipeline for runs without rows.
+      options: the transform's arguments.
+      side_inputs: what `check_side_inputs` returned.
+      label: the transform's, for errors.
+      bad: what to do with rows and outputs that do not fit; None fails the bundle.
+      train: what is done with the model of a training; None of runs that train nothing.
+
+    Returns:
+      (the outputs, the bad rows of the stage before the runs).
+
+    Raises:
+      ArgumentError, SchemaError: the input cannot be used.
+    """
+    options = _attach_script(options, rows.pipeline)
+    options, sides = plan_side_inputs(options, side_inputs, label)
+    if isinstance(rows, (PBegin, beam.Pipeline)):
+        return _run_without_rows(rows, options, bad, train, sides), None
+    options, encoder = plan_input(rows.element_type, _for_input(rows, options, label))
+    if options.feed == "bundles":
+        return _run_bundles(rows, options, encoder, bad), None
+    return _run_shards(rows, options, encoder, bad, train, sides)
+
+
+def _attach_script(options: ScriptOptions, pipeline: beam.Pipeline) -> ScriptOptions:
     """The options with large local files made artifacts of the job, where workers are other machines."""
     env = options.python_env
     if env.archive is not None:
@@ -35,17 +73,8 @@ def attach_script(options: ScriptOptions, pipeline: beam.Pipeline) -> ScriptOpti
     return dataclasses.replace(options, files=attach_files(options.files, pipeline), python_env=env)
 
 
-def for_input(rows: PCollection, options: ScriptOptions, label: str) -> ScriptOptions:
-    """The options with the feed and its defaults.
-
-    Args:
-      rows: the input.
-      options: the transform's arguments.
-      label: the transform's, for errors.
-
-    Raises:
-      ArgumentError: the feed cannot be used on this input.
-    """
+def _for_input(rows: PCollection, options: ScriptOptions, label: str) -> ScriptOptions:
+    """The options with the feed and its defaults; refuses a feed that cannot be used on this input."""
     feed = options.feed or ("dataset" if rows.is_bounded else "stream")
     window_fn = rows.windowing.windowfn
     if feed == "stream" and window_fn.is_merging():
@@ -57,26 +86,21 @@ def for_input(rows: PCollection, options: ScriptOptions, label: str) -> ScriptOp
     return options.for_feed(feed, has_end=not isinstance(window_fn, GlobalWindows))
 
 
-def run_bundles(rows: PCollection, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None) -> Any:
+def _run_bundles(rows: PCollection, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None) -> Any:
     """One stage, bundle by bundle."""
     dofn = RunBatchBundles if is_arrow(rows.element_type) else RunBundles
     return rows | "Run" >> _par_do(dofn(options, encoder, bad), bad)
 
 
-def run_shards(
+def _run_shards(
     rows: PCollection,
     options: ScriptOptions,
     encoder: RowEncoder,
     bad: BadRecords | None,
-    train: TrainOptions | None = None,
-    *,
-    sides: AsIter | None = None,
+    train: TrainOptions | None,
+    sides: AsIter | None,
 ) -> tuple[Any, PCollection | None]:
-    """Chunks, and a run for each shard, or cluster, and window of them.
-
-    Returns:
-      (the outputs, the bad rows).
-    """
+    """Chunks, and a run for each shard, or cluster, and window of them; gives the outputs and the bad rows."""
     is_streaming = options.feed == "stream" and not rows.is_bounded
     dofn: type[ChunkRows] = ChunkWindowedRows
     if is_arrow(rows.element_type):
@@ -98,22 +122,14 @@ def run_shards(
     return _run_groups(chunks, options, bad, train, sides), bad_rows
 
 
-def run_without_rows(
+def _run_without_rows(
     pipeline: Any,
     options: ScriptOptions,
     bad: BadRecords | None,
-    train: TrainOptions | None = None,
-    *,
-    sides: AsIter | None = None,
-) -> tuple[Any, PCollection | None]:
-    """A run for each shard, with no rows.
-
-    Returns:
-      (the outputs, None).
-
-    Raises:
-      ArgumentError: the feed makes no runs where there are no rows.
-    """
+    train: TrainOptions | None,
+    sides: AsIter | None,
+) -> Any:
+    """A run for each shard, with no rows; refuses a feed that makes no runs where there are none."""
     if options.feed == "bundles":
         raise ArgumentError('feed="bundles" needs an input: without rows there is no bundle. Leave feed out.')
     options = options.for_feed(options.feed or "dataset")
@@ -122,7 +138,7 @@ def run_without_rows(
         shards = [(0 if options.cluster else shard, (shard, *chunk)) for shard, chunk in shards]
     chunks = pipeline | "Shards" >> beam.Create(shards, reshuffle=False)
     chunks.element_type = _SHARD if options.feed == "dataset" and options.cluster is None else _KEYED
-    return _run_groups(chunks, options, bad, train, sides), None
+    return _run_groups(chunks, options, bad, train, sides)
 
 
 def _run_groups(

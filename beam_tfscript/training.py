@@ -5,16 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import PBegin
 
 from beam_tfscript.cluster_options import check_cluster
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.display import display_items
-from beam_tfscript.graph import attach_script, for_input, run_shards, run_without_rows
-from beam_tfscript.inputs import plan_input
+from beam_tfscript.graph import run_script
 from beam_tfscript.model_rows import ModelRow
 from beam_tfscript.options import check_options
-from beam_tfscript.side_inputs import check_side_inputs, plan_side_inputs
+from beam_tfscript.side_inputs import check_side_inputs
 from beam_tfscript.trained_model import TrainedModel, check_training
 
 # A training that is killed goes on from its checkpoints.
@@ -137,12 +135,6 @@ class TrainTFScript(beam.PTransform):
         Raises:
           ArgumentError, SchemaError: the input cannot be used.
         """
-        options = attach_script(self._options, pcoll.pipeline)
-        options, sides = plan_side_inputs(options, self._side_inputs, self.label)
-        if isinstance(pcoll, (PBegin, beam.Pipeline)):
-            models, _ = run_without_rows(pcoll, options, None, self._train, sides=sides)
-        else:
-            options, encoder = plan_input(pcoll.element_type, for_input(pcoll, options, self.label))
-            models, _ = run_shards(pcoll, options, encoder, None, self._train, sides=sides)
+        models, _ = run_script(pcoll, self._options, self._side_inputs, label=self.label, train=self._train)
         models.element_type = ModelRow if self._train.model_dir is None else TrainedModel
         return models

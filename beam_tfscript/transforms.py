@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import PBegin, PCollection
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.core import Windowing
 
 from beam_tfscript.bad_records import BadRecords
@@ -14,11 +14,10 @@ from beam_tfscript.cluster_options import check_cluster
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.display import display_items
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.graph import attach_script, for_input, run_bundles, run_shards, run_without_rows
-from beam_tfscript.inputs import plan_input
+from beam_tfscript.graph import run_script
 from beam_tfscript.options import check_options
 from beam_tfscript.outputs import output_type
-from beam_tfscript.side_inputs import check_side_inputs, plan_side_inputs
+from beam_tfscript.side_inputs import check_side_inputs
 
 
 class RunTFScript(beam.PTransform):
@@ -218,16 +217,8 @@ class RunTFScript(beam.PTransform):
         Raises:
           ArgumentError, SchemaError: the input cannot be used.
         """
-        if isinstance(pcoll, (PBegin, beam.Pipeline)):
-            options = attach_script(self._options, pcoll.pipeline)
-            options, sides = plan_side_inputs(options, self._side_inputs, self.label)
-            return self._finish(None, *run_without_rows(pcoll, options, self._bad, sides=sides))
-        options = attach_script(self._options, pcoll.pipeline)
-        options, sides = plan_side_inputs(options, self._side_inputs, self.label)
-        options, encoder = plan_input(pcoll.element_type, for_input(pcoll, options, self.label))
-        if options.feed == "bundles":
-            return self._finish(pcoll, run_bundles(pcoll, options, encoder, self._bad), None)
-        return self._finish(pcoll, *run_shards(pcoll, options, encoder, self._bad, sides=sides))
+        result, bad_rows = run_script(pcoll, self._options, self._side_inputs, label=self.label, bad=self._bad)
+        return self._finish(pcoll if isinstance(pcoll, PCollection) else None, result, bad_rows)
 
     def _finish(self, rows: PCollection | None, result: Any, bad_rows: PCollection | None) -> Any:
         """Types the outputs, and joins the dead letters of both stages."""
