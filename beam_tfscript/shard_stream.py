@@ -61,6 +61,13 @@ class ShardStream:
             else:
                 yield from self._step(place, chunks, chunk, shard, window, is_end)
 
+    def may_give_more(self, place: RunPlace, chunks: Any) -> bool:
+        """Whether there may be something without more rows: outputs, or a run that waits for its place."""
+        run = None if place.run is None else self._live.find(place.run)
+        if run is not None:
+            return run.may_give_more
+        return not place.has_stopped and not _is_empty(chunks)
+
     def _step(
         self,
         place: RunPlace,

@@ -135,9 +135,7 @@ class StreamShards(RunsStream):
 
     def _arm(self, poll: Any, place: RunPlace, chunks: Any) -> None:
         """Looks again in a while where there may be something, and only there: runners wait for armed timers."""
-        run = None if place.run is None else self._staged.pool.live_runs.find(place.run)
-        waits = run is None and not place.has_stopped and any(True for _ in chunks.read())
-        if waits or (run is not None and run.may_give_more):
+        if self._stream.may_give_more(place, chunks):
             poll.set(Timestamp.of(time.time() + self._options.poll_interval_s))
 
 
