@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
-import subprocess
 
-from tests.engines.tools import BUILD, find_tool
+from tests.engines.tools import BUILD, find_tool, resolve_jars
 
 NAME = "Flink"
 ANNOUNCEMENT = "JobService started on "
@@ -21,16 +19,9 @@ _OPENED = ("java.lang", "java.lang.invoke", "java.net", "java.nio", "java.time",
 
 
 def build() -> None:
-    """Resolves the jars, once a version of the POM, whose copy among them says that they are all there."""
+    """Resolves the jars."""
     find_tool("java", engine=NAME)
-    resolved = _JARS / _POM.name
-    if resolved.exists() and resolved.read_text() == _POM.read_text():
-        return
-    maven = find_tool("mvn", engine=NAME)
-    shutil.rmtree(_JARS, ignore_errors=True)
-    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={_JARS}", "-DincludeScope=runtime"]
-    subprocess.run([maven, "--batch-mode", "--quiet", "--file", str(_POM), *goal], check=True)
-    shutil.copy(_POM, resolved)
+    resolve_jars(_POM, _JARS, engine=NAME)
 
 
 def command(directory: pathlib.Path) -> list[str]:

@@ -1,9 +1,10 @@
-"""Finds the tools that engines are built with, and the directory that they are built into."""
+"""Finds the tools that engines are built with, and the directory that they are built into; resolves jars there."""
 
 from __future__ import annotations
 
 import pathlib
 import shutil
+import subprocess
 
 BUILD = pathlib.Path(__file__).parents[2] / "build"
 
@@ -22,3 +23,26 @@ def find_tool(name: str, *, engine: str) -> str:
     if path is None:
         raise ToolMissing(f"{engine} needs `{name}`, which is not on PATH: its tests are skipped.")
     return path
+
+
+def resolve_jars(pom: pathlib.Path, directory: pathlib.Path, *, engine: str) -> None:
+    """Has Maven copy what a POM depends on, once a version of the POM.
+
+    Its copy among the jars says that they are all there.
+
+    Args:
+      pom: what is needed.
+      directory: where the jars are put, and nothing else is.
+      engine: who needs them, for messages.
+
+    Raises:
+      ToolMissing: there is no Maven.
+    """
+    resolved = directory / pom.name
+    if resolved.exists() and resolved.read_text() == pom.read_text():
+        return
+    maven = find_tool("mvn", engine=engine)
+    shutil.rmtree(directory, ignore_errors=True)
+    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={directory}", "-DincludeScope=runtime"]
+    subprocess.run([maven, "--batch-mode", "--quiet", "--file", str(pom), *goal], check=True)
+    shutil.copy(pom, resolved)
