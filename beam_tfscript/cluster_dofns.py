@@ -1,9 +1,6 @@
 """Runs of a cluster, from the chunks of all its shards: rows out, or a model."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
-import hashlib
-import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,6 +9,7 @@ import apache_beam as beam
 
 from beam_tfscript import metrics, model_store
 from beam_tfscript.bad_records import BadRecords
+from beam_tfscript.checkpoints import make_checkpoint_dir, remove_checkpoint_dir, training_token
 from beam_tfscript.cluster_run import ClusterRun, describe_reports
 from beam_tfscript.dofn_setup import RunsScript, bounds_of, in_window
 from beam_tfscript.model_rows import ModelRow, model_to_rows
@@ -56,30 +54,21 @@ class TrainModel(RunsScript):
         self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
     ) -> Iterator[Any]:
         """Trains on the rows of one window."""
-        # The same when the bundle is repeated, by the runner or here.
-        token = hashlib.sha256(f"{self._options.key} {bounds_of(window)}".encode()).hexdigest()[:32]
+        bounds = bounds_of(window)
         with tempfile.TemporaryDirectory(prefix="training-", dir=self._staged.pool.scratch()) as directory:
             run = ClusterRun(
                 self._staged,
                 directory=directory,
                 side_inputs=self._side_inputs(window, sides),
-                checkpoint_dir=self._checkpoint_dir(token),
+                checkpoint_dir=make_checkpoint_dir(self._staged, self._train, bounds),
             )
-            for frame in run.reports(bounds_of(window), element[1]):
+            for frame in run.reports(bounds, element[1]):
                 if frame.kind == wire.METRICS:
                     metrics.add_from_script(frame.json())
-            for row in self._give_out(run, token):
+            for row in self._give_out(run, training_token(self._staged, bounds)):
                 yield in_window(row, window, window.max_timestamp())
-        if self._train.checkpoint_dir is None:
-            # Not before what comes behind this in the bundle has taken the rows: a bundle that fails is repeated.
-            shutil.rmtree(self._checkpoint_dir(token), ignore_errors=True)
-
-    def _checkpoint_dir(self, token: str) -> str:
-        if self._train.checkpoint_dir is not None:
-            return self._train.checkpoint_dir
-        path = os.path.join(self._staged.pool.scratch(), f"checkpoints-{token}")
-        os.makedirs(path, exist_ok=True)
-        return path
+        # What comes behind this in the bundle has taken the rows by now.
+        remove_checkpoint_dir(self._staged, self._train, bounds)
 
     def _give_out(self, run: ClusterRun, token: str) -> Iterator[Any]:
         outcome = run.outcome

@@ -124,6 +124,7 @@ class StreamShards(RunsStream):
             yield from self._bring_on(shard, window, RunPlace.decode(state), chunks, None, is_end=True)
             chunks.clear()
             place_state.clear()
+            self._runs.forget_window(bounds_of(window))
 
     def _bring_on(
         self, shard: int, window: Any, place: RunPlace, chunks: Any, chunk: Any, *, is_end: bool = False
@@ -155,6 +156,7 @@ class StreamGroups(RunsStream):
             stream = GroupStream(self._runs, side_inputs=self._side_inputs(window, sides))
             frames = stream.frames(shard, bounds_of(window), iter(chunks), keep)
             yield from self._give_out(frames, window, window.max_timestamp())
+        self._runs.forget_window(bounds_of(window))
 
 
 class _ChunkFile:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from beam_tfscript import metrics
+from beam_tfscript.checkpoints import make_checkpoint_dir, remove_checkpoint_dir
 from beam_tfscript.cluster.ports import HeldPorts
 from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses
 from beam_tfscript.errors import ScriptDied, ScriptError
@@ -112,15 +113,19 @@ class StreamRuns:
         """What a training is told beside; its models are in a directory of this start of it alone."""
         if self._training is None:
             return {}
-        checkpoints = self._training.checkpoint_dir
-        if checkpoints is None:
-            checkpoints = os.path.join(self._pool.scratch(), f"checkpoints-{self._options.key}-{about['window']}")
-            os.makedirs(checkpoints, exist_ok=True)
-        return {"saved_model_dir": os.path.join(directory, "models", "model-1"), "checkpoint_dir": checkpoints}
+        return {
+            "saved_model_dir": os.path.join(directory, "models", "model-1"),
+            "checkpoint_dir": make_checkpoint_dir(self.staged, self._training, about["window"]),
+        }
 
     def end(self, run: AnyRun) -> None:
         """Gives back the processes of a run: to be used again, if the run has ended well."""
         run.release(self._pool)
+
+    def forget_window(self, window: tuple[float, float] | None) -> None:
+        """Removes what another attempt would go on from: the window's run has ended well, and its outputs are taken."""
+        if self._training is not None:
+            remove_checkpoint_dir(self.staged, self._training, window)
 
     def count_unread(self, run: AnyRun) -> None:
         """Counts what a run that asked for the end of its feed has left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import apache_beam as beam
 import pytest
@@ -86,6 +87,21 @@ def test_a_cluster_trains_on_what_it_was_fed(run, tmp_path):
         )
     )  # fmt: skip
     assert json.loads(output.row["metrics"])["total"] == pytest.approx(sum(point(n)["x"] for n in NUMBERS))
+
+
+def test_checkpoints_last_until_their_window_is_done(run, tmp_path):
+    transform = TrainTFScript(
+        script("train_stream.py"), str(tmp_path / "models"), input_schema=SCHEMA, entry="remember",
+        user_params={"seen": str(tmp_path / "seen")}, feed="stream",
+    )  # fmt: skip
+    stamped = beam.Map(lambda row: TimestampedValue(row, int(row["id"])))
+    outputs = run(stamped | beam.WindowInto(FixedWindows(50)) | transform)
+    reports = [json.loads(output.row["metrics"]) for output in outputs]
+    assert sorted(report["went_on"] for report in reports) == [0, 1]
+    assert [report["left"] for report in reports] == [0, 0]
+    first, second = (tmp_path / "seen").read_text().splitlines()
+    assert first != second
+    assert re.fullmatch(r"[\w-]+", os.path.basename(first))
 
 
 def test_killed_worker_of_a_cluster_is_replayed_with_all_tasks(tmp_path, monkeypatch):
