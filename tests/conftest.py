@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 
 import pytest
@@ -14,7 +15,7 @@ from tests.engines import ENGINES
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
 from tests.leaks import assert_nothing_left
-from tests.running import Runner
+from tests.running import SCRIPTS_PYTHON, Runner
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +36,12 @@ def scratch_parent(request, tmp_path_factory, monkeypatch, caplog):
 
 @pytest.fixture(autouse=True)
 def scripts_python(monkeypatch):
-    """Scripts run in the interpreter that `BEAM_TFSCRIPT_TEST_PYTHON` names, where it names one."""
-    python = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHON")
-    if python:
+    """Scripts run in the interpreter that is to be tested."""
+    if SCRIPTS_PYTHON != sys.executable:
         found = environment.find_interpreter
         monkeypatch.setattr(
-            "beam_tfscript.dofn_setup.find_interpreter", lambda env: python if env == PythonEnv() else found(env)
+            "beam_tfscript.dofn_setup.find_interpreter",
+            lambda env: SCRIPTS_PYTHON if env == PythonEnv() else found(env),
         )
 
 

@@ -25,8 +25,13 @@ TESTS = [
     "tests/test_runtime_saved_model.py",
     "tests/test_train_envs.py",
 ]
-# What each of them must hold to, as the newest does in `make test`.
-CONFORMANCE = ["tests/test_conformance.py", "tests/test_digits_interpreters.py"]
+# What each of them must hold to, as the newest does in `make test`, by the engine that it is tried on.
+CONFORMANCE = {
+    "in_memory": ["tests/test_conformance.py", "tests/test_digits_interpreters.py"],
+    "bundle_based": ["tests/test_conformance_unbounded.py"],
+}
+# And the one that is furthest from the newest.
+OLDEST = {"in_memory": ["tests/test_faults.py"]}
 
 
 class Environment(NamedTuple):
@@ -91,7 +96,9 @@ def main() -> int:
     failed = _run_tests(TESTS, BEAM_TFSCRIPT_TEST_PYTHONS=":".join(pythons))
     for python in pythons:
         sys.stderr.write(f"test-envs: what holds on every engine, with scripts in {python}\n")
-        failed |= _run_tests(CONFORMANCE, BEAM_TFSCRIPT_TEST_PYTHON=python, BEAM_TFSCRIPT_TEST_ENGINES="in_memory")
+        runs = [*CONFORMANCE.items(), *(OLDEST.items() if python == pythons[0] else ())]
+        for engine, files in runs:
+            failed |= _run_tests(files, BEAM_TFSCRIPT_TEST_PYTHON=python, BEAM_TFSCRIPT_TEST_ENGINES=engine)
     return failed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import pickle
+import sys
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 SCRIPTS = pathlib.Path(__file__).parent / "scripts"
+# The interpreter that scripts run in: that of the tests, or the one that the variable names.
+SCRIPTS_PYTHON = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHON") or sys.executable
 
 ENGINES = {
     "in_memory": "apache_beam.runners.portability.fn_api_runner.FnApiRunner",

@@ -22,7 +22,7 @@ import pytest
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, SchemaError, ScriptLoadError
 from beam_tfscript.runtime.scratch import PREFIX
-from tests.running import script
+from tests.running import SCRIPTS_PYTHON, script
 
 IDS = [{"id": str(i)} for i in range(95)]
 
@@ -106,7 +106,7 @@ class TestScriptCannotBeLoaded:
             in_memory.run(RunTFScript(script("broken_import.py"), "id string", input_schema="id string"), IDS)
         text = str(caught.value)
         assert "No module named 'no_such_module_anywhere'" in text and 'File "broken_import.py", line' in text
-        assert sys.executable in text and "user_files" in text
+        assert SCRIPTS_PYTHON in text and "user_files" in text
 
     def test_syntax_error_in_a_user_file_is_told_by_the_run(self, in_memory, tmp_path):
         (tmp_path / "main_script.py").write_text("import broken_syntax\n\n\ndef main(config):\n    pass\n")
@@ -180,7 +180,7 @@ class TestFeed:
 
     def test_slow_start_is_an_error_that_names_the_bound(self, in_memory):
         text = error_of(in_memory, "never_reads", start_timeout=0.05)
-        assert "was not up after start_timeout=0.05 s" in text and sys.executable in text
+        assert "was not up after start_timeout=0.05 s" in text and SCRIPTS_PYTHON in text
 
     @pytest.mark.parametrize("entry", ["leaves_a_thread", "leaves_a_child"])
     def test_process_with_leftovers_is_not_reused(self, in_memory, caplog, entry):

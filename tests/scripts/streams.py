@@ -18,6 +18,9 @@ def trace_records(config):
     """The same by way of the open-ended Dataset."""
     import tensorflow as tf
 
+    if not tf.executing_eagerly():
+        # TensorFlow 1 iterates over a Dataset in a session, unless it is told so.
+        tf.compat.v1.enable_eager_execution()
     run = Run(config)
     for record in config.dataset_fn():
         run.give([tf.train.Example.FromString(record.numpy()).features.feature["id"].bytes_list.value[0]])
