@@ -37,7 +37,7 @@ def scratch_parent(request, tmp_path_factory, monkeypatch, caplog):
 @pytest.fixture(autouse=True)
 def scripts_python(monkeypatch):
     """Scripts run in the interpreter that is to be tested."""
-    if SCRIPTS_PYTHON != sys.executable:
+    if sys.executable != SCRIPTS_PYTHON:
         found = environment.find_interpreter
         monkeypatch.setattr(
             "beam_tfscript.dofn_setup.find_interpreter",
