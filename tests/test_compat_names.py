@@ -6,50 +6,23 @@ The checks are in `scripts/compat_checks.py`, since they run in interpreters tha
 from __future__ import annotations
 
 import ast
-import functools
-import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
 from beam_tfscript.errors import ArgumentError
+from tests.checks import PYTHONS, names_of_checks, run_checks
 from tests.running import script
 
-ROOT = pathlib.Path(__file__).parent.parent
-PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
-PROGRAM = script("compat_checks.py")
-CHECKS = [
-    node.name
-    for node in ast.parse(pathlib.Path(PROGRAM).read_text("utf-8")).body
-    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
-]
+PROGRAM = "compat_checks.py"
+CHECKS = names_of_checks(PROGRAM)
 OUTPUT = "whose string, loaded bigint, params string"
-
-
-@functools.cache
-def run_checks(python: str) -> dict[str, str | None]:
-    """Check -> traceback, or None where it passed; all in one process, since importing TensorFlow takes seconds."""
-    run = subprocess.run(
-        [python, PROGRAM],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    results = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"check"')]
-    assert run.returncode == 0, run.stderr[-4000:]
-    return {result["check"]: result["error"] for result in results}
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("check", CHECKS)
 def test_names_do_what_scripts_count_on(python: str, check: str):
-    error = run_checks(python)[check]
+    error = run_checks(python, PROGRAM)[check]
     assert error is None, error
 
 

@@ -1,0 +1,42 @@
+"""Runs the checks of programs in `scripts/`, which interpreters without pytest run: their names, and what failed."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from tests.running import script
+
+# Interpreters to check: paths with ':' between them; by default the one that runs the tests.
+PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
+_ROOT = pathlib.Path(__file__).parent.parent
+# Several imports of TensorFlow on a busy machine.
+_TIMEOUT_S = 240
+
+
+def names_of_checks(*programs: str) -> list[str]:
+    """The functions `check_…` of some programs."""
+    trees = [ast.parse(pathlib.Path(script(program)).read_text("utf-8")) for program in programs]
+    functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [function.name for function in functions if function.name.startswith("check_")]
+
+
+@functools.cache
+def run_checks(python: str, program: str) -> dict[str, str | None]:
+    """Check -> traceback, or None where it passed; all in one process, since importing TensorFlow takes seconds."""
+    run = subprocess.run(
+        [python, script(program)],
+        env={**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    results = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"check"')]
+    assert run.returncode == 0, run.stderr[-4000:]
+    return {result["check"]: result["error"] for result in results}
