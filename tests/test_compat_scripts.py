@@ -93,6 +93,22 @@ def test_estimator_of_a_train_script_is_published(python, in_memory, tmp_path):
         assert_scores(python, model["uri"])
 
 
+@pytest.mark.parametrize("exporter", ["best", "latest"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_estimator_of_one_worker_is_evaluated_stopped_and_exported(python, exporter, in_memory, tmp_path):
+    transform = TrainTFScript(
+        script("compat_akdl_best.py"),
+        str(tmp_path / "models"),
+        user_params={**PARAMS, "exporter_type": exporter},
+        compat_params="strings",
+        input_schema=SCHEMA,
+        python_env=environment(python),
+        max_attempts=1,
+    )
+    for model in run_or_refuse(python, in_memory, transform):
+        assert_scores(python, model["uri"])
+
+
 @pytest.mark.parametrize("python", PYTHONS)
 def test_estimator_of_a_batch_script_comes_out_as_rows(python, in_memory, tmp_path):
     transform = RunTFScript(
@@ -143,6 +159,23 @@ def test_parameter_server_script_reads_trains_and_writes(python, in_memory, tmp_
     rows = in_memory.run(transform, ROWS)
     assert sorted(row["id"] for row in rows) == [row["id"] for row in ROWS]
     assert_scores(python, str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("feed", ["dataset", "stream"])
+def test_script_with_a_context_and_a_row_writer_scores(python, feed, in_memory):
+    transform = RunTFScript(
+        script("compat_flink_rows.py"),
+        "id bigint, score float",
+        entry="inference",
+        feed=feed,
+        user_params={"factor": 2},
+        input_schema=SCHEMA,
+        python_env=environment(python),
+        max_attempts=1,
+    )
+    scores = {row["id"]: row["score"] for row in in_memory.run(transform, ROWS)}
+    assert scores == pytest.approx({row["id"]: 2 * row["x0"] for row in ROWS}, rel=1e-6)
 
 
 def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):

@@ -6,6 +6,19 @@ from beam_tfscript.runtime.columns import columns_from_wire
 
 _current = None
 
+# What the entry functions of Deep Learning on Flink ask what they are handed, which is the config.
+_OF_CONTEXT = (
+    "get_current_attempt_index",
+    "get_index",
+    "get_node_type",
+    "get_node_type_count_map",
+    "get_property",
+    "get_role_name",
+    "index",
+    "properties",
+    "roleName",
+)
+
 
 def get_config():
     """The config of the run that is going on, for modules of the script that are not handed it.
@@ -167,6 +180,16 @@ class TaskConfig(object):
 
         found = self._side_input(name)
         return reader.numpy_batches(found["path"], self._side_columns(name, found), n, masks=masks)
+
+    def __getattr__(self, name):
+        """What is not here and scripts for other platforms ask their context for, such as `context.get_index()`."""
+        if name in _OF_CONTEXT and "tf_context" in self.__dict__:
+            return getattr(self.tf_context, name)
+        raise AttributeError(
+            "{!r} has no attribute {!r}: what a config has depends on the transform and its feed".format(
+                type(self).__name__, name
+            )
+        )
 
     def _side_input(self, name):
         if name not in self._side_inputs:

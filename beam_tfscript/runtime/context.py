@@ -18,6 +18,7 @@ class TFContext(object):
     Attributes:
       task_type, task_index, cluster, num_workers, window: as in the config.
       input_schema, output_schema, output_writer: as in the config.
+      roleName, index: what `get_role_name()` and `get_index()` give.
 
     Raises:
       RuntimeError: it is constructed a second time, or no run is going on.
@@ -94,10 +95,20 @@ class TFContext(object):
         os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
         return cluster, self.task_type, self.task_index
 
+    def get_node_type_count_map(self):
+        """Role -> how many tasks it has, the chief among the workers."""
+        return {role: len(addresses) for role, addresses in self.get_tf_cluster().items()}
+
+    def get_current_attempt_index(self):
+        """0 for the first try of this run, 1 for the next …"""
+        return self._config.attempt - 1
+
     # What later releases of dl-on-flink call them.
     get_node_type = get_role_name
     get_tf_cluster_config = get_tf_cluster
     set_tf_config_env = export_estimator_cluster
+    roleName = property(get_role_name)
+    index = property(get_index)
 
     @property
     def properties(self):
@@ -130,6 +141,14 @@ class TFContext(object):
         import tensorflow as tf
 
         return tf.data.TFRecordDataset(self._config.dataset_file)
+
+    get_tfdataset_from_flink = flink_stream_dataset
+
+    def get_row_writer_to_flink(self):
+        """A writer whose `write(row)` takes the values of a row in the order of the output schema."""
+        from beam_tfscript.runtime.compat.flink_tables import FlinkRowWriter
+
+        return FlinkRowWriter(self)
 
     def output_writer_op(self, input_list):
         """Operations that write rows, for a graph.

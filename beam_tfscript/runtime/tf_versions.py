@@ -151,5 +151,21 @@ def indices_of_true(tensorflow, mask):
     return tensorflow.compat.v2.where(mask)
 
 
+def estimators():
+    """The module with TensorFlow 1's Estimators, by which scripts for other platforms train.
+
+    Raises:
+      ImportError: TensorFlow has none.
+    """
+    import tensorflow as tf
+
+    if not hasattr(tf.compat.v1, "estimator"):
+        raise ImportError(
+            "TensorFlow {} has no Estimators; 2.15 is the last release that has them. Give the transform "
+            "python_env=…, or requirements=['tensorflow==2.15.1'] with python_version='3.11'.".format(tf.__version__)
+        )
+    return tf.compat.v1.estimator
+
+
 def _session_config(tensorflow, threads):
     return tensorflow.compat.v1.ConfigProto(device_count={"GPU": 0}, intra_op_parallelism_threads=threads)

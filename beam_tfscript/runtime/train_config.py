@@ -32,6 +32,8 @@ class _Training(object):
     def _take_training(self, request, connection):
         self.saved_model_dir = request["saved_model_dir"]
         self.checkpoint_dir = request["checkpoint_dir"]
+        # Scripts for other platforms look whether they are to keep their last checkpoint; here the directory above is.
+        self.latest_ckpt_dir = None
         self._connection = connection
 
     def report(self, **values):

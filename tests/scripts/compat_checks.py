@@ -106,6 +106,13 @@ def check_chief_is_worker_0():
     assert contexts[0].get_tf_cluster() == {"worker": ["a:1", "b:1", "c:1"], "ps": ["d:1"]}
 
 
+def check_context_tells_counts_and_attempts():
+    context = start_run("worker", 1, attempt=3).tf_context
+    assert context.get_node_type_count_map() == {"worker": 3, "ps": 1}
+    assert context.get_current_attempt_index() == 2
+    assert (context.roleName, context.index) == ("worker", 2)
+
+
 def check_exported_cluster_is_the_environments():
     context = start_run("worker", 1).tf_context
     try:
@@ -184,6 +191,97 @@ def check_result_is_a_row_or_a_batch():
     assert "got 1 values" in raises(ValueError, writer.write_result, None, [1])
     writer.close(None)
     assert config.output_writer.count == 6
+
+
+def check_rows_are_written_by_position():
+    from dl_on_flink_tensorflow.flink_row_writer import FlinkRowWriter
+
+    config = start_run()
+    for writer in (config.tf_context.get_row_writer_to_flink(), FlinkRowWriter(config.tf_context)):
+        writer.write((1, 0.5))
+        writer.write([2, None])
+        assert "got 1 values" in raises(ValueError, writer.write, [3])
+        writer.close()
+    assert config.output_writer.count == 4
+
+
+def check_stream_config_is_made_of_another():
+    from akdl.runner.config import StreamTaskConfig, TrainTaskConfig
+
+    config = start_run(work_dir="/here", dataset_file="rows", dataset_length=0)
+    fields = dict(config.__dict__)
+    assert StreamTaskConfig(**fields).dataset_fn == config.tf_context.flink_stream_dataset
+    assert StreamTaskConfig(dataset_fn=len, **fields).dataset_fn is len
+    assert TrainTaskConfig(saved_model_dir="/there", **fields).latest_ckpt_dir is None
+
+
+def check_dtypes_by_name():
+    import tensorflow as tf
+    from akdl.engine.inputs import dtype_str_map
+
+    assert dtype_str_map["double"] is tf.float32 and dtype_str_map["boolean"] is tf.bool
+
+
+def check_model_rows_make_its_directory():
+    import base64
+    import io
+    import zipfile
+
+    from akdl.runner.io_helper import unpack_model_from_flink
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("saved_model.pb", b"graph")
+        archive.writestr("../outside", b"no")
+    parts = [base64.b64encode(part).decode() for part in (packed.getvalue()[:9], packed.getvalue()[9:])]
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "rows")
+        with open(path, "w") as file:
+            file.write("2 {}\n0 model.zip\n1 {}\n".format(parts[1], parts[0]))
+        work_dir = os.path.join(directory, "work")
+        assert unpack_model_from_flink(path, work_dir) == os.path.join(work_dir, "model")
+        with open(os.path.join(work_dir, "model", "saved_model.pb"), "rb") as file:
+            assert file.read() == b"graph"
+        assert sorted(os.listdir(directory)) == ["rows", "work"] and os.listdir(work_dir) == ["model"]
+        with open(path, "w") as file:
+            file.write("2 {}\n0 model.zip\n".format(parts[1]))
+        assert "row 1" in raises(ValueError, unpack_model_from_flink, path, work_dir)
+
+
+def check_directories_are_copied_whole():
+    from akdl.runner.io_helper import file_io_copy_fix, gfile_copy_dir_content
+
+    with tempfile.TemporaryDirectory() as directory:
+        source, target = os.path.join(directory, "a"), os.path.join(directory, "b")
+        os.makedirs(os.path.join(source, "x", "y"))
+        for name in ("one", os.path.join("x", "two")):
+            with open(os.path.join(source, name), "w") as file:
+                file.write(name)
+        gfile_copy_dir_content(source, target)
+        gfile_copy_dir_content(source, target)
+        found = sorted(os.path.join(folder, name) for folder, _, names in os.walk(target) for name in names)
+        assert found == [os.path.join(target, "one"), os.path.join(target, "x", "two")], found
+        assert "overwrite" in raises(ValueError, file_io_copy_fix, found[0], found[1])
+
+
+def check_first_records_are_shown():
+    import contextlib
+    import io
+
+    import tensorflow as tf
+    from akdl.runner import tf_helper
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "rows")
+        with tf.io.TFRecordWriter(path) as file:
+            for number in range(5):
+                file.write(example(number, 0.5).SerializeToString())
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            tf_helper.preview_tfrecords_file(path, 2)
+    assert printed.getvalue().count("features") == 2 and printed.getvalue().startswith("0 ")
+    tf_helper.set_intra_op_parallelism(2)
+    assert tf_helper.gfile.Exists(os.sep) and tf_helper.ConfigProto(gpu_options=tf_helper.GPUOptions())
 
 
 def check_feature_specs_and_placeholders():

@@ -8,9 +8,12 @@ installed in its environment, is the one that counts.
     example_inputs  feature specs, parsers, placeholders and datasets of an example config
     run_configs     RunConfig of an Estimator
     estimators      trainings from configs
+    early_stopping  hooks that end a training
     model_files     models as rows, and the files that an Estimator leaves
     output_writers  writers of Examples
-    flink_tables    reader and writer by the schema, for a session
+    tf_settings     threads, and a look at TFRecord files
+    flink_context   the class of what an entry function is handed
+    flink_tables    readers and writers by the schema
     flink_servers   server, device and session configuration of parameter-server training
 """
 
@@ -28,7 +31,9 @@ NAMES = {
     "akdl.runner.config": _ROOM + "task_configs",
     "akdl.runner.io_helper": _ROOM + "model_files",
     "akdl.runner.output_writer": _ROOM + "output_writers",
+    "akdl.runner.tf_helper": _ROOM + "tf_settings",
     "akdl.engine": None,
+    "akdl.engine.early_stopping": _ROOM + "early_stopping",
     "akdl.engine.inputs": _ROOM + "example_inputs",
     "akdl.engine.run_config": _ROOM + "run_configs",
     "akdl.engine.train": _ROOM + "estimators",
@@ -37,8 +42,12 @@ NAMES = {
 for _package in ("dl_on_flink_tensorflow", "flink_ml_tensorflow", "flink_ml_tensorflow2"):
     NAMES[_package] = None
     NAMES[_package + ".tensorflow_context"] = "beam_tfscript.runtime.context"
+    NAMES[_package + ".flink_row_writer"] = _ROOM + "flink_tables"
     NAMES[_package + ".flink_tables"] = _ROOM + "flink_tables"
     NAMES[_package + ".flink_servers"] = _ROOM + "flink_servers"
+for _package in ("dl_on_flink_framework", "flink_ml_framework"):
+    NAMES[_package] = None
+    NAMES[_package + ".context"] = _ROOM + "flink_context"
 
 
 class _CompatFinder(MetaPathFinder, Loader):

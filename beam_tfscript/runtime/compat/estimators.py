@@ -1,10 +1,13 @@
 """`akdl.engine.train`: input, train and export configs in, a trained and exported model out."""
 
 import logging
+import os
 
 from beam_tfscript.runtime.compat.example_inputs import get_dataset_fn, get_feature_placeholders, parse_feature_specs
 
-__all__ = ["train_estimator", "train_keras_model"]
+from beam_tfscript.runtime.compat.model_files import gfile_copy_dir_content
+
+__all__ = ["train_estimator", "train_estimator_one_worker", "train_keras_model"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,12 +29,43 @@ def train_estimator(estimator, input_config, train_config, export_config, task_c
     tf.estimator.train_and_evaluate(estimator, train, evaluate)
     if not _is_exporter(task_config):
         return
-    # In a graph of their own, as they are but a pattern: the export makes them again.
-    with tf.Graph().as_default():
-        placeholders = get_feature_placeholders(**export_config)
-    receiver = tf.estimator.export.build_raw_serving_input_receiver_fn(placeholders)
     _LOGGER.info("exporting to %s", task_config.saved_model_dir)
-    estimator.export_saved_model(task_config.saved_model_dir, serving_input_receiver_fn=receiver)
+    estimator.export_saved_model(task_config.saved_model_dir, serving_input_receiver_fn=_receiver_fn(export_config))
+
+
+def train_estimator_one_worker(estimator, input_config, train_config, export_config, task_config):
+    """Trains an Estimator that is evaluated meanwhile, and exports its last or its best state to `saved_model_dir`.
+
+    Args:
+      estimator, input_config, task_config: as in `train_estimator`.
+      train_config: the same, and `valid_raw_dataset_fn`, which gives the rows to evaluate on. With
+        `early_stopping_patience_steps`, and `save_checkpoints_steps`, which says how often it is looked at, the
+        training ends when `best_exporter_metric` has not become better for so many steps.
+      export_config: the same, and `exporter_type`: "latest", which is the default, or "best", by the metric
+        `best_exporter_metric`, of which more is better if `metric_bigger`.
+
+    Raises:
+      ValueError: another `exporter_type`.
+    """
+    import tensorflow as tf
+
+    exporter, exports = _make_exporter(tf, estimator.model_dir, export_config)
+    tf.estimator.train_and_evaluate(
+        estimator,
+        tf.estimator.TrainSpec(
+            _dataset_fn(input_config, train_config), hooks=_stop_hooks(estimator, train_config, export_config)
+        ),
+        tf.estimator.EvalSpec(
+            _valid_dataset_fn(input_config, train_config),
+            steps=None,
+            exporters=[exporter],
+            start_delay_secs=0,
+            throttle_secs=0,
+        ),
+    )
+    if _is_exporter(task_config):
+        _LOGGER.info("exporting to %s", task_config.saved_model_dir)
+        gfile_copy_dir_content(exports, task_config.saved_model_dir)
 
 
 def train_keras_model(model, input_config, train_config, task_config):
@@ -50,6 +84,73 @@ def _dataset_fn(input_config, train_config):
         label_col=input_config["label_col"],
         **train_config,
     )
+
+
+def _valid_dataset_fn(input_config, train_config):
+    if "valid_raw_dataset_fn" not in train_config:
+        # Nothing is evaluated, but exporters are called by an evaluation.
+        train_dataset_fn = _dataset_fn(input_config, train_config)
+        return lambda: train_dataset_fn().take(0)
+    config = {
+        **train_config, "raw_dataset_fn": train_config["valid_raw_dataset_fn"], "num_epochs": 1, "shuffle_factor": 0
+    }  # fmt: skip
+    return _dataset_fn(input_config, config)
+
+
+def _stop_hooks(estimator, train_config, export_config):
+    """A hook that ends the training when the metric is no longer getting better; none where that is not asked for."""
+    wanted = {"early_stopping_patience_steps", "save_checkpoints_steps"} - set(train_config)
+    if wanted or not {"metric_bigger", "best_exporter_metric"} <= set(export_config):
+        return []
+    from beam_tfscript.runtime.compat import early_stopping
+
+    is_bigger = export_config["metric_bigger"]
+    make = early_stopping.stop_if_no_increase_hook if is_bigger else early_stopping.stop_if_no_decrease_hook
+    return [
+        make(
+            estimator,
+            export_config["best_exporter_metric"],
+            train_config["early_stopping_patience_steps"],
+            run_every_secs=None,
+            run_every_steps=train_config["save_checkpoints_steps"],
+        )
+    ]
+
+
+def _make_exporter(tf, model_dir, export_config):
+    """(exporter, directory that it exports to)."""
+    kind = export_config.get("exporter_type", "latest")
+    if kind == "latest":
+        exporter = tf.estimator.LatestExporter("latest", _receiver_fn(export_config), exports_to_keep=1)
+        return exporter, os.path.join(model_dir, "export", "latest")
+    if kind != "best":
+        raise ValueError("exporter_type must be 'latest' or 'best', got {!r}".format(kind))
+    metric, is_bigger = export_config["best_exporter_metric"], export_config["metric_bigger"]
+
+    def is_better(best_eval_result, current_eval_result):
+        best, current = best_eval_result[metric], current_eval_result[metric]
+        return current > best if is_bigger else current < best
+
+    exports = os.path.join(model_dir, "export", "best_exporter")
+    # Where an earlier training has exported, this one must be better. Of a new one TensorFlow 1.15 would take the
+    # first evaluation for an earlier one, and not export it.
+    events = "eval/*.tfevents.*" if tf.io.gfile.isdir(exports) else None
+    exporter = tf.estimator.BestExporter(
+        serving_input_receiver_fn=_receiver_fn(export_config),
+        event_file_pattern=events,
+        compare_fn=is_better,
+        exports_to_keep=1,
+    )
+    return exporter, exports
+
+
+def _receiver_fn(export_config):
+    import tensorflow as tf
+
+    # In a graph of their own, as they are but a pattern: the export makes them again.
+    with tf.Graph().as_default():
+        placeholders = get_feature_placeholders(**export_config)
+    return tf.estimator.export.build_raw_serving_input_receiver_fn(placeholders)
 
 
 def _is_exporter(task_config):

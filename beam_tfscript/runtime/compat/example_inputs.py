@@ -4,19 +4,33 @@ An example config is a list with a dict a column: `name`, `dtype` (`int`, `long`
 `shape`; `feature_type` may say another class than FixedLenFeature.
 """
 
-__all__ = ["get_dataset", "get_dataset_fn", "get_example_parser", "get_feature_placeholders", "parse_feature_specs"]
+__all__ = [
+    "dtype_str_map",
+    "get_dataset",
+    "get_dataset_fn",
+    "get_example_parser",
+    "get_feature_placeholders",
+    "parse_feature_specs",
+]
 
-# As Examples hold them: whole numbers of 64 bits, and floats of 32.
-_DTYPES = {
-    "byte": "int8",
-    "ubyte": "uint8",
-    "int": "int64",
-    "long": "int64",
-    "float": "float32",
-    "double": "float32",
-    "boolean": "bool",
-    "string": "string",
-}
+
+def _dtypes():
+    """As Examples hold them: whole numbers of 64 bits, and floats of 32."""
+    import tensorflow as tf
+
+    return {
+        "byte": tf.int8,
+        "ubyte": tf.uint8,
+        "int": tf.int64,
+        "long": tf.int64,
+        "float": tf.float32,
+        "double": tf.float32,
+        "boolean": tf.bool,
+        "string": tf.string,
+    }
+
+
+dtype_str_map = _dtypes()
 
 
 def parse_feature_specs(example_config):
@@ -119,12 +133,10 @@ def get_dataset_fn(**arguments):
 
 
 def _dtype(column):
-    import tensorflow as tf
-
-    if column["dtype"] not in _DTYPES:
+    if column["dtype"] not in dtype_str_map:
         raise ValueError(
             "column {!r}: dtype must be one of {}, got {!r}".format(
-                column["name"], ", ".join(sorted(_DTYPES)), column["dtype"]
+                column["name"], ", ".join(sorted(dtype_str_map)), column["dtype"]
             )
         )
-    return tf.as_dtype(_DTYPES[column["dtype"]])
+    return dtype_str_map[column["dtype"]]

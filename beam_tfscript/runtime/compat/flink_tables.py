@@ -1,4 +1,4 @@
-"""Reader and writer of a run's rows for a TensorFlow 1 session, both driven by the schema.
+"""Readers and writers of a run's rows, most for a TensorFlow 1 session, all driven by the schema.
 
 In comes the context. Out go batches of numpy arrays by column until the rows end, and the rows that the script writes.
 """
@@ -6,7 +6,7 @@ In comes the context. Out go batches of numpy arrays by column until the rows en
 from beam_tfscript.runtime import tf_versions
 from beam_tfscript.runtime.unpacking import Unpacker
 
-__all__ = ["FlinkReader", "FlinkWriter"]
+__all__ = ["FlinkReader", "FlinkRowWriter", "FlinkWriter"]
 
 
 class FlinkReader(object):
@@ -97,3 +97,30 @@ class FlinkWriter(object):
             values.get(column.name) is None or np.ndim(values[column.name]) == len(column.shape)
             for column in self._columns
         )
+
+
+class FlinkRowWriter(object):
+    """Writes rows of the output schema, one at a time and without a session.
+
+    Args:
+      context: the `TFContext`.
+    """
+
+    def __init__(self, context):
+        self._writer = FlinkWriter(context)
+
+    def write(self, row):
+        """Writes a row.
+
+        Args:
+          row: its values in the order of the output schema, such as a tuple or a `pyflink.common.Row`.
+
+        Raises:
+          OutputMismatch: the row does not fit the output schema.
+          ValueError: it has another number of values than the schema has columns.
+        """
+        self._writer.write_result(None, list(row))
+
+    def close(self):
+        """Sends on what is written; the output itself ends with the run."""
+        self._writer.close()

@@ -8,7 +8,14 @@ import zipfile
 
 from beam_tfscript.runtime import saved_model
 
-__all__ = ["find_timestamp_dir", "output_model_to_flink", "remove_checkpoint_files"]
+__all__ = [
+    "file_io_copy_fix",
+    "find_timestamp_dir",
+    "gfile_copy_dir_content",
+    "output_model_to_flink",
+    "remove_checkpoint_files",
+    "unpack_model_from_flink",
+]
 
 # Base64 makes 1 MiB of text of it, and a multiple of 3 needs no padding.
 _PART_BYTES = 768 << 10
@@ -61,6 +68,63 @@ def output_model_to_flink(model_dir, output_writer):
                 return
             number += 1
             output_writer.write(_row(number, base64.b64encode(part)))
+
+
+def unpack_model_from_flink(model_path, work_dir):
+    """Makes a model's directory of its rows again, and returns its path.
+
+    Args:
+      model_path: a text file with a row a line: `model_id`, a space, `model_info`; in any order.
+      work_dir: where the directory goes, under the model's name.
+
+    Raises:
+      ValueError: a row is missing or damaged.
+    """
+    rows = {}
+    with open(model_path) as file:
+        for line in file:
+            number, _, info = line.partition(" ")
+            rows[int(number)] = info.strip()
+    absent = sorted(set(range(max(rows, default=0) + 1)) - set(rows))
+    if absent:
+        raise ValueError("{} does not hold row {} of the model".format(model_path, absent[0]))
+    name = os.path.basename(rows.pop(0))
+    directory = os.path.join(work_dir, name[: -len(".zip")] if name.endswith(".zip") else name)
+    with tempfile.TemporaryFile() as packed:
+        for _, info in sorted(rows.items()):
+            packed.write(base64.b64decode(info, validate=True))
+        with zipfile.ZipFile(packed) as archive:
+            archive.extractall(directory)
+    return directory
+
+
+def gfile_copy_dir_content(remote_dir, local_dir):
+    """Copies what is in a directory, with all below it, to another one; either may be a URI that TensorFlow opens."""
+    import tensorflow as tf
+
+    tf.io.gfile.makedirs(local_dir)
+    for listed in tf.io.gfile.listdir(remote_dir):
+        name = listed.strip("/")
+        source, target = remote_dir.rstrip("/") + "/" + name, local_dir.rstrip("/") + "/" + name
+        if not name:
+            continue
+        if tf.io.gfile.isdir(source):
+            gfile_copy_dir_content(source, target)
+        else:
+            file_io_copy_fix(source, target, overwrite=True)
+
+
+def file_io_copy_fix(src, dst, overwrite=False):
+    """Copies a file; either path may be a URI that TensorFlow opens.
+
+    Raises:
+      ValueError: `dst` is there, and `overwrite` is not given.
+    """
+    import tensorflow as tf
+
+    if not overwrite and tf.io.gfile.exists(dst):
+        raise ValueError("{} is there already: give overwrite=True to replace it".format(dst))
+    tf.io.gfile.copy(src, dst, overwrite=True)
 
 
 def remove_checkpoint_files(model_dir):

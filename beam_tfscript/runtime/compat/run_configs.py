@@ -7,6 +7,8 @@ graphs with `tf.compat.v1`. Where TensorFlow has no Estimators, importing it fai
 import json
 import os
 
+from beam_tfscript.runtime import tf_versions
+
 __all__ = ["generate_run_config"]
 
 
@@ -79,11 +81,7 @@ def _distribution(tf, gpus):
 def _prepare_tensorflow():
     import tensorflow as tf
 
-    if not hasattr(tf.compat.v1, "estimator"):
-        raise ImportError(
-            "TensorFlow {} has no Estimators; 2.15 is the last release that has them. Give the transform "
-            "python_env=…, or requirements=['tensorflow==2.15.1'] with python_version='3.11'.".format(tf.__version__)
-        )
+    tf_versions.estimators()
     tf.compat.v1.disable_v2_behavior()
 
 

@@ -45,14 +45,15 @@ class StreamTaskConfig(_TaskConfig):
     """A run whose rows come while it goes on.
 
     Args:
-      dataset_fn: gives a Dataset of serialized Examples.
       output_writer: takes a `tf.train.Example`.
+      dataset_fn: gives a Dataset of serialized Examples; None for the run's own rows.
       **fields: as in `BatchTaskConfig`.
     """
 
-    def __init__(self, dataset_fn, output_writer, **fields):
+    def __init__(self, output_writer, dataset_fn=None, **fields):
         super(StreamTaskConfig, self).__init__(**fields)
-        self.dataset_fn = dataset_fn
+        # What `main` is handed has it as a method, so that its `__dict__` does not hold it.
+        self.dataset_fn = dataset_fn or self.tf_context.flink_stream_dataset
         self.output_writer = output_writer
 
 
