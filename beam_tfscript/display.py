@@ -57,6 +57,7 @@ def display_items(options: ScriptOptions) -> dict[str, str | int | float]:
         "shard_by": options.shard_by,
         "user_files": _join(_describe_file(file) for file in options.files if file != options.script),
         "user_params": _json(options.user_params),
+        "compat_params": options.compat_params,
         "script_args": _join(_mask_arguments(options.script_args), " "),
         "env": _join(sorted(options.env)),
         "intra_op_parallelism": options.intra_op_parallelism,

@@ -12,6 +12,7 @@
 | `process_starts`, `process_deaths` | processes | a new process serves its first run; one ends in the middle of a run |
 | `process_start_ms` | milliseconds | the start of a process, until TensorFlow is imported |
 | `process_wait_ms` | milliseconds | what a run waited for its process |
+| `load_ms` | milliseconds | the import of the script and of what it imports, in a run that gets to `main` |
 | `run_ms` | milliseconds | a run, from its request to its end |
 
 What the script counts by `config.counter` and `config.distribution` is in a namespace of its own.
@@ -51,6 +52,8 @@ def observe_seconds(name: str, seconds: float) -> None:
 
 def add_from_script(changes: dict[str, Any]) -> None:
     """Adds what a METRICS frame of the script brought."""
+    if changes["load_s"] is not None:
+        observe_seconds("load_ms", changes["load_s"])
     for name, n in changes["counters"].items():
         _counter(SCRIPT_NAMESPACE, name).inc(n)
     for name, values in changes["distributions"].items():

@@ -59,6 +59,7 @@ class ScriptOptions:
     env: Mapping[str, str]
     shard_by: str | None
     output_as: str
+    compat_params: str | None = None
     cluster: ClusterOptions | None = None
     side_schemas: Mapping[str, Schema | None] = dataclasses.field(default_factory=dict)
 
@@ -148,6 +149,7 @@ def check_options(
         env=_environment(env),
         shard_by=None if shard_by is None else _string("shard_by", shard_by),
         output_as=output_as,
+        compat_params=compat_params,
         cluster=cluster,
     )
 

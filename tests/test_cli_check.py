@@ -162,6 +162,22 @@ def test_interpreter_that_does_not_start_is_the_first_thing_said(check, rows, tm
     assert "Script in:" not in out
 
 
+@pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
+def test_time_of_importing_the_script_is_told_from_that_of_main(check, rows, feed):
+    text = ECHO if feed == "dataset" else FED
+    text = "import time\ntime.sleep(1.2)\n" + text.replace("def main(config):", "def main(config):\n    time.sleep(0.3)")
+    status, out, _ = check(text, "--data", rows, "--output-schema", SCHEMA, f"--feed={feed}")
+    assert status == 0, out
+    load_s, main_s = map(float, re.search(r"([\d.]+) to import the script, ([\d.]+) in main", out).groups())
+    assert 1.2 <= load_s < 4 and 0.3 <= main_s < 4
+
+
+def test_script_that_cannot_be_imported_has_no_time_in_main(check, rows):
+    status, out, _ = check("import polars_of_mine\ndef main(config): pass\n", "--data", rows)
+    assert status == 1
+    assert re.search(r"[\d.]+ in the script\n", out) and "in main" not in out
+
+
 def test_rows_written_before_a_failure_are_shown(check, rows):
     text = "def main(config):\n    config.write(id='first', x=1.0)\n    config.output_writer.flush()\n    1 / 0\n"
     status, out, _ = check(text, "--data", rows, "--output-schema", SCHEMA)

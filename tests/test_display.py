@@ -117,6 +117,11 @@ def test_masks_what_is_secret_in_script_args(arguments, shown):
     assert items(script_args=arguments)["script_args"] == shown
 
 
+def test_shows_that_params_are_strings():
+    found = items(user_params={"batch_size": 32}, compat_params="strings")
+    assert (found["user_params"], found["compat_params"]) == ('{"batch_size": "32"}', "strings")
+
+
 def test_a_long_value_is_cut():
     schema = ", ".join(f"column_{i} float" for i in range(300))
     shown = items(input_schema=schema)["input_schema"]

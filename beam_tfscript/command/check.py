@@ -118,7 +118,14 @@ def _show_outcome(options: ScriptOptions, outcome: Outcome) -> None:
         if outcome.own.get(name):
             _say(f"  Note: {outcome.own[name]} {what}.")
     if outcome.versions:
-        _say(f"Seconds:      {outcome.start_s:.1f} to start and import TensorFlow, {outcome.run_s:.1f} in the script")
+        _say(f"Seconds:      {outcome.start_s:.1f} to start and import TensorFlow, {_describe_run(options, outcome)}")
+
+
+def _describe_run(options: ScriptOptions, outcome: Outcome) -> str:
+    if outcome.load_s is None:
+        return f"{outcome.run_s:.1f} in the script"
+    main_s = max(outcome.run_s - outcome.load_s, 0.0)
+    return f"{outcome.load_s:.1f} to import the script, {main_s:.1f} in {options.entry}"
 
 
 def _show_model(model: Any) -> None:

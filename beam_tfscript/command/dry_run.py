@@ -45,7 +45,7 @@ class Outcome:
       python: the script's interpreter, and `versions` of it and of its TensorFlow; empty until it is up.
       tensorflow_error: why there is no TensorFlow; empty where there is.
       start_s: seconds until the interpreter was up and TensorFlow imported.
-      run_s: seconds of the script's own import and its main.
+      run_s: seconds from the first row to the last output.
       rows: what the script wrote.
       model: what it trained.
       counted: what it counted by itself.
@@ -61,6 +61,11 @@ class Outcome:
     model: TrainedModel | None = None
     counted: dict[str, Any] = dataclasses.field(default_factory=dict)
     own: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def load_s(self) -> float | None:
+        """Seconds of importing the script, of the slowest of its tasks; None where none got as far as main."""
+        return self.own["load_ms"].max / 1000 if "load_ms" in self.own else None
 
     @property
     def reported(self) -> dict[str, float]:

@@ -48,7 +48,9 @@ def run_script(connection, request, rows):
             if request.get("is_hosted"):
                 config.serve()
             else:
+                begin = time.monotonic()
                 entry = _load_entry(request)
+                metrics.loaded(time.monotonic() - begin)
                 phase = "main"
                 _call(entry, config)
             if config.flusher is not None:
