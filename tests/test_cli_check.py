@@ -105,7 +105,7 @@ FAILURES = {
         "import polars_of_mine\ndef main(config): pass\n", (), 1, "ScriptLoadError", "polars_of_mine", "--user-file",
     ),
     "syntax": ("def main(config:\n", (), 1, "ScriptLoadError", "line 1", "Correct the script"),
-    "other entry": ("def go(config): pass\n", (), 1, "ScriptLoadError", "(go)", "--entry"),
+    "other entry": ("import os\ndef go(config): pass\n", (), 1, "ScriptLoadError", "(go)", "--entry"),
     "dies": ("import os\ndef main(config): os.kill(os.getpid(), 11)\n", (), 1, "ScriptDied", "SIGSEGV", "last lines"),
     "writes without a schema": (
         "def main(config): config.write(x=1)\n", (), 1, "ScriptRaised", "output_schema=None", "--output-schema",
@@ -116,6 +116,32 @@ FAILURES = {
     ),
     "does not read": (
         "def main(config): pass\n", ("--feed=bundles",), 1, "FeedError", "its feed goes on", "config.batches(n)",
+    ),
+    "takes parameters as text": (
+        "import json\ndef main(config): json.loads(config.user_params['names'])\n", ('--user-params={"names": ["a"]}',),
+        1, "ScriptRaised", "JSON object must be str", "--compat-params strings",
+    ),
+    "looks for a parameter": (
+        "def main(config):\n    params = config.user_params\n    params['names']\n", (),
+        1, "ScriptRaised", "KeyError: 'names'", "--user-params",
+    ),
+    "trains": (
+        "def main(config): config.saved_model_dir\n", (), 1, "ScriptRaised", "'saved_model_dir': what a config", "--train",
+    ),
+    "reads a stream": ("def main(config): config.dataset_fn()\n", (), 1, "ScriptRaised", "dataset_fn", "--feed stream"),
+    "reads a file": (
+        "def main(config): config.dataset_file\n", ("--feed=stream",),
+        1, "ScriptRaised", "dataset_file", "--feed dataset",
+    ),
+    "writes a row that does not fit": (
+        "def main(config): config.write(y='a')\n", ("--output-schema=y float",),
+        1, "ScriptRaised", 'File "beam_tfscript/runtime/config.py"', "--output-schema",
+    ),
+    "imports what is not of the runtime": (
+        "import akdl.models.tf\ndef main(config): pass\n", (), 1, "ScriptLoadError", "akdl.models", "docs/compat.md",
+    ),
+    "environment's interpreter": (
+        ECHO, (f"--python-env={sys.prefix}/bin/python",), 2, "ArgumentError", f"{sys.prefix!r}, got", "flag",
     ),
     "column that is not there": (
         ECHO, ("--input-schema=id string, z float",), 2, "SchemaError", "'z'", "Correct the schema",

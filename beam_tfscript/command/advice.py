@@ -10,6 +10,39 @@ from beam_tfscript import errors
 _BY_TEXT = (
     (r"given output_schema=None", "Name what the script writes: --output-schema 'id string, score float'."),
     (
+        r"has no Estimators",
+        "Name a Python whose TensorFlow has them: --python-env, or --requirements tensorflow==2.15.1 with "
+        "--python-version 3.11.",
+    ),
+    (
+        r"No module named '(akdl|dl_on_flink|flink_ml)",
+        "Give that package: --user-file for its folder, --requirements or --python-env for one that has it. What is "
+        "here without it is in docs/compat.md.",
+    ),
+    (
+        r"JSON object must be str",
+        "If the script takes its parameters as text, as scripts for other platforms do: --compat-params strings.",
+    ),
+    (
+        r"has no attribute '(saved_model_dir|checkpoint_dir|latest_ckpt_dir|report|export)'",
+        "If the script is a training: --train.",
+    ),
+    (r"has no attribute 'dataset_fn'", "If the script reads a stream: --feed stream."),
+    (r"has no attribute 'dataset_(file|length|files)'", "If the script reads a file of rows: --feed dataset."),
+    (
+        r"params[^\n]*\n([^\n]*\n){0,4}KeyError: ",
+        "Give what the script looks for in its parameters: --user-params '{\"name\": \"value\"}'.",
+    ),
+    (
+        r"required but could not be found|Data types don't match",
+        "Make columns and script agree: --input-schema names and types them. An Example holds whole numbers, float and "
+        "string; --selected-cols must not leave out what the script parses (docs/types.md).",
+    ),
+    (
+        r"OutputMismatch: ",
+        "Make --output-schema and what the script writes agree: names, types, and no column left out.",
+    ),
+    (
         r"No module named|ImportError|ModuleNotFoundError",
         "Give the module: --user-file for a file of yours, --requirements or --python-env for a package.",
     ),

@@ -19,6 +19,8 @@ from beam_tfscript.runtime.writer import Metrics, OutputWriter
 
 # A traceback longer than this is cut in the middle: recursion errors repeat themselves.
 _TRACEBACK_CHARS = 32 << 10
+# Where this package's copy is, which in a traceback says nothing.
+_PACKAGE_PLACE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "")
 
 
 class LoadError(Exception):
@@ -152,7 +154,7 @@ def _describe(error, phase, work_dir):
         text = str(error)
     else:
         text = "".join(traceback.format_exception(type(error), error, trace))
-    text = text.replace(os.path.join(work_dir, ""), "")
+    text = text.replace(os.path.join(work_dir, ""), "").replace(_PACKAGE_PLACE, "")
     if len(text) > _TRACEBACK_CHARS:
         half = _TRACEBACK_CHARS // 2
         text = text[:half] + "\n  […]\n" + text[-half:]

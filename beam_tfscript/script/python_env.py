@@ -133,6 +133,11 @@ def _check_archive(argument: str) -> ScriptFile:
     # An environment is unpacked once a machine, from wherever it is: its content is never needed in the graph.
     file = dataclasses.replace(collect_file("python_env", argument), content=None)
     shown = uris.mask_name(file.uri)
+    if file.path is not None and os.path.basename(os.path.dirname(file.path)) == "bin" and "python" in file.name:
+        raise ArgumentError(
+            f"python_env must be the directory of the environment, not its interpreter: "
+            f"{os.path.dirname(os.path.dirname(file.path))!r}, got {argument!r}."
+        )
     if file.is_directory or (file.path is None and not file.name.lower().endswith(archives.SUFFIXES)):
         raise ArgumentError(
             f"python_env: what {shown!r} names must be an archive, one of {', '.join(archives.SUFFIXES)}: only a local "

@@ -27,9 +27,10 @@ def check_source(script: ScriptFile, entry: str) -> None:
         raise ScriptLoadError(f"main_script_file: {place}: {error}") from error
     names, has_star = _top_level_names(tree)
     if entry not in names and not has_star:
+        functions = sorted(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
         raise ScriptLoadError(
             f"main_script_file: {script.uri} defines no {entry!r}: the script needs `def {entry}(config)`, or entry= "
-            f"must name another of its functions ({', '.join(sorted(names)) or 'it defines none'})."
+            f"must name another of its functions ({', '.join(functions) or 'it defines none'})."
         )
 
 

@@ -196,8 +196,10 @@ def translate_failure(label: str, failure: dict[str, Any]) -> ScriptError:
         )
     if failure["phase"] == "load":
         hint = ""
-        if failure["type"] in ("ModuleNotFoundError", "ImportError"):
+        if failure["type"] == "ModuleNotFoundError":
             hint = f"\nIt runs in {failure['python']}: install the module there, or add its file to user_files."
+        elif failure["type"] == "ImportError":
+            hint = f"\nIt runs in {failure['python']}."
         return ScriptLoadError(f"{label}: the script cannot be loaded:\n{text}{hint}")
     if failure["phase"] == "model":
         return ModelError(f"{label}: {failure['message']}")
