@@ -22,10 +22,12 @@ from fsspec.implementations.webhdfs import WebHDFS
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptLoadError
 from beam_tfscript.script import env_cache
+from beam_tfscript.script.environment import find_interpreter
 from beam_tfscript.script.fetch import Patience, fetch
 from beam_tfscript.script.staging import collect_file, stage_files
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
+from tests.environments import pack_wrapper
 from tests.servers import namenode, object_store
 from tests.servers.proxy import proxy
 from tests.servers.web import CONTENT, web_server
@@ -52,7 +54,10 @@ def store(tmp_path_factory):
         )  # fmt: skip
         client.create_bucket(Bucket="bucket")
         client.put_object(Bucket="bucket", Key="a/file.bin", Body=CONTENT)
+        client.put_object(Bucket="bucket", Key="a/more.bin", Body=b"more")
         client.put_object(Bucket="bucket", Key="a/score.py", Body=SCRIPT)
+        with open(pack_wrapper(tmp_path_factory.mktemp("env") / "env.tar.gz"), "rb") as env:
+            client.put_object(Bucket="bucket", Key="a/env.tar.gz", Body=env)
         client.close()
         yield address
 
@@ -68,8 +73,9 @@ def hdfs(tmp_path_factory):
     with started(namenode, directory) as address:
         host, port = address.split(":")
         files = WebHDFS(host, port=int(port), user="me", skip_instance_cache=True)
-        with files.open("/a/file.bin", "wb") as file:
-            file.write(CONTENT)
+        for name, content in (("file.bin", CONTENT), ("other.bin", b"other")):
+            with files.open(f"/a/{name}", "wb") as file:
+                file.write(content)
         files.session.close()
         log = (directory / "server.log").read_text()
         yield address, log.partition("RPC is at port ")[2].split()[0]
@@ -193,14 +199,25 @@ def test_keys_are_taken_from_the_environment(uri, variables, store, tmp_path, mo
     assert fetched(uri, tmp_path) == CONTENT
 
 
-def test_object_is_read_on_where_its_connection_was_cut(store, tmp_path):
+@pytest.mark.parametrize("is_stalling", [False, True], ids=["cut", "stalled"])
+@pytest.mark.parametrize("place", ["s3://bucket/a/file.bin?endpoint=", "oss://bucket/a/file.bin?host="])
+def test_object_is_read_on_where_its_connection_was_cut(place, is_stalling, store, tmp_path):
     host, port = store.split(":")
-    with proxy((host, int(port)), cuts=[400_000, 300_000]) as between:
-        uri = (
-            f"s3://bucket/a/file.bin?endpoint=http%3A%2F%2F127.0.0.1:{between.port}&access_key_id=a&access_key_secret=b"
-        )
+    with proxy((host, int(port)), cuts=[400_000, 300_000], is_stalling=is_stalling) as between:
+        uri = f"{place}http%3A%2F%2F127.0.0.1:{between.port}&access_key_id=a&access_key_secret=b"
         assert fetched(uri, tmp_path) == CONTENT
         assert between.connections == 3
+
+
+@pytest.mark.parametrize("scheme", ["s3", "oss", "hdfs"])
+def test_content_must_have_its_hash_wherever_it_is_from(scheme, store, hdfs, tmp_path):
+    uri = {
+        "s3": f"s3://bucket/a/file.bin?endpoint=http://{store}&access_key_id=a&access_key_secret=b",
+        "oss": f"oss://bucket/a/file.bin?host=http://{store}&access_key_id=a&access_key_secret=b",
+        "hdfs": f"hdfs://{hdfs[0]}/a/file.bin",
+    }[scheme]
+    assert HASH in refused(f"{uri}#sha256={'0' * 64}", tmp_path)
+    assert fetched(f"{uri}#sha256={HASH}", tmp_path) == CONTENT
 
 
 def test_oss_must_say_where_and_with_what(tmp_path, monkeypatch):
@@ -222,9 +239,10 @@ def test_directory_of_hdfs_is_refused(hdfs, tmp_path):
     assert "a directory" in refused(f"hdfs://{hdfs[0]}/a", tmp_path)
 
 
-def test_hdfs_is_read_on_where_its_connection_was_cut(hdfs, tmp_path):
+@pytest.mark.parametrize("is_stalling", [False, True], ids=["cut", "stalled"])
+def test_hdfs_is_read_on_where_its_connection_was_cut(is_stalling, hdfs, tmp_path):
     host, port = hdfs[0].split(":")
-    with proxy((host, int(port)), cuts=[100]) as between:
+    with proxy((host, int(port)), cuts=[100], is_stalling=is_stalling) as between:
         assert fetched(f"hdfs://127.0.0.1:{between.port}/a/file.bin", tmp_path) == CONTENT
         assert between.connections >= 2
 
@@ -271,7 +289,7 @@ def deep(data):
 
 
 @pytest.mark.parametrize("is_large", [False, True], ids=["small", "large"])
-def test_secrets_are_nowhere_but_in_the_request(is_large, web, store, tmp_path, caplog, capfd):
+def test_secrets_are_nowhere_but_in_the_request(is_large, web, store, hdfs, tmp_path, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     for name in ("urllib3", "botocore", "boto3"):
         caplog.set_level(logging.DEBUG, name)
@@ -279,6 +297,8 @@ def test_secrets_are_nowhere_but_in_the_request(is_large, web, store, tmp_path, 
     files = [
         web.url.replace("//", "//me:swordfish@") + "/plain/words.txt?sig=swordfish",
         f"oss://bucket/a/file.bin?host=http://{store}&access_key_id={KEY_ID}&access_key_secret={KEY_SECRET}",
+        f"s3://bucket/a/more.bin?endpoint=http://{store}&access_key_id={KEY_ID}&secret_access_key={KEY_SECRET}",
+        f"hdfs://me:swordfish@{hdfs[0]}/a/other.bin?sig=swordfish",
     ]
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=PortableRunner", "--environment_type=DOCKER"]))
     transform = RunTFScript(
@@ -287,6 +307,7 @@ def test_secrets_are_nowhere_but_in_the_request(is_large, web, store, tmp_path, 
         files,
         input_schema="x float",
         env={"CONTROL": "found-when-unpacked"},
+        python_env=f"oss://bucket/a/env.tar.gz?host=http://{store}&access_key_id={KEY_ID}&access_key_secret={KEY_SECRET}",
     )
     _ = pipeline | beam.Create([{"x": 1.0}]) | transform | beam.Map(str)
     graph = pipeline.to_runner_api()
@@ -300,10 +321,13 @@ def test_secrets_are_nowhere_but_in_the_request(is_large, web, store, tmp_path, 
     (tmp_path / "work").mkdir()
     stage_files(transform._options.files, str(tmp_path / "work" / "staged"))
     assert (tmp_path / "work" / "staged" / "words.txt").read_bytes() == web.content
+    assert (tmp_path / "work" / "staged" / "more.bin").read_bytes() == b"more"
+    assert (tmp_path / "work" / "staged" / "other.bin").read_bytes() == b"other"
     assert len(web.ranges()) == 1
+    assert find_interpreter(transform._options.python_env).startswith(env_cache.cache_directory())
 
 
-def test_secrets_are_in_no_error(web, store, tmp_path, caplog):
+def test_secrets_are_in_no_error(web, store, hdfs, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -316,6 +340,11 @@ def test_secrets_are_in_no_error(web, store, tmp_path, caplog):
         f"oss://bucket/none?host=http://{store}&access_key_id={KEY_ID}&access_key_secret={KEY_SECRET}",
         f"oss://bucket/none?host=http://127.0.0.1:{port}&access_key_id={KEY_ID}&access_key_secret={KEY_SECRET}",
         f"oss://bucket/?host=h&access_key_id={KEY_ID}&access_key_secret={KEY_SECRET}",
+        f"s3://bucket/none?endpoint=http://{store}&access_key_id={KEY_ID}&secret_access_key={KEY_SECRET}",
+        f"s3://bucket/a?endpoint=http://127.0.0.1:{port}&access_key_id={KEY_ID}&secret_access_key={KEY_SECRET}",
+        f"hdfs://me:swordfish@{hdfs[0]}/none?sig=swordfish",
+        f"hdfs://me:swordfish@127.0.0.1:{port}/a?sig=swordfish",
+        f"{web.url}/plain/a?sig=swordfish#sha256={'0' * 64}",
         f"gopher://h/?access_key_secret={KEY_SECRET}",
     ):
         message = refused(uri, tmp_path)

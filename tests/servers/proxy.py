@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts the first connections off after some bytes: what a network does to any protocol."""
+"""A TCP proxy that cuts the first connections off after some bytes, or holds them: as networks do to any protocol."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class Proxy:
     Attributes:
       port: where it listens.
       cuts: after how many bytes of answers to cut, a connection each; None lets one through.
+      is_stalling: whether a connection is held open instead, and nothing comes any more.
       connections: how many there were.
     """
 
-    def __init__(self, target: tuple[str, int], cuts: list[int | None]):
+    def __init__(self, target: tuple[str, int], cuts: list[int | None], is_stalling: bool):
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(_ACCEPT_S)
@@ -29,6 +30,7 @@ class Proxy:
         self._accepting = threading.Thread(target=self._serve)
         self.port = self._listener.getsockname()[1]
         self.cuts = cuts
+        self.is_stalling = is_stalling
         self.connections = 0
         self._accepting.start()
 
@@ -58,7 +60,8 @@ class Proxy:
                 end.settimeout(_IDLE_S)
             asking = threading.Thread(target=_copy, args=(client, server, None))
             asking.start()
-            _copy(server, client, limit)
+            if _copy(server, client, limit) and self.is_stalling:
+                self._ended.wait(_IDLE_S)
             for end in (client, server):
                 try:
                     end.shutdown(socket.SHUT_RDWR)
@@ -67,23 +70,24 @@ class Proxy:
             asking.join()
 
 
-def _copy(source: socket.socket, target: socket.socket, limit: int | None) -> None:
-    """Copies until one side ends, or that many bytes have passed."""
+def _copy(source: socket.socket, target: socket.socket, limit: int | None) -> bool:
+    """Copies until one side ends, or that many bytes have passed; whether they have."""
     passed = 0
     try:
         while chunk := source.recv(65536 if limit is None else min(65536, limit - passed)):
             target.sendall(chunk)
             passed += len(chunk)
             if passed == limit:
-                return
+                return True
     except OSError:
         pass  # closed on the other side
+    return False
 
 
 @contextmanager
-def proxy(target: tuple[str, int], *, cuts: list[int | None]) -> Iterator[Proxy]:
+def proxy(target: tuple[str, int], *, cuts: list[int | None], is_stalling: bool = False) -> Iterator[Proxy]:
     """A proxy that lives as long as the block."""
-    server = Proxy(target, cuts)
+    server = Proxy(target, cuts, is_stalling)
     try:
         yield server
     finally:
