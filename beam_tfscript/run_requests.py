@@ -12,6 +12,7 @@ from beam_tfscript.cluster.ports import bypass_proxy
 from beam_tfscript.cluster.tf_config import Task, make_addresses, tf_config_text
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.options import ScriptOptions
+from beam_tfscript.script import env_cache
 from beam_tfscript.script.staging import link_files
 from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
@@ -121,6 +122,7 @@ def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> Process
         intra_op_parallelism=options.intra_op_parallelism,
         start_timeout_s=options.start_timeout_s,
         idle_timeout_s=options.idle_timeout_s,
+        use_marker=env_cache.use_marker(python),
     )
 
 

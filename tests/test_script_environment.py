@@ -20,10 +20,11 @@ import time
 import pytest
 
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.script import environment
+from beam_tfscript.script import env_cache, environment
 from beam_tfscript.script.building import uv_variables
 from beam_tfscript.script.environment import find_interpreter
 from beam_tfscript.script.python_env import check_python_env
+from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
 from tests.environments import pack_python, pack_wrapper, write_wheel
 from tests.interpreters import find_python
 
@@ -387,6 +388,68 @@ def test_what_a_killed_builder_left_is_removed_by_the_next_of_any(tmp_path, cach
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
     find_interpreter(check_python_env(pack_wrapper(tmp_path / "third.tar.gz", {"more": "x"})))
     assert not left.exists() and len([path for path in cache.iterdir() if path.is_dir()]) == 2
+
+
+def make_old(cache: pathlib.Path) -> None:
+    """All entries of the cache were last used half a year ago."""
+    for marker in cache.glob("*/complete"):
+        os.utime(marker, (time.time() - 180 * 86400,) * 2)
+
+
+def build_another(tmp_path) -> str:
+    """Builds an environment that was never there, which is when old ones are removed."""
+    return find_interpreter(check_python_env(pack_wrapper(tmp_path / "another.tar.gz", {"new": str(time.time())})))
+
+
+def test_what_nobody_uses_for_long_is_removed_and_built_again(tmp_path, cache, caplog):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz"))
+    python = find_interpreter(env)
+    make_old(cache)
+    newer = build_another(tmp_path)
+    assert not os.path.exists(python) and os.path.exists(newer)
+    assert messages(caplog, f"removing {pathlib.Path(python).parent.parent.parent} from the cache")
+    assert find_interpreter(env) == python and os.path.exists(python)
+
+
+def test_what_is_used_is_young_again(tmp_path, cache):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz"))
+    python = find_interpreter(env)
+    make_old(cache)
+    assert find_interpreter(env) == python
+    build_another(tmp_path)
+    assert os.path.exists(python)
+
+
+def test_what_a_live_process_runs_in_is_not_removed(tmp_path, cache):
+    python = find_interpreter(check_python_env(pack_wrapper(tmp_path / "env.tar.gz")))
+    marker = env_cache.use_marker(python)
+    assert marker == str(next(cache.glob("*/complete")))
+    spec = ProcessSpec("key", "score.py", python, str(tmp_path), {}, 0, _PATIENCE_S, use_marker=marker)
+    process = ScriptProcess.start(spec, str(tmp_path))
+    os.kill(process.pid, signal.SIGSTOP)  # it would find no runtime, and end
+    try:
+        make_old(cache)
+        build_another(tmp_path)
+        assert os.path.exists(python)
+    finally:
+        process.kill()
+    make_old(cache)
+    build_another(tmp_path)
+    assert not os.path.exists(python)
+
+
+def test_how_long_things_are_kept_is_a_setting(tmp_path, cache, monkeypatch):
+    python = find_interpreter(check_python_env(pack_wrapper(tmp_path / "env.tar.gz")))
+    monkeypatch.setenv("BEAM_TFSCRIPT_CACHE_DAYS", "0")
+    make_old(cache)
+    build_another(tmp_path)
+    assert os.path.exists(python)
+    monkeypatch.setenv("BEAM_TFSCRIPT_CACHE_DAYS", "179.5")
+    build_another(tmp_path)
+    assert not os.path.exists(python)
+    monkeypatch.setenv("BEAM_TFSCRIPT_CACHE_DAYS", "a month")
+    with pytest.raises(ScriptEnvironmentError, match="BEAM_TFSCRIPT_CACHE_DAYS must be a number of days.*'a month'"):
+        build_another(tmp_path)
 
 
 def test_a_tool_that_hangs_is_ended(tmp_path, monkeypatch, caplog):

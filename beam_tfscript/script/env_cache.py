@@ -4,12 +4,14 @@ In come a key that says what it is, by a hash of all that it is made of, and a f
 directory where it is.
 
     <cache>/<key>/           what is built, in place: environments have their own path in their files
-    <cache>/<key>/complete   written last; a directory without it was left by a builder that died, and is never used
+    <cache>/<key>/complete   written last; a directory without it was left by a builder that died, and is never used.
+                             Its time is the last use, to the day; script processes in it hold a shared lock on it
     <cache>/<key>.lock       held while it is built, by the builder and by the tools that it starts
     <cache>/<key>.failed     why the last builder failed, for those who waited for it
 
-The lock is the kernel's: it goes when the last process that holds it is gone, even by kill -9. So whoever gets it
-knows that nobody writes to the directory any more.
+The locks are the kernel's: they go when the last process that holds them is gone, even by kill -9. So whoever gets the
+first knows that nobody writes to the directory any more, and whoever gets both, that nobody uses it either. Whoever
+builds removes what has not been used for long.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from typing import NamedTuple
 
 from beam_tfscript.errors import ScriptEnvironmentError
 
-__all__ = ["BUILD_TIMEOUT_S", "NOTICE_S", "Built", "build_once", "cache_directory"]
+__all__ = ["BUILD_TIMEOUT_S", "NOTICE_S", "Built", "build_once", "cache_directory", "note_use", "use_marker"]
 
 _LOGGER = logging.getLogger("beam_tfscript.script")
 
@@ -40,6 +42,9 @@ _WAIT_TIMEOUT_S = BUILD_TIMEOUT_S + 300.0
 NOTICE_S = 15.0
 _POLL_S = 0.1
 _MARKER = "complete"
+# What nobody has used for so long is removed; 0 keeps all. Longer than a job that is run once a month rests.
+_KEPT_DAYS = 40.0
+_DAY_S = 86400.0
 
 
 class Built(NamedTuple):
@@ -81,7 +86,7 @@ def build_once(
     cache = cache_directory()
     _check_owner(cache)
     built = _read(cache, key)
-    if built is not None and is_whole(built):
+    if built is not None and is_whole(built) and note_use(built.directory):
         return built
     try:
         os.makedirs(cache, mode=0o700, exist_ok=True)
@@ -99,6 +104,39 @@ def build_once(
             f"{what} cannot be built in {cache}: {error}. Set BEAM_TFSCRIPT_CACHE to a directory of your own "
             "with space."
         ) from error
+
+
+def note_use(path: str) -> bool:
+    """Notes that something of the cache is used now, once a day; a cache that cannot be written stays as it is.
+
+    Args:
+      path: of an entry, or anywhere in one; what is not in the cache is left alone.
+
+    Returns:
+      False if the entry is just being removed, or gone.
+    """
+    marker = use_marker(path)
+    if marker is None:
+        return True
+    try:
+        with open(marker, "rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime < _DAY_S:
+                return True
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with contextlib.suppress(OSError):
+                os.utime(marker)
+            return os.path.exists(marker)
+    except (FileNotFoundError, BlockingIOError):
+        return False
+
+
+def use_marker(path: str) -> str | None:
+    """The file of a cache entry that is locked, shared, for as long as a process runs in it; None outside the cache."""
+    cache = cache_directory()
+    if os.path.commonpath([cache, os.path.abspath(path)]) != cache:
+        return None
+    key = os.path.relpath(os.path.abspath(path), cache).split(os.sep)[0]
+    return os.path.join(cache, key, _MARKER)
 
 
 def _build(cache: str, key: str, build: Callable[[str, int], str], lock: int, what: str) -> Built:
@@ -191,23 +229,56 @@ def _holder(lock: int) -> str:
 
 
 def _sweep(cache: str) -> None:
-    """Removes what builders left that died."""
+    """Removes what builders left that died, and what has not been used for long."""
+    kept_s = _kept_s()
     for entry in os.scandir(cache):
-        if entry.name.endswith(".lock") or not entry.is_dir(follow_symlinks=False) or _is_complete(entry.path):
+        if entry.name.endswith(".lock") or not entry.is_dir(follow_symlinks=False) or _is_kept(entry.path, kept_s):
             continue
         try:
             lock = os.open(entry.path + ".lock", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             continue  # nobody's, or another user's
         try:
-            if _try_lock(lock) and not _is_complete(entry.path):
-                shutil.rmtree(entry.path, ignore_errors=True)
+            if _try_lock(lock):
+                _remove_unused(entry.path, kept_s)
         finally:
             os.close(lock)
 
 
-def _is_complete(directory: str) -> bool:
-    return os.path.exists(os.path.join(directory, _MARKER))
+def _remove_unused(directory: str, kept_s: float) -> None:
+    """Removes an entry that nobody builds, unless a process runs in it or it has just been used."""
+    marker = os.path.join(directory, _MARKER)
+    try:
+        in_use = os.open(marker, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        shutil.rmtree(directory, ignore_errors=True)  # of a builder that died
+        return
+    try:
+        if _try_lock(in_use) and not _is_kept(directory, kept_s):
+            _LOGGER.info("removing %s from the cache: it has not been used for %.0f days", directory, kept_s / _DAY_S)
+            os.unlink(marker)  # first, so that nobody takes what is half removed for whole
+            shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        os.close(in_use)
+
+
+def _is_kept(directory: str, kept_s: float) -> bool:
+    """Whether an entry is complete, and was used not long ago."""
+    try:
+        used_at = os.stat(os.path.join(directory, _MARKER)).st_mtime
+    except OSError:
+        return False
+    return not kept_s or time.time() - used_at < kept_s
+
+
+def _kept_s() -> float:
+    days = os.environ.get("BEAM_TFSCRIPT_CACHE_DAYS", "")
+    try:
+        return _DAY_S * max(float(days) if days else _KEPT_DAYS, 0.0)
+    except ValueError as error:
+        raise ScriptEnvironmentError(
+            f"BEAM_TFSCRIPT_CACHE_DAYS must be a number of days, or 0 to keep all, got {days!r}."
+        ) from error
 
 
 def _check_owner(cache: str) -> None:

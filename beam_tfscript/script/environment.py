@@ -35,7 +35,7 @@ def find_interpreter(env: PythonEnv | None = None) -> str:
     """
     env = env or PythonEnv()
     python = _found.get(env)
-    if python is None or not os.access(python, os.X_OK):
+    if python is None or not os.access(python, os.X_OK) or not env_cache.note_use(python):
         python = _found[env] = _find(env)
     return python
 

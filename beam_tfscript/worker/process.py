@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import shutil
 import signal
@@ -11,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from beam_tfscript.errors import ProtocolError, ScriptDied, ScriptEnvironmentError
@@ -46,6 +48,7 @@ class ProcessSpec:
       intra_op_parallelism: threads of TensorFlow's and OpenMP's pools; 0 leaves them alone.
       start_timeout_s: how long the interpreter and its import of TensorFlow may take.
       idle_timeout_s: how long it may be idle before it is ended; None for the pool's default.
+      use_marker: a file to hold a shared lock on while the process lives, by which its environment is not removed.
     """
 
     key: str
@@ -56,6 +59,7 @@ class ProcessSpec:
     intra_op_parallelism: int
     start_timeout_s: float
     idle_timeout_s: float | None = None
+    use_marker: str | None = None
 
 
 class ScriptProcess:
@@ -102,7 +106,7 @@ class ScriptProcess:
         ours, theirs = socket.socketpair()
         directory = tempfile.mkdtemp(prefix="process-", dir=scratch)
         try:
-            with _SPAWN_LOCK:
+            with _SPAWN_LOCK, _shared_lock(spec.use_marker) as held:
                 popen = subprocess.Popen(
                     [spec.python, "-c", COMMAND],
                     stdin=subprocess.DEVNULL,
@@ -110,7 +114,7 @@ class ScriptProcess:
                     stderr=subprocess.PIPE,
                     cwd=directory,
                     env=_make_environment(spec, theirs.fileno(), scratch),
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), *held),
                     # A group of its own: what the script starts is ended with it.
                     start_new_session=True,
                 )
@@ -201,9 +205,9 @@ class ScriptProcess:
             self.channel.send(wire.control_frame(wire.CLOSE))
 
     def close(self) -> None:
-        """Ends an idle process in order; kills one that does not end."""
+        """Ends an idle process in order; kills one that does not end, or that nobody has seen come up."""
         self.ask_to_close()
-        if self.returncode is None:
+        if self.returncode is None and self.ready is not None:
             if self.live is not None:
                 self.live.close(_CLOSE_GRACE_S)
             try:
@@ -243,6 +247,17 @@ class ScriptProcess:
     def __repr__(self) -> str:
         state = "alive" if self.returncode is None else f"ended with {self.returncode}"
         return f"<ScriptProcess {self.spec.name} pid={self.pid}: {state}, {self.runs} runs>"
+
+
+@contextlib.contextmanager
+def _shared_lock(path: str | None) -> Iterator[list[int]]:
+    """A descriptor with the lock, for the process that is started meanwhile; none where there is nothing to lock."""
+    if path is None:
+        yield []
+        return
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield [file.fileno()]
 
 
 def _make_environment(spec: ProcessSpec, descriptor: int, scratch: str) -> dict[str, str]:
