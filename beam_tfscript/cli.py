@@ -40,13 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TFScriptError as error:
         return _explain(error)
     except RuntimeError as error:
+        if advice.is_interrupt(error):
+            return _tell_interrupted()
         cause = advice.find_cause(error)
         if cause is None:
             raise
         return _explain(cause)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return _tell_interrupted()
+
+
+def _tell_interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return _INTERRUPTED
 
 
 def _explain(error: TFScriptError) -> int:

@@ -126,7 +126,8 @@ FAILURES = {
         1, "ScriptRaised", "KeyError: 'names'", "--user-params",
     ),
     "trains": (
-        "def main(config): config.saved_model_dir\n", (), 1, "ScriptRaised", "'saved_model_dir': what a config", "--train",
+        "def main(config): config.saved_model_dir\n", (),
+        1, "ScriptRaised", "'saved_model_dir': what a config", "--train",
     ),
     "reads a stream": ("def main(config): config.dataset_fn()\n", (), 1, "ScriptRaised", "dataset_fn", "--feed stream"),
     "reads a file": (
@@ -191,7 +192,9 @@ def test_interpreter_that_does_not_start_is_the_first_thing_said(check, rows, tm
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
 def test_time_of_importing_the_script_is_told_from_that_of_main(check, rows, feed):
     text = ECHO if feed == "dataset" else FED
-    text = "import time\ntime.sleep(1.2)\n" + text.replace("def main(config):", "def main(config):\n    time.sleep(0.3)")
+    text = "import time\ntime.sleep(1.2)\n" + text.replace(
+        "def main(config):", "def main(config):\n    time.sleep(0.3)"
+    )
     status, out, _ = check(text, "--data", rows, "--output-schema", SCHEMA, f"--feed={feed}")
     assert status == 0, out
     load_s, main_s = map(float, re.search(r"([\d.]+) to import the script, ([\d.]+) in main", out).groups())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 
 import pyarrow.parquet
 import pytest
@@ -99,6 +101,37 @@ def test_script_that_fails_is_explained(flags, tmp_path, capsys):
 def test_flags_that_do_not_go_together_are_refused(flags, tmp_path, capsys, more, shown):
     assert main([*flags, "--input", write_rows(tmp_path / "rows.csv"), *more]) == 2
     assert shown in capsys.readouterr().err
+
+
+def test_pattern_without_a_directory_is_of_this_one(flags, tmp_path, capsys, monkeypatch):
+    write_rows(tmp_path / "a-rows.csv")
+    monkeypatch.chdir(tmp_path)
+    assert main([*flags, "--input", "?-rows.csv", "--output-schema", SCHEMA]) == 0
+    assert "30 rows read, 30 written in " in capsys.readouterr().out
+
+
+def test_runner_that_there_is_not_is_refused(flags, tmp_path, capsys):
+    data = write_rows(tmp_path / "rows.csv")
+    assert main([*flags, "--input", data, "--output-schema", SCHEMA, "--runner=Flonk"]) == 2
+    assert "ArgumentError: Beam refuses its flags: Unexpected pipeline runner: Flonk" in capsys.readouterr().err
+
+
+def test_interrupted_job_says_so_and_leaves_no_process(flags, tmp_path):
+    data = write_rows(tmp_path / "rows.csv")
+    script = "import os, time\n" + ECHO.replace(
+        "def main(config):", f"def main(config):\n    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(60)",
+    )  # fmt: skip
+    (tmp_path / "echo.py").write_text(script)
+    command = [sys.executable, "-m", "beam_tfscript", *flags, "--input", data, "--output-schema", SCHEMA]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as started:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        started.send_signal(signal.SIGINT)
+        err = started.communicate(timeout=60)[1]
+    assert (started.returncode, err.splitlines()[-1]) == (130, "interrupted")
+    assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}")
 
 
 def test_terminal_shows_rows_rate_processes_and_memory(flags, tmp_path):

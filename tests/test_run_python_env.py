@@ -90,7 +90,7 @@ def test_an_archive_that_went_away_fails_with_its_name(in_memory, tmp_path):
     transform = which_python(python_env=pack_wrapper(tmp_path / "gone.tar.gz", {"more": "only here"}))
     (tmp_path / "gone.tar.gz").unlink()
     text = failure_of(in_memory, transform)
-    assert "gone.tar.gz" in text and "when the pipeline was built" in text
+    assert "gone.tar.gz is an archive of an environment" in text and "when the pipeline was built" in text
 
 
 def test_an_interpreter_that_is_too_old_names_both_sides(in_memory):

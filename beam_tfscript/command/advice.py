@@ -78,6 +78,11 @@ def advise(error: errors.TFScriptError) -> str:
     return next(_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS)
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a runner's error is that somebody has pressed Ctrl-C, which a local engine takes for one of the job."""
+    return str(error).startswith("KeyboardInterrupt")
+
+
 def find_cause(error: BaseException) -> errors.TFScriptError | None:
     """The error of this package that a runner's error was raised for; runners keep it as text."""
     cause: BaseException | None = error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import zlib
 from collections.abc import Generator, Iterator
 from typing import IO, Any
@@ -61,6 +62,12 @@ def format_of(pattern: str, given: str | None) -> str:
     )
 
 
+def in_directory(pattern: str) -> str:
+    """A pattern as Beam matches it: one without a directory would match nothing, though a name without is found."""
+    is_bare = any(sign in pattern for sign in "*?[") and not os.path.dirname(pattern)
+    return os.path.join(os.curdir, pattern) if is_bare else pattern
+
+
 def first_file(pattern: str) -> str:
     """The path of the first file of a pattern.
 
@@ -68,7 +75,7 @@ def first_file(pattern: str) -> str:
       ArgumentError: there is none, or nothing reads such a URI.
     """
     try:
-        found = FileSystems.match([pattern])[0].metadata_list
+        found = FileSystems.match([in_directory(pattern)])[0].metadata_list
     except (BeamIOError, ValueError) as error:
         raise ArgumentError(f"{_shown(pattern)} cannot be looked up: {error}") from error
     if not found:

@@ -51,7 +51,7 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     formats.first_file(flags.input)
     with Progress() as progress:
         _show_log(over_progress=progress.is_shown)
-        pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
+        pipeline = _make_pipeline(beam_flags)
         rows = pipeline | "Read" >> ReadRows(flags.input, input_format, schema)
         if progress.is_shown:
             rows = rows | "Count read" >> beam.ParDo(Tap("read")).with_output_types(rows.element_type)
@@ -71,6 +71,13 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     if flags.train:
         print(f"Model: {_newest_version(flags.model_dir)}")
     return 0
+
+
+def _make_pipeline(beam_flags: list[str]) -> beam.Pipeline:
+    try:
+        return beam.Pipeline(options=PipelineOptions(beam_flags))
+    except ValueError as error:  # such as a runner that there is not
+        raise ArgumentError(f"Beam refuses its flags: {error}") from error
 
 
 def _show_log(*, over_progress: bool) -> None:
@@ -103,7 +110,7 @@ class ReadRows(beam.PTransform):
 
     def __init__(self, pattern: str, file_format: str, schema: Schema | None):
         super().__init__()
-        self._pattern = pattern
+        self._pattern = formats.in_directory(pattern)
         self._format = file_format
         self._schema = schema
 

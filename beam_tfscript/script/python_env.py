@@ -131,7 +131,7 @@ def _check_directory(argument: str, path: str) -> str:
 
 def _check_archive(argument: str) -> ScriptFile:
     # An environment is unpacked once a machine, from wherever it is: its content is never needed in the graph.
-    file = dataclasses.replace(collect_file("python_env", argument), content=None)
+    file = dataclasses.replace(collect_file("python_env", argument), content=None, is_environment=True)
     shown = uris.mask_name(file.uri)
     if file.path is not None and os.path.basename(os.path.dirname(file.path)) == "bin" and "python" in file.name:
         raise ArgumentError(

@@ -49,6 +49,7 @@ class ScriptFile:
       path: where it is on the machine that built the pipeline; None where only a worker looks for it.
       sha256: hash of its content, in hexadecimal, where that is known.
       artifact: its name among the job's artifacts, if it is one of them.
+      is_environment: whether it is the archive of `python_env`, of which every worker has one copy for all.
       nonce: of the pipeline, for a URI whose server does not tell one content from another.
     """
 
@@ -59,6 +60,7 @@ class ScriptFile:
     path: str | None = dataclasses.field(default=None, repr=False)
     sha256: str | None = None
     artifact: str | None = None
+    is_environment: bool = False
     nonce: str | None = dataclasses.field(default=None, repr=False)
 
 
@@ -266,11 +268,15 @@ def _written(content: bytes, path: str) -> Iterator[str]:
 
 
 def _explain_absent(file: ScriptFile) -> str:
+    why = (
+        "an archive of an environment, which never travels in the job graph"
+        if file.is_environment
+        else f"too large for the job graph ({EMBED_MAX_BYTES >> 20} MiB a file, {EMBED_TOTAL_BYTES >> 20} MiB together)"
+    )
     return (
-        f"{file.name} is too large for the job graph ({EMBED_MAX_BYTES >> 20} MiB a file, "
-        f"{EMBED_TOTAL_BYTES >> 20} MiB together), and this worker has it neither among the job's artifacts nor at the "
-        "path it had when the pipeline was built. Workers that Beam's container does not start get no artifacts: put "
-        f"it where every worker can read it, such as gs://, s3:// or hdfs://, and name that for {mask_name(file.uri)}"
+        f"{file.name} is {why}, and this worker has it neither among the job's artifacts nor at the path it had when "
+        "the pipeline was built. Workers that Beam's container does not start get no artifacts: put it where every "
+        f"worker can read it, such as gs://, s3:// or hdfs://, and name that for {mask_name(file.uri)}."
     )
 
 

@@ -4,7 +4,6 @@ import logging
 import os
 
 from beam_tfscript.runtime.compat.example_inputs import get_dataset_fn, get_feature_placeholders, parse_feature_specs
-
 from beam_tfscript.runtime.compat.model_files import gfile_copy_dir_content
 
 __all__ = ["train_estimator", "train_estimator_one_worker", "train_keras_model"]
