@@ -31,7 +31,7 @@ _BY_TEXT = (
     (r"has no attribute 'dataset_(file|length|files)'", "If the script reads a file of rows: --feed dataset."),
     (
         r"params[^\n]*\n([^\n]*\n){0,4}KeyError: ",
-        "Give what the script looks for in its parameters: --user-params '{\"name\": \"value\"}'.",
+        'Give what the script looks for in its parameters: --user-params \'{"name": "value"}\'.',
     ),
     (
         r"required but could not be found|Data types don't match",
