@@ -98,6 +98,27 @@ def go(config):
     assert "Columns:\n  id string, x double\n" in out
 
 
+def test_cluster_is_as_the_flags_say(check, rows, tmp_path):
+    # A cluster ends with its workers: they wait for its parameter server.
+    text = f"""
+import os, time
+def main(config):
+    print("here is", config.task_type, len(config.cluster.get("worker", [])), flush=True)
+    if config.task_type == "ps":
+        open({str(tmp_path / "ps")!r}, "w").close()
+        time.sleep(1)
+    end = time.monotonic() + 20
+    while "ps" in config.cluster and not os.path.exists({str(tmp_path / "ps")!r}) and time.monotonic() < end:
+        time.sleep(0.05)
+"""
+    status, out, err = check(text, "--data", rows, "--num-workers=2", "--num-ps=1", "--ps-main")
+    assert status == 0, err
+    for place in ("chief:0 shard 0/2", "worker:0 shard 1/2", "ps:0 of 2 workers"):
+        assert f"  {place} | here is {place.partition(':')[0]} 1\n" in out
+    status, out, err = check(text, "--data", rows, "--num-workers=2", "--placement=one_host")
+    assert status == 0 and "| here is worker 1\n" in out
+
+
 # Script, flags; exit status, error, what it names; what to do.
 FAILURES = {
     "raises": ("def main(config):\n    1 / 0\n", (), 1, "ScriptRaised", "ZeroDivisionError", "last line of its own"),

@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import Any
 
+from beam_tfscript.cluster_options import PLACEMENTS
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.options import FEEDS
 
@@ -40,6 +41,10 @@ def add_script_flags(parser: argparse.ArgumentParser) -> None:
     script.add_argument("--num-workers", type=int, metavar="N", help="shards, or workers of a cluster")
     script.add_argument("--num-ps", type=int, metavar="N", help="parameter servers of a cluster")
     script.add_argument(
+        "--ps-main", action="store_true", help="call the function on parameter servers too, which else just serve"
+    )
+    script.add_argument("--placement", choices=PLACEMENTS, help="whether shards are alone, or one cluster")
+    script.add_argument(
         "--intra-op-parallelism", type=int, default=_DEFAULT_THREADS, metavar="N", help="threads of TensorFlow"
     )
     where = parser.add_argument_group("the script's Python")
@@ -71,6 +76,8 @@ def transform_arguments(flags: argparse.Namespace, *, input_schema: str | None) 
         "selected_cols": _names(flags.selected_cols),
         "num_workers": flags.num_workers,
         "num_ps": flags.num_ps,
+        "ps_main": flags.ps_main,
+        "placement": flags.placement,
         "intra_op_parallelism": flags.intra_op_parallelism,
         "input_schema": input_schema,
         "python_env": flags.python_env,
