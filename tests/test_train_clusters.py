@@ -49,7 +49,7 @@ def test_all_reduce_of_three_workers_learns_the_weights_of_one_process(in_memory
 
 
 @pytest.mark.slow
-def test_parameter_servers_learn_the_digits_as_well_as_one_process(in_memory, tmp_path):
+def test_parameter_servers_learn_the_digits_as_well_as_one_process(in_memory, tmp_path, caplog):
     with gzip.open(INPUT, "rt") as lines:
         digits = [row._asdict() for row in parse_digits(lines)]
 
@@ -59,11 +59,14 @@ def test_parameter_servers_learn_the_digits_as_well_as_one_process(in_memory, tm
             input_schema=INPUT_SCHEMA, user_params={"steps": DIGITS_STEPS}, max_attempts=1, **cluster,
         )["metrics"]  # fmt: skip
 
-    alone, servers = learn("alone"), learn("parameter_servers", num_workers=3, num_ps=2)
+    alone, servers = learn("alone"), learn("parameter_servers", num_workers=3, num_ps=2, feed_timeout=1)
     assert alone["seen"] == servers["seen"] == len(digits) // 3
     assert alone["accuracy"] > 0.94 and servers["accuracy"] == pytest.approx(alone["accuracy"], abs=TOLERANCE)
     # The chief coordinates; each of the other two has done its part.
     assert servers["workers"] == 2 and servers["fewest"] > DIGITS_STEPS / 10
+    # Others are told by the log to be silent for so long; a server only serves.
+    silent = [message for message in caplog.messages if "has said nothing for 1 s" in message]
+    assert silent and not any(" ps:" in message for message in silent)
 
 
 @pytest.mark.slow

@@ -183,6 +183,8 @@ class Session:
             )
 
     def _on_silence(self, stack: str) -> None:
+        if self._request.message.get("is_hosted"):
+            return  # a parameter server of TensorFlow's own serves the others, and has nothing to say here
         _LOGGER.warning("%s has said nothing for %g s; it is at\n%s", self.label, self._request.silence_s, stack)
 
 
