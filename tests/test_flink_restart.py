@@ -7,6 +7,7 @@ import pytest
 from apache_beam.transforms.window import FixedWindows
 
 from beam_tfscript import RunTFScript
+from beam_tfscript.worker.pool import get_pool
 from tests.conftest import TESTED
 from tests.running import script
 from tests.unbounded import OUTPUT, FailOnce, Pause, Watermark, rows, run_stream
@@ -43,6 +44,16 @@ def short_idle_time(monkeypatch):
     monkeypatch.setattr("beam_tfscript.worker.pool.IDLE_TIMEOUT_S", 4.0)
 
 
+@pytest.fixture
+def worker_that_ends():
+    """Ends what the worker has, as a process of its own would end with its job.
+
+    Where a job goes back while the worker asks for a state, Beam's thread waits for the answer for ever, with its DoFn.
+    """
+    yield
+    get_pool().shutdown()
+
+
 def traced(entry="trace", **arguments):
     return RunTFScript(
         script("streams.py"), OUTPUT, input_schema="id string", entry=entry, num_workers=2, poll_interval=0.2,
@@ -58,6 +69,7 @@ def test_each_row_is_given_back_once_while_checkpoints_are_taken(runner):
 
 
 @pytest.mark.parametrize("before", [True, False])
+@pytest.mark.usefixtures("worker_that_ends")
 def test_each_row_is_given_back_at_least_once_when_the_job_goes_back_to_a_checkpoint(runner, tmp_path, before):
     failing = beam.ParDo(FailOnce("5", str(tmp_path / "failed"))).with_output_types(dict)
     streamed = run_stream(
