@@ -124,7 +124,11 @@ def test_interrupted_job_says_so_and_leaves_no_process(flags, tmp_path):
     )  # fmt: skip
     (tmp_path / "echo.py").write_text(script)
     command = [sys.executable, "-m", "beam_tfscript", *flags, "--input", data, "--output-schema", SCHEMA]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as started:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        # Whoever starts the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as started:  # fmt: skip
         deadline = time.monotonic() + 60
         while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
             time.sleep(0.05)

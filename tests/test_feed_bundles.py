@@ -282,10 +282,10 @@ class TestMisuse:
 
     def test_script_is_not_silent_while_its_batch_is_not_full(self, in_memory, no_tensorflow):
         def slowly(rows):
-            return rows | beam.Map(lambda row: time.sleep(0.01) or row)
+            return rows | beam.Map(lambda row: time.sleep(0.005) or row)
 
-        transform = run_of("echo", "bundles", params={"n": 1000}, env=no_tensorflow, feed_timeout=0.5)
-        assert names(in_memory.run(transform, ids(200), before=slowly)) == names(ids(200))
+        transform = run_of("echo", "bundles", params={"n": 1000}, env=no_tensorflow, feed_timeout=1.5)
+        assert names(in_memory.run(transform, ids(460), before=slowly)) == names(ids(460))
 
     def test_rows_that_are_written_after_the_end_are_told_in_the_log(self, in_memory, no_tensorflow, caplog):
         assert len(in_memory.run(run_of("writes_after_the_end", "bundles", env=no_tensorflow), ids(20))) == 20

@@ -65,8 +65,7 @@ class FeedSession(Session):
 
     def end_bundle(self) -> None:
         """Says that what was sent is a batch, however few rows it has."""
-        if not self._may_read:
-            self._heard_at = time.monotonic()
+        self._note_turn()
         self._has_ended_bundle = True
         self.process.channel.send(wire.control_frame(wire.END_BUNDLE))
 
@@ -112,10 +111,15 @@ class FeedSession(Session):
             return self.sent > self.acked
         return self.sent - self.acked >= self.wanted
 
-    def _count_sent(self, count: int, size: int) -> None:
+    def _note_turn(self) -> None:
+        """Called before something is sent: the script's silence counts from when there is something to read."""
         if not self._may_read:
-            # The script's silence counts from when there is something to read.
             self._heard_at = time.monotonic()
+            # Where it was when there was nothing to read is of no interest any more.
+            self._probed = False
+
+    def _count_sent(self, count: int, size: int) -> None:
+        self._note_turn()
         self._has_ended_bundle = False
         self.sent += count
         self.in_flight_bytes += size
