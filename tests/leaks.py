@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -38,7 +38,7 @@ def assert_nothing_left(*, but_tcp: bool = False) -> Iterator[None]:
 
 def _snapshot(but_tcp: bool) -> dict[str, set]:
     return {
-        "process": {f"{child.pid} {child.name()}" for child in psutil.Process().children(recursive=True)},
+        "process": set(_processes()),
         "thread": {thread.name for thread in threading.enumerate() if thread.name.startswith("beam_tfscript")},
         "directory": {name for name in os.listdir(tempfile.gettempdir()) if name.startswith(PREFIX)},
         "descriptor": set(_descriptors(but_tcp)),
@@ -48,6 +48,12 @@ def _snapshot(but_tcp: bool) -> dict[str, set]:
 def _left_since(before: dict[str, set], but_tcp: bool) -> list[str]:
     now = _snapshot(but_tcp)
     return [f"{kind} {name}" for kind in now for name in sorted(now[kind] - before[kind])]
+
+
+def _processes() -> Iterator[str]:
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended just now
+            yield f"{child.pid} {child.name()}"
 
 
 def _descriptors(but_tcp: bool) -> Iterator[str]:
