@@ -19,6 +19,18 @@ def reset(tensorflow):
     Args:
       tensorflow: the imported module.
     """
+    _reset_keras()
+    _leave_sessions()
+    try:
+        tensorflow.compat.v1.reset_default_graph()
+    except AssertionError:
+        _leave_graphs()
+        tensorflow.compat.v1.reset_default_graph()
+    _forget_eager_context()
+
+
+def _reset_keras():
+    """Clears the session of every Keras that is loaded."""
     for name in _KERAS_BACKENDS:
         # Looked up, never imported: importing Keras takes a second that not every script wants.
         clear = getattr(sys.modules.get(name), "clear_session", None)
@@ -27,12 +39,6 @@ def reset(tensorflow):
                 clear()
             except AssertionError:
                 pass  # it resets the default graph, which a session left open forbids; done below
-    _leave_sessions()
-    try:
-        tensorflow.compat.v1.reset_default_graph()
-    except AssertionError:
-        _leave_graphs()
-        tensorflow.compat.v1.reset_default_graph()
 
 
 def _leave_sessions():
@@ -54,6 +60,19 @@ def _leave_graphs():
     ops._default_graph_stack.reset()
     # Entering a graph makes the thread build graphs instead of computing; only leaving it would undo that.
     context.context()._thread_local_data.is_eager = context.default_execution_mode == context.EAGER_MODE
+
+
+def _forget_eager_context():
+    """Lets a TensorFlow that builds graphs by default make anew what it has for eager code, if it has not been used.
+
+    What was made before a script turns eager execution on does not know of it: the functions of a Dataset would then be
+    added to a graph, and not be found.
+    """
+    from tensorflow.python.eager import context
+
+    made = getattr(context, "_context", None)
+    if context.default_execution_mode != context.EAGER_MODE and getattr(made, "_context_handle", None) is None:
+        context._context = None
 
 
 def limit_threads(tensorflow, threads):

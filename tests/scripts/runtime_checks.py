@@ -8,6 +8,7 @@ prints a JSON object a check, `{"check": name, "error": traceback or null}`. Pyt
 import json
 import os
 import shutil
+import subprocess
 import sys
 import traceback
 
@@ -242,7 +243,19 @@ def check_reset_clears_what_a_script_left():
 
 
 def check_threads_are_limited():
-    assert tf.config.threading.get_intra_op_parallelism_threads() == THREADS
+    tf_versions.reset(tf)
+    # TensorFlow 1 knows of it by the session that has made the pool, and is asked anew what eager code is to have.
+    assert tf.config.threading.get_intra_op_parallelism_threads() == (THREADS if tf.executing_eagerly() else 0)
+
+
+def check_dataset_of_a_generator_works_where_eager_execution_was_just_turned_on():
+    code = (
+        "import tensorflow as tf; from beam_tfscript.runtime import tf_versions; tf_versions.limit_threads(tf, 2);"
+        "tf_versions.reset(tf); tf.compat.v1.enable_eager_execution();"
+        "print([int(n) for n in tf.data.Dataset.from_generator(lambda: iter([1, 2]), tf.int64)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.stdout.decode().strip() == "[1, 2]", done.stderr.decode()
 
 
 THREADS = 3
