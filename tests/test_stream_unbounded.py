@@ -171,6 +171,17 @@ def test_polls_end_where_tensorflow_pulls_the_rows_and_gives_nothing_more(stage)
     assert shard.fire_end() == ["end"]
 
 
+def test_rows_after_a_pause_longer_than_the_feed_timeout_are_read(stage):
+    shard = Shard(stage("trace_records", feed_timeout=3))
+    shard.bring("a")
+    shard.poll_until("a")
+    time.sleep(3.1)
+    # The script is asked where it is, having nothing to read, and is given rows before it has answered.
+    shard.bring("b")
+    shard.poll_until("b")
+    assert shard.fire_end() == ["end"]
+
+
 def test_late_rows_start_another_run_with_a_timer_of_its_own(stage):
     shard = Shard(stage())
     shard.bring("a")
