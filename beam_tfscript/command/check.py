@@ -24,7 +24,7 @@ from beam_tfscript.command.formats import format_of
 from beam_tfscript.command.sample import Sample, take_sample
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.examples import ExampleDecoder
-from beam_tfscript.data.rows import record_batch_to_columns
+from beam_tfscript.data.rows import record_batch_to_tuples
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.inputs import plan_input
@@ -91,7 +91,7 @@ def _rows_of(sample: Sample, schema: Schema) -> list[tuple[Any, ...]]:
     if isinstance(sample.rows, pa.Table):
         return [tuple(row[name] for name in schema.names) for row in sample.rows.to_pylist()]
     batch = ExampleDecoder.for_input(schema).decode(sample.rows)
-    return list(zip(*record_batch_to_columns(batch, schema)))
+    return record_batch_to_tuples(batch, schema)
 
 
 def _show_start(outcome: Outcome) -> None:
