@@ -78,12 +78,12 @@ def run_or_refuse(python: str, in_memory, transform) -> list[dict]:
     return []
 
 
-@pytest.mark.parametrize("python", PYTHONS)
-def test_estimator_of_a_train_script_is_published(python, in_memory, tmp_path):
+def check_published(program: str, params: dict, python: str, in_memory, tmp_path) -> None:
+    """The script's Estimator is trained and published, and scores as it should."""
     transform = TrainTFScript(
-        script("compat_akdl_train.py"),
+        script(program),
         str(tmp_path / "models"),
-        user_params=PARAMS,
+        user_params=params,
         compat_params="strings",
         input_schema=SCHEMA,
         python_env=environment(python),
@@ -91,22 +91,18 @@ def test_estimator_of_a_train_script_is_published(python, in_memory, tmp_path):
     )
     for model in run_or_refuse(python, in_memory, transform):
         assert_scores(python, model["uri"])
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_estimator_of_a_train_script_is_published(python, in_memory, tmp_path):
+    check_published("compat_akdl_train.py", PARAMS, python, in_memory, tmp_path)
 
 
 @pytest.mark.parametrize("exporter", ["best", "latest"])
 @pytest.mark.parametrize("python", PYTHONS)
 def test_estimator_of_one_worker_is_evaluated_stopped_and_exported(python, exporter, in_memory, tmp_path):
-    transform = TrainTFScript(
-        script("compat_akdl_best.py"),
-        str(tmp_path / "models"),
-        user_params={**PARAMS, "exporter_type": exporter},
-        compat_params="strings",
-        input_schema=SCHEMA,
-        python_env=environment(python),
-        max_attempts=1,
-    )
-    for model in run_or_refuse(python, in_memory, transform):
-        assert_scores(python, model["uri"])
+    params = {**PARAMS, "exporter_type": exporter}
+    check_published("compat_akdl_best.py", params, python, in_memory, tmp_path)
 
 
 @pytest.mark.parametrize("python", PYTHONS)
