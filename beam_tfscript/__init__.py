@@ -7,10 +7,11 @@ The map of the rooms, in the order in which a record meets them:
     chunk_dofns  rows -> (shard, chunk), before the shuffle
     beam_types   Beam's schemas <-> ours
     data/        schema, rows <-> Arrow <-> Examples, TFRecord files
-    dofns        the life of a bundle in the feeds `dataset` and `bundles`; stream_dofns, in `stream`
+    dofns        the life of a bundle in the feeds `dataset` and `bundles`
+    stream_dofns the same in `stream`: stream_feed feeds a run, and the next if it dies; live_run is the run
     script/      the script's files and its interpreter
-    worker/      the script process, the channel to it, the pool of them
-    cluster/     who is who in a TensorFlow cluster; task_group and live_cluster run one
+    worker/      the script process, the channel to it, the pool of them, and the guardian that outlives a killed worker
+    cluster/     who is who in a TensorFlow cluster; task_group runs one in `dataset`, live_run in `stream`
     runtime/     what runs inside the script process: `main(config)` is called there
     model_store  where models are published
     command/     the command line
@@ -32,13 +33,29 @@ _PUBLIC = {
 
 __all__ = ["ModelRowsToSavedModel", "RunTFScript", "TFScriptError", "TrainTFScript", "__version__"]
 
+# Type checkers take the name for true and see the classes; nothing is imported for them.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from beam_tfscript.errors import TFScriptError as TFScriptError
+    from beam_tfscript.model_rows import ModelRowsToSavedModel as ModelRowsToSavedModel
+    from beam_tfscript.training import TrainTFScript as TrainTFScript
+    from beam_tfscript.transforms import RunTFScript as RunTFScript
+else:
 
-def __getattr__(name):
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'beam_tfscript' has no attribute {name!r}")
-    import importlib
+    def __getattr__(name):
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'beam_tfscript' has no attribute {name!r}")
+        import importlib
 
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+        try:
+            module = importlib.import_module(_PUBLIC[name])
+        except AttributeError as error:
+            # `from beam_tfscript import …` would take it for a name that is missing here, and not tell the cause.
+            raise ImportError(
+                f"beam_tfscript.{name} cannot be imported: {error}. Some package that it needs is of a version that "
+                "does not fit: `pip check` says which."
+            ) from error
+        return getattr(module, name)
 
 
 def __dir__():

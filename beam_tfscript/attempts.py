@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -12,8 +11,9 @@ from typing import Any
 
 from beam_tfscript import metrics
 from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised
+from beam_tfscript.run_logs import RunLogs
 from beam_tfscript.run_requests import count_lease, make_request, process_limit
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime import scratch, wire
 from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.worker.session import NeverStarted, RunRequest, Session
 from beam_tfscript.worker.spool import OutputSpool, write_dataset
@@ -77,8 +77,11 @@ class ShardRun:
         yield from spool.reports()
 
     def _attempt(self, attempt: int, message: dict[str, Any], directory: str) -> Iterator[wire.Frame]:
+        logs = RunLogs(
+            self._options.log_dir, directory, attempt=attempt, window=message["window"], shard=message["shard"]
+        )
         request = make_request(
-            self._staged, directory,
+            self._staged, directory, log_dir=logs.path,
             feed="dataset", num_shards=self._options.num_workers, attempt=attempt,
             side_inputs=self._side_inputs, **message,
         )  # fmt: skip
@@ -92,7 +95,8 @@ class ShardRun:
             raise
         finally:
             metrics.observe_seconds("run_ms", time.monotonic() - begin)
-            shutil.rmtree(request.message["work_dir"], ignore_errors=True)
+            logs.finish(request.label)
+            scratch.remove_tree(request.message["work_dir"])
 
     def _run(self, request: RunRequest) -> Iterator[wire.Frame]:
         while True:
@@ -111,6 +115,7 @@ class ShardRun:
                     # and another process takes it. A fresh one that ends so would end so again.
                     _LOGGER.warning("%s: the idle process %r %s", request.label, lease.process, error)
                     continue
+                metrics.add("runs_doubtful", session.is_doubtful)
                 if session.completed:
                     lease.keep()
                 return

@@ -43,9 +43,13 @@ _TYPES: dict[str, Any] = {
     "smallint": np.int16,
     "int": np.int32,
     "bigint": np.int64,
+    # Beam has no unsigned integers.
+    "uint8": np.int16,
+    "uint16": np.int32,
+    "uint32": np.int64,
     "float": np.float32,
     "double": np.float64,
-    "double exact": np.float64,
+    "float64": np.float64,
     "boolean": bool,
     "string": str,
     "varbinary": bytes,
@@ -53,8 +57,10 @@ _TYPES: dict[str, Any] = {
     "timestamp": Timestamp,
     "decimal": decimal.Decimal,
 }
+_UNSIGNED = {np.uint8: "uint8", np.uint16: "uint16", np.uint32: "uint32"}
+_WIDENED = ("tinyint", "float64", "decimal", *_UNSIGNED.values())
 _KINDS: dict[Any, str] = {
-    **{beam: kind for kind, beam in _TYPES.items() if kind not in ("tinyint", "double exact", "decimal")},
+    **{beam: kind for kind, beam in _TYPES.items() if kind not in _WIDENED},
     np.int8: "tinyint",
 }
 
@@ -159,9 +165,38 @@ def _beam_schema(element_type: Any) -> schema_pb2.Schema | None:
     # Of a class whose module has put off its annotations, Beam itself only knows that its fields are of Any type.
     if any(isinstance(hint, str) for hint in getattr(user_type, "__annotations__", {}).values()):
         fields = list(_hints(user_type).items())
-    elif known is not None:
+        known = None
+    # Beam takes unsigned integers for Any too: an option keeps what they are.
+    options = {name: [(_OPTION, str(column))] for name, hint in fields if (column := _unsigned(name, hint))}
+    if known is not None and not options:
         return known
-    return schemas.named_fields_to_schema([(name, _optional(hint)) for name, hint in fields])
+    return schemas.named_fields_to_schema([(name, _optional(hint)) for name, hint in fields], field_options=options)
+
+
+def _unsigned(name: str, hint: Any) -> Column | None:
+    """Returns the column of a field of numpy's unsigned integers, or of lists of them; else None."""
+    inner, is_optional = _without_none(hint)
+    shape: list[None] = []
+    while inner not in _UNSIGNED and len(shape) < 2:
+        # Beam's own type hints have an attribute where Python's have arguments.
+        found = getattr(inner, "inner_type", None)
+        if found is None and isinstance(typing.get_origin(inner), type):
+            found = typing.get_args(inner)[0] if issubclass(typing.get_origin(inner), Iterable) else None
+        if found is None:
+            return None
+        inner = found
+        shape.append(None)
+    kind = _UNSIGNED.get(inner)
+    return None if kind is None else Column(name, kind, shape=tuple(shape), nullable=is_optional)
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    """Returns the type in an Optional, and True; another type as it is, and False."""
+    union = getattr(hint, "union_types", None) or (
+        typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()
+    )
+    others = [one for one in union if one is not type(None)]
+    return (others[0], True) if len(others) == 1 and len(union) == 2 else (hint, False)
 
 
 def _optional(hint: Any) -> Any:

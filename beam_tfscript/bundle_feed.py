@@ -17,12 +17,13 @@ from typing import Any
 
 from beam_tfscript import metrics
 from beam_tfscript.errors import FeedError, ScriptDied, ScriptError, ScriptRaised
-from beam_tfscript.held_outputs import HeldOutputs
+from beam_tfscript.run_logs import RunLogs
 from beam_tfscript.run_requests import count_lease, make_request, process_limit
 from beam_tfscript.runtime import wire
 from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.unacked_rows import UnackedRows
 from beam_tfscript.worker.feed_session import IN_FLIGHT_BYTES, FeedSession
+from beam_tfscript.worker.held_outputs import HeldOutputs
 from beam_tfscript.worker.process import ScriptProcess
 from beam_tfscript.worker.session import NeverStarted
 
@@ -80,6 +81,8 @@ class BundleFeed:
         self._is_whole = False  # whether the bundle's last row has been added
         self._has_said_end = False
         self._sent_bounds: Any = _UNKNOWN
+        self._last_done: tuple[Any, int] | None = None  # window and timestamp of the batch that was done last
+        self._may_be_stale = False  # whether the process may have died before this bundle
 
     def add(self, examples: Sequence[bytes], window: Any, timestamps: array.array[int]) -> Iterator[Done]:
         """Takes rows of one window, and yields what is done by now.
@@ -132,6 +135,7 @@ class BundleFeed:
             self._send(session)
             frame = session.receive(timeout_s)
             while frame is not None:
+                self._may_be_stale = False
                 yield from self._take(session, frame)
                 self._send(session)
                 frame = session.receive(0.0)
@@ -148,6 +152,7 @@ class BundleFeed:
             process = self._pool.acquire(self._staged.spec, max_processes=limit, owner=self._user)
             try:
                 count_lease(process, time.monotonic() - begin)
+                self._may_be_stale = process.live is not None
                 self._session = process.live or self._start(process)
             except BaseException:
                 self._pool.release(process, keep=False)
@@ -159,12 +164,12 @@ class BundleFeed:
         return self._session
 
     def _start(self, process: ScriptProcess) -> FeedSession:
-        directory = process.directory
-        request = make_request(
-            self._staged, tempfile.mkdtemp(prefix="run-", dir=directory), feed="bundles", attempt=self._attempt
-        )
+        directory = tempfile.mkdtemp(prefix="run-", dir=process.directory)
+        logs = RunLogs(self._options.log_dir, directory, attempt=self._attempt)
+        request = make_request(self._staged, directory, feed="bundles", attempt=self._attempt, log_dir=logs.path)
         metrics.add("runs")
         process.live = FeedSession(process, request)
+        process.live.on_end = lambda: logs.finish(request.label)
         process.live.start()
         return process.live
 
@@ -199,20 +204,25 @@ class BundleFeed:
             session.send_dataset(file.path, file.count, self._bounds(file.window))
 
     def _take(self, session: FeedSession, frame: wire.Frame) -> Iterator[Done]:
-        if frame.kind == wire.METRICS:
-            metrics.add_from_script(frame.json())
-        elif frame.kind == wire.EXAMPLES:
-            self._held.add(frame)
-        else:
+        if frame.kind == wire.ACK:
             yield from self._acknowledge(session)
+        else:
+            # Of a batch that fails and is repeated, nothing is given out and nothing counted.
+            self._held.add(frame)
 
     def _acknowledge(self, session: FeedSession) -> Iterator[Done]:
         position = session.acked + self._base
         if position > self._rows.start:
             self._attempt = 1
-            window, timestamp = self._rows.acknowledge(position)
-            for records in self._held.take():
-                yield Done(window, timestamp, records)
+            self._last_done = self._rows.acknowledge(position)
+            yield from self._take_held(*self._last_done)
+
+    def _take_held(self, window: Any, timestamp_micros: int) -> Iterator[Done]:
+        for frame in self._held.take():
+            if frame.kind == wire.METRICS:
+                metrics.add_from_script(frame.json())
+            else:
+                yield Done(window, timestamp_micros, frame.records())
 
     def _fail(self, error: ScriptDied | ScriptRaised | NeverStarted) -> Iterator[Done]:
         """Starts anew from the first row that is not done, as often as may be."""
@@ -228,7 +238,8 @@ class BundleFeed:
         if not self._rows.count:
             _LOGGER.warning("%s\nAll rows of the bundle were done by then.", error)
             return
-        self._attempt += 1
+        # A process that ended between two bundles, while nothing was asked of it, has not failed at these rows.
+        self._attempt += not self._may_be_stale
         assert self._options.max_attempts is not None
         if self._attempt <= self._options.max_attempts:
             _LOGGER.warning("%s\nThe bundle's rows from number %d on are sent again.", error, self._rows.start + 1)
@@ -243,6 +254,8 @@ class BundleFeed:
     def _stop(self, session: FeedSession) -> Iterator[Done]:
         """The script asked for the end: what it has not read, and what else comes, is counted and left."""
         yield from self._acknowledge(session)
+        # What it wrote without having read rows of this bundle, as where it was asked for the end between two.
+        yield from self._take_held(*(self._last_done or self._rows.first_place()))
         self._pool.stop(self._options.key)
         metrics.add("rows_unread", self._rows.count)
         self._rows.clear()

@@ -11,7 +11,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.data import tfrecord
-from beam_tfscript.data.encoding import Encoded, RowEncoder
+from beam_tfscript.data.encoding import ARROW, Encoded, RowEncoder
 from beam_tfscript.dofn_setup import UsesScript, in_window
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.row_gatherer import RowGatherer
@@ -47,7 +47,9 @@ class ChunkRows(UsesScript):
         self._chunker = Chunker(num_shards, random.randrange(num_shards), pack)
 
     def process(self, row: Any) -> Iterable[Any]:
-        """Takes one row; now and then there are chunks to give out."""
+        """Takes one row, or an Arrow batch of rows; now and then there are chunks to give out."""
+        if isinstance(row, ARROW):
+            return self._encode_batch(row)
         self._rows.append(row)
         return self._encode_rows() if len(self._rows) >= self._gatherer.limit else ()
 
@@ -65,6 +67,13 @@ class ChunkRows(UsesScript):
         for index, error in encoded.bad:
             yield self._gatherer.record(rows[index], error)
         yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
+
+    def _encode_batch(self, batch: Any) -> Iterator[Any]:
+        """Encodes an Arrow batch or table in slices, never taken apart into rows."""
+        for part, encoded in self._gatherer.encode_batch(batch):
+            for index, error in encoded.bad:
+                yield self._gatherer.record(part.slice(index, 1), error)
+            yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
 
     def _shards(self, encoded: Encoded) -> list[int] | None:
         return None if encoded.keys is None else shards_of(encoded.keys, self._options.num_workers)
@@ -84,7 +93,9 @@ class ChunkWindowedRows(ChunkRows):
         self._newest: Any = None
 
     def process(self, row: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
-        """Takes one row with its windows; now and then there are chunks to give out."""
+        """Takes one row, or an Arrow batch, with its windows; now and then there are chunks to give out."""
+        if isinstance(row, ARROW):
+            return self._encode_batch_in(row, place)
         self._places.add(place)
         return super().process(row)
 
@@ -112,23 +123,20 @@ class ChunkWindowedRows(ChunkRows):
             for chunk in self._chunker.add(choose(encoded.examples, chosen), window=window, shards=own_shards):
                 yield self._place(self._keyed(chunk), chunk.window)
 
-    def _place(self, output: Any, window: Any) -> Any:
-        is_global = isinstance(window, GlobalWindow)
-        return in_window(output, window, self._newest if is_global else window.max_timestamp())
-
-
-class ChunkBatches(ChunkWindowedRows):
-    """Arrow record batches and tables -> (shard, (count, bytes)), never taken apart into rows."""
-
-    def process(self, batch: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
-        """Takes one batch with its windows; a large one is encoded in slices."""
+    def _encode_batch_in(self, batch: Any, place: Any) -> Iterator[Any]:
+        """Encodes an Arrow batch in slices; its rows are in the batch's windows."""
         self._newest = place.timestamp if self._newest is None else max(self._newest, place.timestamp)
         for part, encoded in self._gatherer.encode_batch(batch):
+            shards = self._shards(encoded)
             for window in place.windows:
                 for index, error in encoded.bad:
                     yield self._place(self._gatherer.record(part.slice(index, 1), error), window)
-                for chunk in self._chunker.add(encoded.examples, window=window, shards=self._shards(encoded)):
+                for chunk in self._chunker.add(encoded.examples, window=window, shards=shards):
                     yield self._place(self._keyed(chunk), chunk.window)
+
+    def _place(self, output: Any, window: Any) -> Any:
+        is_global = isinstance(window, GlobalWindow)
+        return in_window(output, window, self._newest if is_global else window.max_timestamp())
 
 
 def _by_shard(chunk: Chunk) -> tuple[int, tuple[int, bytes]]:

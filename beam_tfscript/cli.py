@@ -1,5 +1,6 @@
 """The command `beam-tfscript`: flags to a command, errors to a line on what to do, all to an exit status.
 
+beam-tfscript --version                      the versions of this package and of what it runs on
 beam-tfscript check SCRIPT --data FILE …     the script on a few rows, without a pipeline
 beam-tfscript run SCRIPT --input … …         whole files, through Beam
 """
@@ -7,12 +8,18 @@ beam-tfscript run SCRIPT --input … …         whole files, through Beam
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from beam_tfscript import __version__
 from beam_tfscript.command import advice, arguments, formats
 from beam_tfscript.errors import ArgumentError, TFScriptError
 
+# The names that TensorFlow is installed by.
+_TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-intel", "tensorflow-rocm", "tf-nightly")
+_MISSING = "not installed"
 _OK, _FAILED, _MISUSED, _INTERRUPTED = 0, 1, 2, 130
 
 
@@ -25,10 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit status: 0 all is well, 1 the script, its environment or the rows failed, 2 the flags cannot be used.
     """
-    parser = _make_parser()
+    parser, commands = _make_parser()
     flags, rest = parser.parse_known_args(argv)
+    own = arguments.names_of(commands[flags.command])
     if rest and flags.command == "check":
-        parser.error(f"check has no flag {rest[0]}")
+        parser.error(_explain_unknown(rest, own))
     try:
         if flags.command == "check":
             from beam_tfscript.command.check import check
@@ -36,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return check(flags)
         from beam_tfscript.command.whole_files import run
 
-        return run(flags, rest)
+        return run(flags, rest, own)
     except TFScriptError as error:
         return _explain(error)
     except RuntimeError as error:
@@ -61,14 +69,56 @@ def _explain(error: TFScriptError) -> int:
     return _MISUSED if isinstance(error, ArgumentError) else _FAILED
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def _explain_unknown(rest: Sequence[str], own: Sequence[str]) -> str:
+    name = next((argument for argument in rest if argument.startswith("-")), rest[0]).partition("=")[0]
+    if not name.startswith("-"):
+        return f"check takes one script, and no argument {name!r} beside it"
+    from beam_tfscript.command.unknown_flags import suggest
+
+    return f"check has no flag {name}.{suggest(name, own)}"
+
+
+class _ShowVersions(argparse.Action):
+    """Prints versions and ends; they are looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(versions())
+        parser.exit()
+
+
+def versions() -> str:
+    """The versions of this package, Python, Beam and TensorFlow; nothing of them is imported."""
+    lines = [f"beam-tfscript {__version__}", f"Python {platform.python_version()} ({sys.executable})"]
+    lines.append(f"apache-beam {_version_of('apache-beam')}")
+    found = {name: _version_of(name) for name in _TENSORFLOWS}
+    lines += [f"{name} {version}" for name, version in found.items() if version != _MISSING] or [
+        f"tensorflow {_MISSING}"
+    ]
+    return "\n".join(lines)
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return _MISSING
+
+
+def _make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands by their names."""
     parser = argparse.ArgumentParser(
         prog="beam-tfscript", description="TensorFlow scripts over rows.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "--version",
+        action=_ShowVersions,
+        nargs=0,
+        help="show the versions of this, Python, Beam and TensorFlow",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_check(commands)
     _add_run(commands)
-    return parser
+    return parser, commands.choices
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:
@@ -88,7 +138,7 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 def _add_run(commands: argparse._SubParsersAction) -> None:
     run = commands.add_parser(
         "run", allow_abbrev=False, help="run a script over whole files, through Beam",
-        epilog="All other flags are Beam's pipeline options, such as --runner.",
+        epilog="Other flags must be Beam's pipeline options, such as --runner.",
     )  # fmt: skip
     run.add_argument("--input", required=True, metavar="GLOB", help="TFRecord, CSV, JSON lines or Parquet files")
     run.add_argument("--input-format", choices=formats.SUFFIXES, help="their format, where the names do not tell")

@@ -27,8 +27,11 @@ class RunCluster(RunsScript):
         self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
     ) -> Iterator[Any]:
         """Runs the cluster over the rows of one window."""
-        with tempfile.TemporaryDirectory(prefix="cluster-", dir=self._staged.pool.scratch()) as directory:
-            run = ClusterRun(self._staged, directory=directory, side_inputs=self._side_inputs(window, sides))
+        with (
+            tempfile.TemporaryDirectory(prefix="cluster-", dir=self._staged.pool.scratch()) as directory,
+            self._side_inputs(window, sides) as side_inputs,
+        ):
+            run = ClusterRun(self._staged, directory=directory, side_inputs=side_inputs)
             for frame in run.reports(bounds_of(window), element[1]):
                 if frame.kind == wire.METRICS:
                     metrics.add_from_script(frame.json())
@@ -55,11 +58,14 @@ class TrainModel(RunsScript):
     ) -> Iterator[Any]:
         """Trains on the rows of one window."""
         bounds = bounds_of(window)
-        with tempfile.TemporaryDirectory(prefix="training-", dir=self._staged.pool.scratch()) as directory:
+        with (
+            tempfile.TemporaryDirectory(prefix="training-", dir=self._staged.pool.scratch()) as directory,
+            self._side_inputs(window, sides) as side_inputs,
+        ):
             run = ClusterRun(
                 self._staged,
                 directory=directory,
-                side_inputs=self._side_inputs(window, sides),
+                side_inputs=side_inputs,
                 checkpoint_dir=make_checkpoint_dir(self._staged, self._train, bounds),
             )
             for frame in run.reports(bounds, element[1]):
@@ -78,7 +84,7 @@ class TrainModel(RunsScript):
                 yield ModelRow(*row)
             return
         # One and the same pipeline may be run again, on other rows: that is another training.
-        token = f"{token}-{outcome.checksum:x}"
+        token = f"{token}-{outcome.checksum}"
         uri, version = model_store.publish(outcome.model_path, self._train.model_dir, token=token)
         last, course = describe_reports(outcome.reports)
         yield TrainedModel.of(uri, version, outcome.signatures, outcome, last, course)

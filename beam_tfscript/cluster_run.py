@@ -14,18 +14,19 @@ from typing import Any
 from beam_tfscript import metrics
 from beam_tfscript.cluster.ports import HeldPorts
 from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses
+from beam_tfscript.data import tfrecord
+from beam_tfscript.data.checksum import RowsChecksum
 from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised
+from beam_tfscript.run_logs import RunLogs
 from beam_tfscript.run_requests import make_task_request
 from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.train_config import MAX_REPORTS
 from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.task_group import TaskGroup
 from beam_tfscript.worker.session import RunRequest
 from beam_tfscript.worker.spool import OutputSpool, ShardFiles
 
 _LOGGER = logging.getLogger(__name__)
-
-# The course of a training is for looking at: of a longer one the newest part is kept.
-_MAX_REPORTS = 10_000
 
 
 @dataclasses.dataclass
@@ -36,7 +37,7 @@ class Outcome:
       attempt: the generation that has done it.
       seconds: what that took.
       dataset_lengths: rows of each worker, the chief first.
-      checksum: of all rows, whatever their order.
+      checksum: of all rows, whatever their order and their shards.
       model_path: the SavedModel's directory; None of a run that trains nothing.
       signatures: of the model.
       reports: what the script has reported, in order.
@@ -45,7 +46,7 @@ class Outcome:
     attempt: int = 0
     seconds: float = 0.0
     dataset_lengths: list[int] = dataclasses.field(default_factory=list)
-    checksum: int = 0
+    checksum: str = ""
     model_path: str | None = None
     signatures: dict[str, Any] = dataclasses.field(default_factory=dict)
     reports: list[dict[str, float]] = dataclasses.field(default_factory=list)
@@ -95,9 +96,10 @@ class ClusterRun:
           ScriptEnvironmentError: a process could not be started, or the disk is full.
         """
         files = ShardFiles(self._directory, self._cluster.counts.num_workers)
-        files.fill(chunks)
+        checksum = RowsChecksum()
+        files.fill(chunks if self._checkpoint_dir is None else _summed(chunks, checksum))
         self.outcome.dataset_lengths = files.lengths
-        self.outcome.checksum = files.checksum
+        self.outcome.checksum = str(checksum)
         attempts = self._options.max_attempts or 1
         spool = OutputSpool(os.path.join(self._directory, "outputs"))
         for attempt in range(1, attempts + 1):
@@ -122,6 +124,7 @@ class ClusterRun:
         self.outcome.reports = []
         metrics.add("runs")
         begin = time.monotonic()
+        logs = RunLogs(self._options.log_dir, directory, attempt=attempt, window=window)
         with HeldPorts(num_addresses(counts)) as ports:
             group = TaskGroup(
                 self._staged, make_tasks(counts), grace_s=self._cluster.grace_s,
@@ -130,9 +133,10 @@ class ClusterRun:
             )  # fmt: skip
             try:
                 addresses = make_addresses(counts, ports.addresses)
-                for frame in group.run(lambda task: self._request(task, addresses, attempt, window, files, directory)):
+                about = {"feed": "dataset", "window": window, "attempt": attempt, "cluster": addresses}
+                for frame in group.run(lambda task: self._request(task, files, directory, logs, **about)):
                     if frame.kind == wire.REPORT:
-                        self.outcome.reports = [*self.outcome.reports, frame.json()][-_MAX_REPORTS:]
+                        self.outcome.reports = [*self.outcome.reports, frame.json()][-MAX_REPORTS:]
                     else:
                         yield frame
                 if self._checkpoint_dir is not None:
@@ -146,16 +150,9 @@ class ClusterRun:
                 group.close()
                 self.outcome.seconds = time.monotonic() - begin
                 metrics.observe_seconds("run_ms", self.outcome.seconds)
+                logs.finish(f"{self._options.script.name} attempt {attempt}")
 
-    def _request(
-        self,
-        task: Task,
-        addresses: dict[str, list[str]],
-        attempt: int,
-        window: tuple[float, float] | None,
-        files: ShardFiles,
-        directory: str,
-    ) -> RunRequest:
+    def _request(self, task: Task, files: ShardFiles, directory: str, logs: RunLogs, **about: Any) -> RunRequest:
         training: dict[str, Any] = {}
         if self._checkpoint_dir is not None:
             training = {
@@ -166,10 +163,17 @@ class ClusterRun:
         # An evaluator has no rows of its own; with those of the chief it has something to evaluate on.
         path, length = files.file(0 if task.type == "evaluator" else task.shard)
         return make_task_request(
-            self._staged, directory, task=task, cluster=addresses,
-            feed="dataset", window=window, attempt=attempt, side_inputs=self._side_inputs,
-            dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, **training,
+            self._staged, directory, task=task, side_inputs=self._side_inputs,
+            log_dir=logs.of_task(task) if self._cluster.counts.total > 1 else logs.path,
+            dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, **training, **about,
         )  # fmt: skip
+
+
+def _summed(chunks: Iterable[tuple[int, int, bytes]], checksum: RowsChecksum) -> Iterator[tuple[int, int, bytes]]:
+    """The same chunks, each added to the checksum."""
+    for chunk in chunks:
+        checksum.add(tfrecord.split(chunk[2]))
+        yield chunk
 
 
 def describe_reports(reports: list[dict[str, float]]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ is masked: the values of `env` always, and elsewhere what its name or its place 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.python_env import PythonEnv
 from beam_tfscript.script.staging import ScriptFile
-from beam_tfscript.script.uris import MASK, mask_name, mask_uris
+from beam_tfscript.script.uris import MASK, mask_name, mask_uri, mask_uris
 
 __all__ = ["display_items"]
 
@@ -58,12 +59,16 @@ def display_items(options: ScriptOptions) -> dict[str, str | int | float]:
         "user_files": _join(_describe_file(file) for file in options.files if file != options.script),
         "user_params": _json(options.user_params),
         "compat_params": options.compat_params,
+        "log_level": None if options.log_level == logging.INFO else logging.getLevelName(options.log_level),
         "script_args": _join(_mask_arguments(options.script_args), " "),
         "env": _join(sorted(options.env)),
         "intra_op_parallelism": options.intra_op_parallelism,
+        "log_dir": None if options.log_dir is None else mask_uri(options.log_dir),
         "max_attempts": options.max_attempts,
         "max_processes": options.max_processes,
         "replay": None if options.replay is None or options.feed != "stream" else int(options.replay),
+        "keep_unacked_bytes": None if options.feed != "stream" or options.replay else options.keep_unacked_bytes,
+        "keep_unacked_s": None if options.feed != "stream" or options.replay else options.keep_unacked_s,
         "idle_timeout_s": options.idle_timeout_s,
         "start_timeout_s": options.start_timeout_s,
         "feed_timeout_s": options.feed_timeout_s,

@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import apache_beam as beam
@@ -22,7 +23,7 @@ from beam_tfscript.outputs import OutputMaker
 from beam_tfscript.run_requests import make_spec
 from beam_tfscript.script.environment import find_interpreter
 from beam_tfscript.script.staging import stage_files, stage_runtime
-from beam_tfscript.side_files import write_side_inputs
+from beam_tfscript.side_files import side_input_files
 from beam_tfscript.staged_script import StagedScript
 from beam_tfscript.worker.pool import ProcessPool, get_pool
 
@@ -42,9 +43,10 @@ class UsesScript(beam.DoFn):
         self._pool = get_pool()
         self._pool.register(self._options.key, self)
         try:
-            directory = os.path.join(self._pool.scratch(), f"script-{self._options.key}")
-            runtime = stage_once(stage_runtime, directory, "runtime")
-            self._stage(directory)
+            scratch = self._pool.scratch()
+            # One copy for all transforms: processes that are started alike are interchangeable.
+            runtime = stage_once(stage_runtime, os.path.join(scratch, "shared"), "runtime")
+            self._stage(os.path.join(scratch, f"script-{self._options.key}"))
             self._spec = make_spec(self._options, find_interpreter(self._options.python_env), runtime)
             self._pool.warm(self._spec)
         except TFScriptError:
@@ -87,11 +89,13 @@ class RunsScript(UsesScript):
         return display_items(self._options)
 
     def _stage(self, directory: str) -> None:
-        self._files = stage_once(lambda path: stage_files(self._options.files, path), directory, "files")
+        self._files = stage_once(
+            lambda path: stage_files(self._options.files, path), directory, "files", is_read_only=True
+        )
 
-    def _side_inputs(self, window: Any, sides: Any) -> dict[str, Any]:
-        """The window's side inputs, for a run's request."""
-        return write_side_inputs(self._options, self._staged.pool.scratch(), bounds_of(window), sides)
+    def _side_inputs(self, window: Any, sides: Any) -> AbstractContextManager[dict[str, Any]]:
+        """The window's side inputs, for a run's request; their files are there during the block."""
+        return side_input_files(self._options, self._staged.pool.scratch(), bounds_of(window), sides)
 
     def _decode(self, examples: list[bytes]) -> Iterable[Any]:
         """The output elements of some Examples that the script wrote, and the bad records."""
@@ -106,8 +110,15 @@ class RunsScript(UsesScript):
         return itertools.chain(outputs, [self._bad.record(example, error) for example, error in bad])
 
 
-def stage_once(stage: Callable[[str], None], directory: str, name: str) -> str:
-    """Calls `stage` for a directory of that name, the first time in this harness; returns where it is."""
+def stage_once(stage: Callable[[str], None], directory: str, name: str, *, is_read_only: bool = False) -> str:
+    """Calls `stage` for a directory of that name, the first time in this harness; returns where it is.
+
+    Args:
+      stage: makes the directory whose path it is given.
+      directory: where it is kept.
+      name: its name there.
+      is_read_only: whether nothing may be added to it afterwards.
+    """
     target = os.path.join(directory, name)
     with _staging_lock:
         if not os.path.isdir(target):
@@ -116,6 +127,8 @@ def stage_once(stage: Callable[[str], None], directory: str, name: str) -> str:
                 stage(os.path.join(parent, name))
                 os.makedirs(directory, exist_ok=True)
                 os.rename(os.path.join(parent, name), target)
+                if is_read_only:
+                    os.chmod(target, 0o555)  # not before: a directory that cannot be written cannot be moved
     return target
 
 

@@ -1,4 +1,4 @@
-"""The life of a bundle in each feed: chunks or rows in, runs of the script, rows out."""
+"""The life of a bundle in the feeds `dataset` and `bundles`: chunks or rows in, runs of the script, rows out."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
 import array
@@ -15,7 +15,7 @@ from beam_tfscript import metrics
 from beam_tfscript.attempts import ShardRun
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.bundle_feed import BundleFeed, Done, merge
-from beam_tfscript.data.encoding import RowEncoder
+from beam_tfscript.data.encoding import ARROW, RowEncoder
 from beam_tfscript.dofn_setup import RunsScript, bounds_of, in_window
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.outputs import OutputMaker
@@ -46,16 +46,17 @@ class RunShard(RunsScript):
     ) -> Iterator[Any]:
         """Runs the script over one shard's rows of one window."""
         shard, chunks = element
-        run = ShardRun(self._staged, user=self, side_inputs=self._side_inputs(window, sides))
-        for report in run.reports(shard, bounds_of(window), chunks):
-            if report.kind == wire.METRICS:
-                metrics.add_from_script(report.json())
-            elif self._stamp:
-                end = window.max_timestamp()
-                for row in self._decode(report.records()):
-                    yield in_window(row, window, end)
-            else:
-                yield from self._decode(report.records())
+        with self._side_inputs(window, sides) as side_inputs:
+            run = ShardRun(self._staged, user=self, side_inputs=side_inputs)
+            for report in run.reports(shard, bounds_of(window), chunks):
+                if report.kind == wire.METRICS:
+                    metrics.add_from_script(report.json())
+                elif self._stamp:
+                    end = window.max_timestamp()
+                    for row in self._decode(report.records()):
+                        yield in_window(row, window, end)
+                else:
+                    yield from self._decode(report.records())
 
 
 class RunBundles(RunsScript):
@@ -88,7 +89,9 @@ class RunBundles(RunsScript):
         self._gatherer = RowGatherer(self._encoder, self._bad)
 
     def process(self, row: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
-        """Takes one row; now and then there are rows to give out."""
+        """Takes one row, or an Arrow batch of rows; now and then there are rows to give out."""
+        if isinstance(row, ARROW):
+            return self._send_batch(row, place)
         self._rows.append(row)
         self._places.add(place)
         return self._send_rows(place) if len(self._rows) >= self._gatherer.limit else ()
@@ -113,6 +116,17 @@ class RunBundles(RunsScript):
         places = places.without(dict(encoded.bad))
         for window, chosen in places.by_window():
             yield from self._send(choose(encoded.examples, chosen), window, choose(places.micros, chosen), here)
+
+    def _send_batch(self, batch: Any, place: Any) -> Iterator[Any]:
+        """Sends an Arrow batch or table in slices, never taken apart into rows; first what came before it."""
+        yield from self._send_rows(place)
+        self._form = "record_batch"
+        for part, encoded in self._gatherer.encode_batch(batch):
+            for index, error in encoded.bad:
+                yield _placed(self._gatherer.record(part.slice(index, 1), error), place)
+            stamps = array.array("q", [place.timestamp_micros]) * len(encoded.examples)
+            for window in place.windows if stamps else ():
+                yield from self._send(encoded.examples, window, stamps, place)
 
     def _send(self, examples: list[bytes], window: Any, timestamps: "array.array[int]", here: Any) -> Iterator[Any]:
         if self._feed is None:
@@ -153,19 +167,6 @@ class RunBundles(RunsScript):
         if self._feed is not None:
             self._feed.abandon()
             self._feed = None
-
-
-class RunBatchBundles(RunBundles):
-    """The same for Arrow record batches and tables, never taken apart into rows."""
-
-    def process(self, batch: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterator[Any]:
-        """Takes one batch; a large one is sent in slices."""
-        for part, encoded in self._gatherer.encode_batch(batch):
-            for index, error in encoded.bad:
-                yield _placed(self._gatherer.record(part.slice(index, 1), error), place)
-            stamps = array.array("q", [place.timestamp_micros]) * len(encoded.examples)
-            for window in place.windows if stamps else ():
-                yield from self._send(encoded.examples, window, stamps, place)
 
 
 def _form_of(row: Any) -> str:

@@ -2,12 +2,13 @@
 
     TFScriptError
     ├── ArgumentError        the pipeline's arguments: fix the call of the transform (also a ValueError)
+    │   ├── UnknownArgumentError    a keyword argument that there is not (also a TypeError)
     │   └── SchemaError      a schema text or type that cannot be used
     ├── RowError             the rows: an input element does not fit the input schema
     ├── ScriptError          the script: its own code is what to look at
     │   ├── ScriptLoadError  it cannot be imported, or has no such entry function
     │   ├── ScriptRaised     its entry function raised
-    │   ├── ScriptDied       its process ended in the middle of a run
+    │   ├── ScriptDied       its process ended in the middle of a run, or had to be killed
     │   ├── ModelError       what it exported is no SavedModel, or cannot be loaded
     │   ├── FeedError        it returned while its feed goes on, or does not read it
     │   └── OutputError      what it wrote does not fit the output schema
@@ -34,6 +35,7 @@ __all__ = [
     "ScriptLoadError",
     "ScriptRaised",
     "TFScriptError",
+    "UnknownArgumentError",
 ]
 
 
@@ -43,6 +45,10 @@ class TFScriptError(Exception):
 
 class ArgumentError(TFScriptError, ValueError):
     """The transform was given something it cannot use; raised while the pipeline is built."""
+
+
+class UnknownArgumentError(ArgumentError, TypeError):
+    """The transform was given a keyword argument that it does not have."""
 
 
 class SchemaError(ArgumentError):
@@ -66,8 +72,20 @@ class RowError(TFScriptError):
         return _rebuild, (type(self), str(self), {"index": self.index, "column": self.column})
 
 
+class Summary(Exception):
+    """The first line of an error, as its cause: so it is what a traceback of that error begins with."""
+
+
 class ScriptError(TFScriptError):
     """The script failed. The message names script, task, shard, window and attempt."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        first, has_more, _ = message.partition("\n")
+        if has_more:
+            # Runners give the text of a job's error: Beam makes it again from its message, and formats its traceback.
+            # Python shows a cause before that, and of a cause that was never raised just the message.
+            self.__cause__ = Summary(first)
 
 
 class ScriptLoadError(ScriptError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +12,15 @@ from apache_beam.pvalue import AsIter, PBegin, PCollection
 from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 
 from beam_tfscript.bad_records import BadRecords
-from beam_tfscript.chunk_dofns import ChunkBatches, ChunkRows, ChunkWindowedRows
+from beam_tfscript.chunk_dofns import ChunkRows, ChunkWindowedRows
 from beam_tfscript.cluster_dofns import RunCluster, TrainModel
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofn_setup import RunsScript
-from beam_tfscript.dofns import RunBatchBundles, RunBundles, RunShard
+from beam_tfscript.dofns import RunBundles, RunShard
+from beam_tfscript.engine_limits import check_engine, keep_keys_together
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.inputs import is_arrow, plan_input
+from beam_tfscript.inputs import plan_input, reader_of
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script.artifacts import attach_files
 from beam_tfscript.side_inputs import plan_side_inputs
@@ -55,11 +57,13 @@ def run_script(
     Raises:
       ArgumentError, SchemaError: the input cannot be used.
     """
+    # Each application is of its own: one transform object may be applied twice.
+    options = dataclasses.replace(options, key=uuid.uuid4().hex)
     options = _attach_script(options, rows.pipeline)
     options, sides = plan_side_inputs(options, side_inputs, label)
     if isinstance(rows, (PBegin, beam.Pipeline)):
         return _run_without_rows(rows, options, bad, train, sides), None
-    options, encoder = plan_input(rows.element_type, _for_input(rows, options, label))
+    options, encoder = plan_input(rows.element_type, _for_input(rows, options, label), reader=reader_of(rows))
     if options.feed == "bundles":
         return _run_bundles(rows, options, encoder, bad), None
     return _run_shards(rows, options, encoder, bad, train, sides)
@@ -83,13 +87,13 @@ def _for_input(rows: PCollection, options: ScriptOptions, label: str) -> ScriptO
             "that has begun cannot become part of another: use fixed or sliding windows, or "
             'feed="dataset", whose runs begin when the windows are merged.'
         )
+    check_engine(rows, feed=feed, label=label)
     return options.for_feed(feed, has_end=not isinstance(window_fn, GlobalWindows))
 
 
 def _run_bundles(rows: PCollection, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None) -> Any:
     """One stage, bundle by bundle."""
-    dofn = RunBatchBundles if is_arrow(rows.element_type) else RunBundles
-    return rows | "Run" >> _par_do(dofn(options, encoder, bad), bad)
+    return rows | "Run" >> _par_do(RunBundles(options, encoder, bad), bad)
 
 
 def _run_shards(
@@ -103,9 +107,7 @@ def _run_shards(
     """Chunks, and a run for each shard, or cluster, and window of them; gives the outputs and the bad rows."""
     is_streaming = options.feed == "stream" and not rows.is_bounded
     dofn: type[ChunkRows] = ChunkWindowedRows
-    if is_arrow(rows.element_type):
-        dofn = ChunkBatches
-    elif isinstance(rows.windowing.windowfn, GlobalWindows) and not is_streaming:
+    if isinstance(rows.windowing.windowfn, GlobalWindows) and not is_streaming:
         dofn = ChunkRows
     result = rows | "Chunk" >> _par_do(dofn(options, encoder, bad), bad)
     chunks = result if bad is None else result[bad.main_tag]
@@ -117,6 +119,7 @@ def _run_shards(
             'runners give none: use feed="dataset", or read what changes slowly in the script.'
         )
     if is_streaming:
+        keep_keys_together(rows.pipeline)
         stream = StreamShards(options, bad) if train is None else StreamTraining(options, bad, train)
         return chunks | "Run" >> _par_do(stream, bad), bad_rows
     return _run_groups(chunks, options, bad, train, sides), bad_rows

@@ -1,85 +1,70 @@
-"""Feeds a group, which is whole, to a run of the `stream` feed: what that feed is on bounded input."""
+"""The `stream` feed over bounded input: the rows of a group, which is whole, are fed to one run after the other."""
 
 from __future__ import annotations
 
-import itertools
-import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
-from beam_tfscript import metrics
-from beam_tfscript.errors import ScriptDied, ScriptRaised
+from beam_tfscript.data.checksum import RowsChecksum
+from beam_tfscript.kept_rows import FileRows, arrive
+from beam_tfscript.live_run import LiveRun
 from beam_tfscript.runtime import wire
+from beam_tfscript.stream_feed import StreamFeed
 from beam_tfscript.stream_runs import StreamRuns
-from beam_tfscript.worker.session import NeverStarted
-
-_LOGGER = logging.getLogger(__name__)
+from beam_tfscript.stream_state import StreamState
 
 
-class GroupStream:
-    """Feeds the rows of one group, which is whole, to a run of the `stream` feed."""
+class GroupStream(StreamFeed):
+    """Feeds the rows of one group.
 
-    def __init__(self, runs: StreamRuns, *, side_inputs: dict[str, Any]):
+    Args:
+      runs: starts and ends runs.
+      shard, window: whose rows they are.
+      side_inputs: what the script's config is told of them.
+      path: a file for the rows, in case they must be fed again.
+
+    Attributes:
+      state: where the rows stand.
+    """
+
+    def __init__(
+        self,
+        runs: StreamRuns,
+        *,
+        shard: int,
+        window: tuple[float, float] | None,
+        side_inputs: dict[str, Any],
+        path: str,
+    ):
+        super().__init__(runs)
+        self._shard = shard
+        self._window = window
         self._side_inputs = side_inputs
-        self._runs = runs
-        self._options = runs.staged.options
+        self.state = StreamState()
+        self._kept = FileRows(path)
 
-    def frames(
-        self, shard: int, window: tuple[float, float] | None, chunks: Iterator[tuple[int, int, bytes]], keep: Any
-    ) -> Iterator[wire.Frame]:
-        """Yields what the run gives.
+    def gather(self, chunks: Iterable[tuple[int, int, bytes]]) -> str:
+        """Take all rows before any is fed; return a checksum of them, the same in whatever order they come."""
+        checksum = RowsChecksum()
+        for shard, count, payload in chunks:
+            checksum.add(wire.unpack_records(count, payload))
+            self._kept.add(arrive(self.state, shard, count, payload))
+        return str(checksum)
+
+    def frames(self, chunks: Iterable[tuple[int, int, bytes]] = ()) -> Generator[wire.Frame, None, None]:
+        """Yield what the runs give.
 
         Args:
-          shard, window: whose rows they are.
-          chunks: `(shard, count, payload)` each; iterated once.
-          keep: keeps chunks for a replay (`add`, `read`).
+          chunks: (shard, count, payload) each, behind those that are gathered; iterated once.
 
         Raises:
           ScriptError: the run failed as often as it may, or in a way that would come again.
         """
-        failures = 0
-        unsent: tuple[int, int, bytes] | None = None
-        for attempt in itertools.count(1):
-            run = self._runs.start(shard, window, attempt, wait=True, side_inputs=self._side_inputs)
-            assert run is not None
-            sent_before = -1
-            try:
-                for chunk in self._chunks_of(attempt, chunks, unsent, keep):
-                    sent_before, unsent = run.sent, chunk
-                    yield from run.feed(*chunk)
-                    unsent = None
-                yield from run.finish()
-                self._runs.count_unread(run)
-                self._runs.end(run)
-                return
-            except (ScriptDied, ScriptRaised, NeverStarted) as error:
-                failures = 1 if run.acked and not self._options.replay else failures + 1
-                lost = run.unacked
-                unsent = unsent if run.sent == sent_before else None
-                explained = self._runs.explain(run, error)
-                assert self._options.max_attempts is not None
-                if failures >= self._options.max_attempts:
-                    raise explained from error
-                metrics.add("rows_lost", 0 if self._options.replay else lost)
-                _LOGGER.warning("%s\n%s", explained, _consequence(self._options.replay, lost))
-            except BaseException:
-                self._runs.end(run)
-                raise
+        incoming = (arrive(self.state, *chunk) for chunk in chunks)
+        run = yield from self._drive(self.state, self._kept, None, incoming, is_end=True)
+        if run is not None:
+            self._runs.count_unread(run)
+            self._runs.end(run)
 
-    def _chunks_of(
-        self, attempt: int, chunks: Iterator[tuple[int, int, bytes]], unsent: tuple[int, int, bytes] | None, keep: Any
-    ) -> Iterator[tuple[int, int, bytes]]:
-        """What an attempt is fed: with replay all from the first, else what the one before was not sent."""
-        if self._options.replay:
-            if attempt > 1:
-                yield from keep.read()
-        elif unsent is not None:
-            yield unsent
-        for chunk in chunks:
-            if self._options.replay:
-                keep.add(chunk)
-            yield chunk
-
-
-def _consequence(replay: bool | None, lost: int) -> str:
-    return "Its rows are replayed." if replay else f"{lost} rows that it had not done are lost (replay=False)."
+    def _begin(self, state: StreamState, *, is_end: bool) -> LiveRun | None:
+        return self._runs.start(self._shard, self._window, state, wait=True, side_inputs=self._side_inputs)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import pyarrow as pa
+from apache_beam.pvalue import PCollection
 
 from beam_tfscript.beam_types import schema_of
 from beam_tfscript.data.encoding import MESSAGES, RowEncoder
@@ -19,12 +20,24 @@ _THREE_WAYS = (
 )
 
 
-def plan_input(element_type: Any, options: ScriptOptions) -> tuple[ScriptOptions, RowEncoder]:
+# Beam's readers whose elements are Arrow tables, which their element type does not tell.
+_ARROW_READERS = ("ReadFromParquetBatched", "ReadAllFromParquetBatched")
+_ARROW_WAY = (
+    'Give input_schema="id string, x array<float>" in the call, with the columns that the script needs. '
+    "input_schema=Schema.from_arrow(pyarrow.parquet.read_schema(path)) takes those of a file "
+    "(from beam_tfscript.data.schema import Schema)."
+)
+
+
+def plan_input(
+    element_type: Any, options: ScriptOptions, *, reader: str | None = None
+) -> tuple[ScriptOptions, RowEncoder]:
     """How elements of this type are encoded.
 
     Args:
       element_type: the PCollection's.
       options: the transform's arguments.
+      reader: what `reader_of` returned, for errors.
 
     Returns:
       The options with the schema of what the script is given, and the encoder of the elements.
@@ -33,6 +46,12 @@ def plan_input(element_type: Any, options: ScriptOptions) -> tuple[ScriptOptions
       ArgumentError, SchemaError: the type cannot be used, or a column is not in the schema.
     """
     schema = options.input_schema or schema_of(element_type, columns=_needed_columns(options))
+    if schema is None and (reader or is_arrow(element_type)):
+        source = f"{reader} gives" if reader else "the elements are"
+        raise ArgumentError(
+            f"The columns of the input are not known: {source} Arrow tables or batches, whose columns show only when "
+            f"the pipeline runs. {_ARROW_WAY}"
+        )
     if schema is None and not _is_serialized(element_type):
         raise ArgumentError(f"The columns of the input are not known: its elements are {element_type}. {_THREE_WAYS}")
     if schema is None:
@@ -58,6 +77,18 @@ def _needed_columns(options: ScriptOptions) -> list[str] | None:
     if options.shard_by is not None and options.shard_by not in names:
         names.append(options.shard_by)
     return names
+
+
+def reader_of(rows: PCollection) -> str | None:
+    """The name of Beam's reader that gives a PCollection, where its elements are Arrow tables."""
+    step = rows.producer
+    while step is not None:
+        name = type(step.transform).__name__
+        if name in _ARROW_READERS:
+            return name
+        # An outer composite that gives other elements is not the reader.
+        step = step.parent if step.parent is not None and rows in step.parent.outputs.values() else None
+    return None
 
 
 def is_arrow(element_type: Any) -> bool:

@@ -6,14 +6,17 @@
 | `rows_out`, `bytes_out` | rows, bytes of Examples | a run's outputs are decoded |
 | `rows_bad` | rows | a row or an output goes to the dead letters |
 | `doubles_rounded` | values | a `double` loses digits as float32 |
+| `doubles_infinite` | values | one of those is beyond 3.4e38, and becomes infinite |
 | `rows_unread` | rows | a script has asked for the end of its feed (`config.stop()`) before it read them |
-| `rows_lost` | rows | a `stream` run without `replay` is gone, and had not done them |
+| `rows_lost` | rows | a `stream` run without `replay` is gone that had not done them, and they are not kept any more |
 | `runs`, `runs_failed` | runs | an attempt of a run starts; fails |
-| `process_starts`, `process_deaths` | processes | a new process serves its first run; one ends in the middle of a run |
-| `process_start_ms` | milliseconds | the start of a process, until TensorFlow is imported |
-| `process_wait_ms` | milliseconds | what a run waited for its process |
+| `runs_doubtful` | runs | one ends well, but probably by mistake; not in `bundles`, nor in a cluster of `dataset` |
+| `process_starts` | processes | a new process serves its first run; not in a cluster of `dataset` |
+| `process_deaths` | processes | one ends in the middle of a run, or is killed as it does not answer |
+| `process_start_ms` | milliseconds | a process's start, until TensorFlow is imported; in `dataset` without a cluster |
+| `process_wait_ms` | milliseconds | what a run waited for its process; not in a cluster of `dataset` |
 | `load_ms` | milliseconds | the import of the script and of what it imports, in a run that gets to `main` |
-| `run_ms` | milliseconds | a run, from its request to its end |
+| `run_ms` | milliseconds | a run, from its request to its end; in `dataset` |
 
 What the script counts by `config.counter` and `config.distribution` is in a namespace of its own.
 """

@@ -24,6 +24,7 @@ from typing import IO
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
+from beam_tfscript.argument_names import check_names
 from beam_tfscript.errors import RowError, ScriptEnvironmentError
 from beam_tfscript.model_store import check_model_dir, publish
 
@@ -115,6 +116,7 @@ class ModelRowsToSavedModel(beam.PTransform):
       ArgumentError: `model_dir` cannot be used; while the pipeline is built.
     """
 
+    @check_names
     def __init__(self, model_dir: str):
         super().__init__()
         self._model_dir = check_model_dir(model_dir)

@@ -4,7 +4,8 @@ The layout is TensorFlow Serving's: a directory named by a number for each versi
 version is complete or absent, whatever reads `model_dir` meanwhile and wherever a publisher dies:
 
 - On file systems with directories (local ones, HDFS) the model is copied to `model_dir/.publishing/` and renamed from
-  there, which is one step.
+  there, which is one step. On local ones all of it is on the disk before that step, and the step itself before the
+  version is given out, so a machine that crashes leaves no partial version either.
 - Object stores (S3, GCS, Azure) have no such step. There the model is uploaded to `.publishing/`, and copied within the
   store to `model_dir/<version>/` with `saved_model.pb` last, without which a directory is no model for TensorFlow, and
   TensorFlow Serving tries again later.
@@ -22,18 +23,17 @@ there is one version on a local file system; elsewhere there may be two, each co
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 
-from apache_beam.io.filesystems import FileSystems
-
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
 from beam_tfscript.model_layout import MODEL_FILES, TOKEN_FILE, WORKSHOP, version_of
+from beam_tfscript.remote_files import check_file_system
 from beam_tfscript.remote_model_store import RemoteStore
 from beam_tfscript.runtime import scratch
 from beam_tfscript.script.uris import local_path, mask_uri
@@ -54,13 +54,7 @@ def check_model_dir(model_dir: str) -> str:
         return model_dir
     if any(character in model_dir for character in "*?["):
         raise ArgumentError(f"model_dir must be a directory and no pattern (* ? [), got {mask_uri(model_dir)!r}.")
-    try:
-        FileSystems.get_filesystem(model_dir)
-    except ValueError as error:
-        raise ArgumentError(
-            f"model_dir: no file system is known for {mask_uri(model_dir)!r}. Give a local path, or a scheme that "
-            "Apache Beam has a file system for; gs:// and s3:// need their extra, as in apache-beam[gcp] or [aws]."
-        ) from error
+    check_file_system("model_dir", model_dir)
     return model_dir
 
 
@@ -101,10 +95,12 @@ class _LocalStore:
         self._workshop = os.path.join(directory, WORKSHOP)
 
     def publish(self, local_dir: str, files: list[str], key: str) -> tuple[str, int]:
-        os.makedirs(self._workshop, exist_ok=True)
+        _make_directories(self._workshop)
         version = self._find(key)
         if version is None:
             version = self._add(local_dir, files, key)
+        # Also of a version that was found: its publisher may have died right after the rename.
+        _sync(self._directory)
         return self._path(version), version
 
     def _add(self, local_dir: str, files: list[str], key: str) -> int:
@@ -118,11 +114,15 @@ class _LocalStore:
                 shutil.copyfile(os.path.join(local_dir, name), os.path.join(model, name))
             os.makedirs(os.path.dirname(os.path.join(model, TOKEN_FILE)), exist_ok=True)
             _write_text(os.path.join(model, TOKEN_FILE), key)
+            _sync_tree(model)
             with _locked(os.path.join(self._workshop, "lock")):
                 version = self._find(key)
                 if version is None:
                     version = max(map(version_of, os.listdir(self._directory))) + 1
+                    # Before the version is there: else a repeat after a crash would not know it, and publish another.
                     _write_text(os.path.join(self._workshop, key), str(version))
+                    _sync(os.path.join(self._workshop, key))
+                    _sync(self._workshop)
                     os.rename(model, self._path(version))
         return version
 
@@ -138,13 +138,7 @@ class _LocalStore:
 @contextlib.contextmanager
 def _owned_directory(parent: str) -> Iterator[str]:
     """A new directory that is removed at the end, or by the next publisher where this process dies."""
-    while True:
-        path = tempfile.mkdtemp(prefix=scratch.PREFIX, dir=parent)
-        try:
-            lock = scratch.own(path)
-            break
-        except (BlockingIOError, FileNotFoundError):
-            continue  # another publisher came between the two steps, and removes it
+    path, lock = scratch.make_owned(parent)
     try:
         yield path
     finally:
@@ -167,6 +161,38 @@ def _locked(path: str) -> Iterator[None]:
                     raise
                 time.sleep(0.02)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_directories(path: str) -> None:
+    """Make a directory, with those above it, so that they are still there after a crash of the machine."""
+    above, made = os.path.abspath(path), []
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+        made.append(above)
+    os.makedirs(path, exist_ok=True)
+    for parent in made:
+        _sync(parent)
+
+
+def _sync_tree(directory: str) -> None:
+    """Bring a directory to the disk, with all that is in it."""
+    for folder, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            _sync(os.path.join(folder, name))
+        _sync(folder)
+
+
+def _sync(path: str) -> None:
+    """Bring a file's content, or a directory's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network and FUSE file systems know no such thing for directories, and have no more to offer.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not os.path.isdir(path):
+            raise
     finally:
         os.close(descriptor)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from beam_tfscript.cluster_options import ClusterOptions
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.outputs import FORMS
+from beam_tfscript.private_options import check_env, check_user_params, type_name
+from beam_tfscript.script import uris
 from beam_tfscript.script.python_env import PythonEnv, check_python_env
+from beam_tfscript.script.siblings import find_siblings
 from beam_tfscript.script.source_check import check_source
 from beam_tfscript.script.staging import ScriptFile, collect_file, limit_embedded
 from beam_tfscript.script.uris import mask_name
@@ -20,6 +23,10 @@ from beam_tfscript.script.uris import mask_name
 FEEDS = ("dataset", "bundles", "stream")
 # In the `dataset` feed a repeat means spooling all outputs, so it must be asked for; in the others it costs nothing.
 _MAX_ATTEMPTS = {"dataset": 1, "bundles": 3, "stream": 3}
+# A script has at most some 16 MiB of rows on their way to it, and a few chunks wait; so of a run that is alone nothing
+# is given up, unless a batch takes longer than that.
+KEEP_UNACKED_BYTES = 64 << 20
+KEEP_UNACKED_S = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +59,20 @@ class ScriptOptions:
     max_attempts: int | None
     max_processes: int | None
     replay: bool | None
+    keep_unacked_bytes: int
+    keep_unacked_s: float
     poll_interval_s: float
     start_timeout_s: float
     feed_timeout_s: float
     idle_timeout_s: float | None
-    env: Mapping[str, str]
+    env: Mapping[str, str] = dataclasses.field(repr=False)
     shard_by: str | None
     output_as: str
     compat_params: str | None = None
+    log_level: int = logging.INFO
     cluster: ClusterOptions | None = None
     side_schemas: Mapping[str, Schema | None] = dataclasses.field(default_factory=dict)
+    log_dir: str | None = None
 
     def for_feed(self, feed: str, *, has_end: bool = True) -> ScriptOptions:
         """The same with the defaults of the feed.
@@ -101,6 +112,8 @@ def check_options(
     max_attempts: int | None,
     max_processes: int | None,
     replay: bool | None,
+    keep_unacked_bytes: int,
+    keep_unacked_seconds: float,
     poll_interval: float,
     start_timeout: float,
     feed_timeout: float,
@@ -109,7 +122,9 @@ def check_options(
     shard_by: str | None,
     output_as: str,
     compat_params: str | None = None,
+    log_level: str | int = logging.INFO,
     cluster: ClusterOptions | None = None,
+    log_dir: str | None = None,
 ) -> ScriptOptions:
     """Checks the arguments of the transform.
 
@@ -131,7 +146,7 @@ def check_options(
         files=files,
         entry=entry,
         script_args=_strings("script_args", script_args),
-        user_params=_user_params(user_params, compat_params),
+        user_params=check_user_params(user_params, compat_params),
         python_env=check_python_env(python_env, requirements=requirements, python_version=python_version),
         input_schema=_schema(input_schema),
         output_schema=_schema(output_schema),
@@ -142,15 +157,19 @@ def check_options(
         max_attempts=None if max_attempts is None else _at_least("max_attempts", max_attempts, 1),
         max_processes=None if max_processes is None else _at_least("max_processes", max_processes, 1),
         replay=replay,
+        keep_unacked_bytes=_at_least("keep_unacked_bytes", keep_unacked_bytes, 0),
+        keep_unacked_s=_seconds("keep_unacked_seconds", keep_unacked_seconds),
         poll_interval_s=_seconds("poll_interval", poll_interval),
         start_timeout_s=_seconds("start_timeout", start_timeout),
         feed_timeout_s=_seconds("feed_timeout", feed_timeout),
         idle_timeout_s=None if idle_timeout is None else _seconds("idle_timeout", idle_timeout),
-        env=_environment(env),
+        env=check_env(env),
         shard_by=None if shard_by is None else _string("shard_by", shard_by),
         output_as=output_as,
         compat_params=compat_params,
+        log_level=_level(log_level),
         cluster=cluster,
+        log_dir=log_dir,
     )
 
 
@@ -181,11 +200,18 @@ def _check_feed(feed: str | None, cluster: ClusterOptions | None, **arguments: A
 
 
 def _collect_files(main: str, others: Sequence[str]) -> tuple[ScriptFile, tuple[ScriptFile, ...]]:
-    script = collect_file("main_script_file", _string("main_script_file", main))
-    if not script.name.endswith(".py") or not script.name[:-3].isidentifier() or script.is_directory:
+    if callable(main):
         raise ArgumentError(
-            f"main_script_file must be a Python file whose name can be imported, such as score.py, got "
-            f"{mask_name(main)!r}."
+            f"main_script_file must be a file that defines the function, and not the function "
+            f"{getattr(main, '__name__', '')!r} itself: the script runs in another process, and in another Python if "
+            'need be. Write "score.py" there; in a notebook, a cell that begins with %%writefile score.py makes it.'
+        )
+    script = collect_file("main_script_file", _string("main_script_file", main))
+    if script.is_directory or not script.name.endswith(".py") or script.name == ".py":
+        why = "it is a directory" if script.is_directory else "its name does not end with .py"
+        raise ArgumentError(
+            f"main_script_file must be a Python file, such as score.py, got {mask_name(main)!r}: {why}. Where the "
+            "script is one file of several, name that file here, and the rest in user_files."
         )
     files = {script.name: script}
     for uri in others:
@@ -196,52 +222,15 @@ def _collect_files(main: str, others: Sequence[str]) -> tuple[ScriptFile, tuple[
                 f"user_files: {known.uri} and {file.uri} have the same name, and both would be {file.name} beside the "
                 "script: rename one."
             )
+    local = uris.local_path(uris.split_sha256("main_script_file", main)[0])
+    for path in () if local is None else find_siblings(local, files):
+        file = collect_file("a module beside main_script_file", path)
+        files[file.name] = dataclasses.replace(file, is_sibling=True)
     return script, limit_embedded(files.values())
 
 
 def _schema(schema: str | Schema | None) -> Schema | None:
     return Schema.parse(schema) if isinstance(schema, str) else schema
-
-
-def _json_value(value: Any) -> Any:
-    """`user_params` as JSON keeps it, from a value or from JSON text."""
-    try:
-        if isinstance(value, str):
-            return json.loads(value)
-        text = json.dumps({} if value is None else value)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"user_params must be JSON: {error}; got {value!r}.") from error
-    _check_keys(value)
-    return json.loads(text)
-
-
-def _user_params(value: Any, compat_params: str | None) -> Any:
-    """`user_params` with JSON's types, or each of them a string where `compat_params` asks for that."""
-    params = _json_value(value)
-    if compat_params is None:
-        return params
-    if compat_params != "strings":
-        raise ArgumentError(f'compat_params must be "strings" or None, got {compat_params!r}.')
-    if not isinstance(params, dict):
-        raise ArgumentError(f'compat_params="strings" is for user_params with names, got {params!r}.')
-    # Null stays null: there is no text that scripts would take for it.
-    kept = (str, type(None))
-    return {
-        name: value if isinstance(value, kept) else json.dumps(value, ensure_ascii=False)
-        for name, value in params.items()
-    }
-
-
-def _check_keys(value: Any) -> None:
-    # json.dumps turns other keys into text without a word, and the script would look for them in vain.
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise ArgumentError(f"user_params: keys must be strings, got {key!r}.")
-            _check_keys(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            _check_keys(inner)
 
 
 def _columns(argument: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -252,14 +241,20 @@ def _columns(argument: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _strings(argument: str, values: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise ArgumentError(f"{argument} must be a list of strings, got {values!r}.")
-    return tuple(values)
+    # None of the values is shown: a URI may hold a password, and an argument of the script a token.
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ArgumentError(f"{argument} must be a list of strings, got {type_name(values)}.")
+    values = tuple(values)
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ArgumentError(f"{argument} must be a list of strings, got {type_name(value)} at index {index}.")
+    return values
 
 
 def _string(argument: str, value: str) -> str:
     if not isinstance(value, str) or not value:
-        raise ArgumentError(f"{argument} must be a string that is not empty, got {value!r}.")
+        got = "''" if value == "" else type_name(value)
+        raise ArgumentError(f"{argument} must be a string that is not empty, got {got}.")
     return value
 
 
@@ -267,6 +262,16 @@ def _identifier(argument: str, value: str) -> str:
     if not _string(argument, value).isidentifier():
         raise ArgumentError(f"{argument} must be the name of a function, got {value!r}.")
     return value
+
+
+def _level(value: str | int) -> int:
+    """The number of a level of Python's logging; a name may be in lower case."""
+    level = logging.getLevelName(value.upper()) if isinstance(value, str) else value
+    if isinstance(level, bool) or not isinstance(level, int) or level < 1:
+        raise ArgumentError(
+            f"log_level must be a level of Python's logging, such as 'INFO', 'WARNING' or 30, got {value!r}."
+        )
+    return level
 
 
 def _at_least(argument: str, value: int, least: int) -> int:
@@ -279,11 +284,3 @@ def _seconds(argument: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise ArgumentError(f"{argument} must be a number of seconds greater than 0, got {value!r}.")
     return float(value)
-
-
-def _environment(env: Mapping[str, str] | None) -> Mapping[str, str]:
-    env = dict(env or {})
-    for key, value in env.items():
-        if not isinstance(key, str) or not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
-            raise ArgumentError(f"env must map names of variables to strings, got {key!r}: {value!r}.")
-    return env

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from beam_tfscript.beam_types import beam_rows, beam_timestamps, row_hint
 from beam_tfscript.data.examples import ExampleDecoder
+from beam_tfscript.data.plain_arrow import plain_record_batches
 from beam_tfscript.data.rows import record_batch_to_columns
 from beam_tfscript.data.schema import Schema
 
@@ -53,7 +54,7 @@ class OutputMaker:
         if self._form == "example":
             return examples
         if self._form == "record_batch":
-            return [batch] if batch.num_rows else []
+            return plain_record_batches(batch, self._schema)
         names = self._schema.names
         columns = record_batch_to_columns(batch, self._schema, timestamps=beam_timestamps)
         return (dict(zip(names, values)) for values in zip(*columns))

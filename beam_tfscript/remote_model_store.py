@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import time
 import uuid
 
@@ -15,12 +14,12 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_tfscript.model_layout import MODEL_FILES, TOKEN_FILE, WORKSHOP, version_of
+from beam_tfscript.remote_files import create, join, make_directory, upload
 from beam_tfscript.script.uris import mask_uri
 
 __all__ = ["RemoteStore"]
 
 _CLAIMS = "claims"
-_COPY_BYTES = 4 << 20
 # What a dead publisher left is removed when nobody can still be at it. A copy that takes longer fails; what is left
 # over longer costs storage.
 _ABANDONED_S = 24 * 3600
@@ -42,7 +41,7 @@ class RemoteStore:
         if version is None:
             if self._has_dirs:
                 for directory in (self._directory, self._workshop, self._claims):
-                    self._make_directory(directory)
+                    make_directory(directory)
             self._remove_abandoned()
             version = self._add(local_dir, files, key)
         return self._path(version), version
@@ -52,9 +51,8 @@ class RemoteStore:
         claim = None
         try:
             for name in files:
-                with open(os.path.join(local_dir, name), "rb") as source, _create(_join(staged, name)) as target:
-                    shutil.copyfileobj(source, target, _COPY_BYTES)
-            _write_bytes(_join(staged, TOKEN_FILE), key.encode("ascii"))
+                upload(os.path.join(local_dir, name), join(staged, name))
+            _write_bytes(join(staged, TOKEN_FILE), key.encode("ascii"))
             version, claim = self._claim()
             found = self._find(key)
             if found is not None:
@@ -73,7 +71,7 @@ class RemoteStore:
             return
         marks = [name for name in files if name in MODEL_FILES]
         for names in ([name for name in files if name not in marks], marks):
-            pairs = [(_join(staged, name), _join(path, name)) for name in names]
+            pairs = [(join(staged, name), join(path, name)) for name in names]
             FileSystems.copy([source for source, _ in pairs], [target for _, target in pairs])
             # S3's gives its errors back instead of raising them.
             lost = [target for source, target in pairs if _size(source) != _size(target)]
@@ -96,9 +94,9 @@ class RemoteStore:
 
     def _find(self, key: str) -> int | None:
         version = version_of(_read_remote(FileSystems.join(self._workshop, key)))
-        if not version or _read_remote(_join(self._path(version), TOKEN_FILE)) != key:
+        if not version or _read_remote(join(self._path(version), TOKEN_FILE)) != key:
             return None
-        is_complete = any(FileSystems.exists(_join(self._path(version), name)) for name in MODEL_FILES)
+        is_complete = any(FileSystems.exists(join(self._path(version), name)) for name in MODEL_FILES)
         return version if is_complete else None
 
     def _versions(self) -> set[int]:
@@ -125,32 +123,16 @@ class RemoteStore:
                 self._remove_tree(FileSystems.join(self._workshop, name))
 
     def _remove_tree(self, path: str) -> None:
-        found = ([path] if FileSystems.exists(path) else []) if self._has_dirs else _list(_join(path, "**"))
+        found = ([path] if FileSystems.exists(path) else []) if self._has_dirs else _list(join(path, "**"))
         if found:
             FileSystems.delete(found)
-
-    def _make_directory(self, path: str) -> None:
-        try:
-            FileSystems.mkdirs(path)
-        except OSError:
-            if not FileSystems.exists(path):
-                raise
 
     def _path(self, version: int) -> str:
         return FileSystems.join(self._directory, str(version))
 
 
-def _join(directory: str, name: str) -> str:
-    return FileSystems.join(directory, *name.split(os.sep))
-
-
-def _create(path: str):
-    # By its ending, an asset such as vocab.gz would be compressed once more.
-    return FileSystems.create(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED)
-
-
 def _write_bytes(path: str, content: bytes) -> None:
-    with _create(path) as file:
+    with create(path) as file:
         file.write(content)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +12,19 @@ from apache_beam.pvalue import TaggedOutput
 from beam_tfscript import metrics
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.data.encoding import Encoded, RowEncoder
+from beam_tfscript.data.features import Rounding
+
+_LOG = logging.getLogger(__name__)
 
 # The vectorised path is at its best from some thousand rows on; more would only hold memory.
 _MAX_ROWS = 4096
 # The first rows of a bundle are of unknown size.
 _FIRST_ROWS = 64
 _TARGET_BYTES = 2 << 20
+
+
+# (encoder, column, whether its values become infinite) of which the log has been told in this process.
+_warned: set[tuple[str, str, bool]] = set()
 
 
 class RowGatherer:
@@ -45,7 +54,10 @@ class RowGatherer:
         count = len(encoded.examples)
         metrics.add("rows_in", count)
         metrics.add("bytes_in", size)
-        metrics.add("doubles_rounded", encoded.doubles_rounded)
+        for name, rounding in encoded.roundings.items():
+            metrics.add("doubles_rounded", rounding.rounded)
+            metrics.add("doubles_infinite", rounding.infinite)
+            _warn_of_rounding(self._encoder.key, name, rounding)
         if count:
             self.limit = max(1, min(2 * self.limit, _TARGET_BYTES * count // max(size, 1), _MAX_ROWS))
         return encoded
@@ -63,3 +75,22 @@ class RowGatherer:
         assert self._bad is not None
         metrics.add("rows_bad")
         return self._bad.record(row, error)
+
+
+def _warn_of_rounding(key: str, name: str, rounding: Rounding) -> None:
+    """Warns once per transform and column, and apart from that once where values become infinite."""
+    found = []
+    if rounding.example is not None:
+        (held,) = struct.unpack("f", struct.pack("f", rounding.example))
+        found.append((False, f"values lose digits, such as {rounding.example!r}, which the script reads as {held!r}"))
+    if rounding.overflow is not None:
+        found.append((True, f"values beyond 3.4e38 become infinite, such as {rounding.overflow!r}"))
+    for is_infinite, what in found:
+        if (key, name, is_infinite) not in _warned:
+            _warned.add((key, name, is_infinite))
+            _LOG.warning(
+                "Column %r is double, and an Example holds 32-bit floats: %s. Make the column float64 in input_schema "
+                "to keep them exactly, or float where 32 bits are meant.",
+                name,
+                what,
+            )

@@ -15,7 +15,8 @@ from beam_tfscript.options import ScriptOptions
 from beam_tfscript.script import env_cache
 from beam_tfscript.script.staging import link_files
 from beam_tfscript.staged_script import StagedScript
-from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
+from beam_tfscript.worker.process import ScriptProcess
+from beam_tfscript.worker.process_spec import ProcessSpec
 from beam_tfscript.worker.session import RunRequest
 
 # A run that is no part of a larger cluster.
@@ -33,26 +34,29 @@ def make_request(
     attempt: int = 1,
     task: Task = ALONE,
     cluster: Mapping[str, Sequence[str]] | None = None,
+    work_dir: str | None = None,
     **more: Any,
 ) -> RunRequest:
     """The request of one attempt of a run; makes its working directory.
 
     Args:
       staged: the script.
-      directory: where the working directory is made.
+      directory: where the working directory is made, if none is given.
       feed, shard, num_shards, window, attempt: as in the script's config.
       task: which task of its cluster the run is.
       cluster: task type -> addresses; None of a run that is alone.
+      work_dir: the working directory, which other tasks may share; None for one of its own.
       **more: what else the config of this feed needs.
 
     Raises:
       ScriptEnvironmentError: the directory cannot be made.
     """
     options = staged.options
-    work_dir = os.path.join(directory, f"work-{attempt}")
+    work_dir = work_dir or os.path.join(directory, f"work-{attempt}")
     try:
-        os.mkdir(work_dir)
-        link_files(staged.files, work_dir)
+        if not os.path.isdir(work_dir):
+            os.mkdir(work_dir)
+            link_files(staged.files, work_dir)
     except OSError as error:
         raise ScriptEnvironmentError(f"the run's directory {work_dir} cannot be made: {error}") from error
     place = "" if window is None else f" window [{window[0]:.15g}, {window[1]:.15g})"
@@ -86,7 +90,10 @@ def make_request(
 def make_task_request(
     staged: StagedScript, directory: str, *, task: Task, cluster: Mapping[str, Sequence[str]], **about: Any
 ) -> RunRequest:
-    """The request of one task of a cluster, with its `TF_CONFIG`; makes a directory of its own for it.
+    """The request of one task of a cluster, with its `TF_CONFIG`.
+
+    All tasks have the same current directory, as they have where a cluster is started by hand on one machine. So a
+    relative path, such as that of a script's checkpoints, is the same place for workers and parameter servers.
 
     Args:
       staged: the script, whose arguments have a cluster.
@@ -100,13 +107,12 @@ def make_task_request(
     """
     options = staged.options
     assert options.cluster is not None
-    own = os.path.join(directory, f"{task.type}-{task.index}")
-    os.mkdir(own)
     text = tf_config_text(options.cluster.counts, cluster, task, when=options.cluster.tf_config)
     environ = {} if text is None else {**bypass_proxy({**os.environ, **options.env}), "TF_CONFIG": text}
     return make_request(
-        staged, own,
+        staged, directory,
         shard=task.shard or 0, num_shards=options.num_workers, task=task, cluster=cluster,
+        work_dir=os.path.join(directory, "work"),
         environ=environ, is_hosted=task.type == "ps" and not options.cluster.ps_main, **about,
     )  # fmt: skip
 
@@ -123,6 +129,7 @@ def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> Process
         start_timeout_s=options.start_timeout_s,
         idle_timeout_s=options.idle_timeout_s,
         use_marker=env_cache.use_marker(python),
+        log_level=options.log_level,
     )
 
 

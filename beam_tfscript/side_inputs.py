@@ -9,10 +9,10 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsIter, PCollection
 
-from beam_tfscript.chunk_dofns import ChunkRows, ChunkWindowedRows
+from beam_tfscript.chunk_dofns import ChunkWindowedRows
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, SchemaError
-from beam_tfscript.inputs import is_arrow, plan_input
+from beam_tfscript.inputs import plan_input, reader_of
 from beam_tfscript.options import ScriptOptions
 
 _CHUNK = beam.typehints.Tuple[str, beam.typehints.Tuple[int, bytes]]
@@ -67,13 +67,10 @@ def plan_side_inputs(
             options, input_schema=schema, selected_cols=None, shard_by=None, num_workers=1, feed="dataset", cluster=None
         )
         try:
-            own, encoder = plan_input(rows.element_type, own)
+            own, encoder = plan_input(rows.element_type, own, reader=reader_of(rows))
         except (ArgumentError, SchemaError) as error:
             raise ArgumentError(f"{label}: side_inputs[{name!r}]: {error}") from error
-        dofn: type[ChunkRows] = ChunkWindowedRows
-        if is_arrow(rows.element_type):
-            raise ArgumentError(f"{label}: side_inputs[{name!r}]: Arrow batches are not for side inputs: give rows.")
-        chunked = rows | f"Chunk {name}" >> beam.ParDo(dofn(own, encoder, None))
+        chunked = rows | f"Chunk {name}" >> beam.ParDo(ChunkWindowedRows(own, encoder, None))
         chunks.append(chunked | f"Name {name}" >> beam.Map(_named, name).with_output_types(_CHUNK))
         schemas[name] = own.input_schema
     merged = chunks[0] if len(chunks) == 1 else chunks | "SideInputs" >> beam.Flatten()

@@ -6,7 +6,7 @@ import dataclasses
 
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.worker.pool import ProcessPool
-from beam_tfscript.worker.process import ProcessSpec
+from beam_tfscript.worker.process_spec import ProcessSpec
 
 
 @dataclasses.dataclass(frozen=True)

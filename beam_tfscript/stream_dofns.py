@@ -1,11 +1,12 @@
 """The life of a bundle in the `stream` feed: state and timers on unbounded input, groups on bounded input."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
+import contextlib
 import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -20,12 +21,12 @@ from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.dofn_setup import RunsScript, bounds_of, in_window
 from beam_tfscript.group_stream import GroupStream
 from beam_tfscript.options import ScriptOptions
-from beam_tfscript.run_place import RunPlace
 from beam_tfscript.runtime import wire
 from beam_tfscript.shard_stream import ShardStream
 from beam_tfscript.stream_runs import StreamRuns
+from beam_tfscript.stream_state import StreamState
+from beam_tfscript.timers import set_holding
 from beam_tfscript.trained_model import TrainOptions
-from beam_tfscript.worker.spool import OutputSpool
 
 
 class RunsStream(RunsScript):
@@ -40,13 +41,25 @@ class RunsStream(RunsScript):
         """Where a training's model and checkpoints go; None of runs that train nothing."""
         return None
 
-    def _give_out(self, frames: Iterable[wire.Frame], window: Any, timestamp: Any) -> Iterator[Any]:
-        for frame in frames:
-            if frame.kind == wire.METRICS:
-                metrics.add_from_script(frame.json())
-            elif frame.kind == wire.EXAMPLES:
-                for output in self._decode(frame.records()):
-                    yield in_window(output, window, timestamp)
+    def _outputs_of(
+        self, frames: Generator[wire.Frame, None, None], window: Any, timestamp: Any, state: StreamState
+    ) -> Iterator[Any]:
+        """The elements of what runs have given; `state` is of the rows that they were fed.
+
+        The frames end with this, however it ends: who gives them keeps others from the same rows meanwhile.
+        """
+        with contextlib.closing(frames):
+            for frame in frames:
+                if frame.kind == wire.METRICS:
+                    metrics.add_from_script(frame.json())
+                else:
+                    for element in self._elements_of(frame, window, state):
+                        yield in_window(element, window, timestamp)
+
+    def _elements_of(self, frame: wire.Frame, window: Any, state: StreamState) -> Iterator[Any]:
+        """What comes of a frame that is not of counters."""
+        if frame.kind == wire.EXAMPLES:
+            yield from self._decode(frame.records())
 
 
 class StreamShards(RunsStream):
@@ -55,8 +68,8 @@ class StreamShards(RunsStream):
     What must outlive a bundle is in Beam's state; the process is not, and is found again by the identity that is.
     """
 
-    CHUNKS = BagStateSpec("chunks", TupleCoder((VarIntCoder(), VarIntCoder(), BytesCoder())))
-    PLACE = ReadModifyWriteStateSpec("place", BytesCoder())
+    ROWS = BagStateSpec("rows", TupleCoder((VarIntCoder(), VarIntCoder(), VarIntCoder(), VarIntCoder(), BytesCoder())))
+    STATE = ReadModifyWriteStateSpec("state", BytesCoder())
     WINDOW_END = TimerSpec("window_end", TimeDomain.WATERMARK)
     POLL = TimerSpec("poll", TimeDomain.REAL_TIME)
 
@@ -64,80 +77,91 @@ class StreamShards(RunsStream):
         super().__init__(options, bad)
         self._name = uuid.uuid4().hex
 
-    def setup(self) -> None:
-        """Makes what brings runs on."""
-        super().setup()
-        self._stream = ShardStream(self._runs, self._name)
-
     def process(
         self,
         element: tuple[int, tuple[int, int, bytes]],
         window: Any = beam.DoFn.WindowParam,
         timestamp: Any = beam.DoFn.TimestampParam,
-        chunks: Any = beam.DoFn.StateParam(CHUNKS),
-        place_state: Any = beam.DoFn.StateParam(PLACE),
+        rows: Any = beam.DoFn.StateParam(ROWS),
+        stored: Any = beam.DoFn.StateParam(STATE),
         window_end: Any = beam.DoFn.TimerParam(WINDOW_END),
         poll: Any = beam.DoFn.TimerParam(POLL),
     ) -> Iterator[Any]:
-        """Gives a run the rows of one chunk, and gives out what it has written by now."""
+        """Give a run the rows of one chunk, and give out what it has written by now."""
         shard, chunk = element
-        state = place_state.read()
-        if state is None:
+        state = StreamState.decode(stored.read())
+        if state.newest_micros is None:
             # At `window.end` runners take the timer for one of the time after the window, and lose its outputs.
             window_end.set(window.max_timestamp())
-        place = RunPlace.decode(state)
-        place.newest_micros = max(place.newest_micros or timestamp.micros, timestamp.micros)
-        yield from self._bring_on(shard, window, place, chunks, chunk)
-        place_state.write(place.encode())
-        self._arm(poll, place, chunks)
+            state.nonce = state.nonce or (uuid.uuid4().hex if isinstance(window, GlobalWindow) else "")
+        state.newest_micros = max(state.newest_micros or timestamp.micros, timestamp.micros)
+        stream = self._stream(shard, window, state, rows)
+        yield from self._give_out(stream.step(chunk), window, state)
+        stored.write(state.encode())
+        self._arm(poll, stream, state)
 
     @on_timer(POLL)
     def give_out_pending(
         self,
         shard: Any = beam.DoFn.KeyParam,
         window: Any = beam.DoFn.WindowParam,
-        chunks: Any = beam.DoFn.StateParam(CHUNKS),
-        place_state: Any = beam.DoFn.StateParam(PLACE),
+        rows: Any = beam.DoFn.StateParam(ROWS),
+        stored: Any = beam.DoFn.StateParam(STATE),
         poll: Any = beam.DoFn.TimerParam(POLL),
     ) -> Iterator[Any]:
-        """Gives out what has been written since; starts a run that had to wait for its place."""
-        state = place_state.read()
-        if state is not None:
-            place = RunPlace.decode(state)
-            yield from self._bring_on(shard, window, place, chunks, None)
-            place_state.write(place.encode())
-            self._arm(poll, place, chunks)
+        """Give out what has been written since; start a run that had to wait for its place."""
+        before = stored.read()
+        if before is not None:
+            state = StreamState.decode(before)
+            stream = self._stream(shard, window, state, rows)
+            yield from self._give_out(stream.poll(), window, state)
+            stored.write(state.encode())
+            self._arm(poll, stream, state)
 
     @on_timer(WINDOW_END)
     def end_window(
         self,
         shard: Any = beam.DoFn.KeyParam,
         window: Any = beam.DoFn.WindowParam,
-        chunks: Any = beam.DoFn.StateParam(CHUNKS),
-        place_state: Any = beam.DoFn.StateParam(PLACE),
+        rows: Any = beam.DoFn.StateParam(ROWS),
+        stored: Any = beam.DoFn.StateParam(STATE),
         poll: Any = beam.DoFn.TimerParam(POLL),
     ) -> Iterator[Any]:
-        """Ends the run and gives out the rest; rows that come later start a new one."""
+        """End the run and give out the rest; rows that come later start a new one."""
         poll.clear()
-        state = place_state.read()
-        if state is not None:
-            yield from self._bring_on(shard, window, RunPlace.decode(state), chunks, None, is_end=True)
-            chunks.clear()
-            place_state.clear()
+        before = stored.read()
+        if before is not None:
+            state = StreamState.decode(before)
+            stream = self._stream(shard, window, state, rows)
+            # Where nothing was pending, nothing has held the watermark back: by now it may be anywhere.
+            is_late = isinstance(window, GlobalWindow) and not stream.may_give_more
+            yield from self._give_out(stream.step(None, is_end=True), window, state, at_end=is_late)
+            rows.clear()
+            self._end(stored, state)
             self._runs.forget_window(bounds_of(window))
 
-    def _bring_on(
-        self, shard: int, window: Any, place: RunPlace, chunks: Any, chunk: Any, *, is_end: bool = False
-    ) -> Iterator[Any]:
-        frames = self._stream.step(place, chunks, chunk, shard=shard, window=bounds_of(window), is_end=is_end)
-        is_global = isinstance(window, GlobalWindow)
-        newest = Timestamp(micros=place.newest_micros or 0)
-        return self._give_out(frames, window, newest if is_global else window.max_timestamp())
+    def _stream(self, shard: int, window: Any, state: StreamState, rows: Any) -> ShardStream:
+        return ShardStream(self._runs, self._name, shard=shard, window=bounds_of(window), state=state, bag=rows)
 
-    def _arm(self, poll: Any, place: RunPlace, chunks: Any) -> None:
-        """Looks again in a while where there may be something, and only there: runners wait for armed timers."""
-        if self._stream.may_give_more(place, chunks):
-            poll.set(Timestamp.of(time.time() + self._options.poll_interval_s))
+    def _give_out(
+        self, frames: Generator[wire.Frame, None, None], window: Any, state: StreamState, *, at_end: bool = False
+    ) -> Iterator[Any]:
+        """The outputs, at the window's end; in the global window at the newest row's timestamp, unless `at_end`."""
+        timestamp = window.max_timestamp()
+        if isinstance(window, GlobalWindow) and not at_end:
+            timestamp = Timestamp(micros=state.newest_micros or 0)
+        return self._outputs_of(frames, window, timestamp, state)
+
+    def _end(self, stored: Any, state: StreamState) -> None:
+        """Forget the window, whose run is over."""
+        stored.clear()
+
+    def _arm(self, poll: Any, stream: ShardStream, state: StreamState) -> None:
+        """Look again in a while where there may be something, and only there: runners wait for armed timers."""
+        if stream.may_give_more:
+            # Outputs will be at the newest row's timestamp: the watermark must not pass it before.
+            due = Timestamp.of(time.time() + self._options.poll_interval_s)
+            set_holding(poll, due, Timestamp(micros=state.newest_micros or 0))
 
 
 class StreamGroups(RunsStream):
@@ -149,31 +173,21 @@ class StreamGroups(RunsStream):
         window: Any = beam.DoFn.WindowParam,
         sides: Any = None,
     ) -> Iterator[Any]:
-        """Feeds one shard's rows of one window to a run."""
+        """Feed one shard's rows of one window to a run."""
         shard, chunks = element
-        with tempfile.TemporaryDirectory(prefix="group-", dir=self._staged.pool.scratch()) as directory:
-            keep = _ChunkFile(os.path.join(directory, "chunks"))
-            stream = GroupStream(self._runs, side_inputs=self._side_inputs(window, sides))
-            frames = stream.frames(shard, bounds_of(window), iter(chunks), keep)
-            yield from self._give_out(frames, window, window.max_timestamp())
+        with (
+            tempfile.TemporaryDirectory(prefix="group-", dir=self._staged.pool.scratch()) as directory,
+            self._side_inputs(window, sides) as side_inputs,
+        ):
+            stream = GroupStream(
+                self._runs,
+                shard=shard,
+                window=bounds_of(window),
+                side_inputs=side_inputs,
+                path=os.path.join(directory, "rows"),
+            )
+            yield from self._run(stream, chunks, window)
         self._runs.forget_window(bounds_of(window))
 
-
-class _ChunkFile:
-    """The chunks of a group, for a replay: a group may be larger than memory, and is iterated once."""
-
-    def __init__(self, path: str):
-        self._spool = OutputSpool(path)
-        self._shards: list[int] = []
-
-    def add(self, chunk: tuple[int, int, bytes]) -> None:
-        """Keeps a chunk."""
-        shard, count, payload = chunk
-        self._shards.append(shard)
-        self._spool.extend([wire.Frame(wire.ROWS, count, payload)])
-
-    def read(self) -> Iterator[tuple[int, int, bytes]]:
-        """The chunks again."""
-        if self._shards:
-            for shard, frame in zip(self._shards, self._spool.reports()):
-                yield shard, frame.count, frame.payload
+    def _run(self, stream: GroupStream, chunks: Iterable[tuple[int, int, bytes]], window: Any) -> Iterator[Any]:
+        return self._outputs_of(stream.frames(chunks), window, window.max_timestamp(), stream.state)

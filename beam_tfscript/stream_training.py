@@ -4,16 +4,19 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from beam_tfscript import metrics, model_store
+from beam_tfscript import model_store
 from beam_tfscript.bad_records import BadRecords
-from beam_tfscript.dofn_setup import bounds_of, in_window
+from beam_tfscript.cluster_run import describe_reports
+from beam_tfscript.dofn_setup import bounds_of
+from beam_tfscript.group_stream import GroupStream
 from beam_tfscript.model_rows import ModelRow, model_to_rows
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.runtime import wire
 from beam_tfscript.stream_dofns import RunsStream, StreamGroups, StreamShards
+from beam_tfscript.stream_state import StreamState
 from beam_tfscript.trained_model import TrainedModel, TrainOptions
 
 
@@ -25,29 +28,32 @@ class _Publishes(RunsStream):
     def _training(self) -> TrainOptions:
         return self._train
 
-    def _give_out(self, frames: Iterable[wire.Frame], window: Any, timestamp: Any) -> Iterator[Any]:
-        for frame in frames:
-            if frame.kind == wire.METRICS:
-                metrics.add_from_script(frame.json())
-            elif frame.kind == wire.EXPORT:
-                for row in self._publish(frame.json(), window):
-                    yield in_window(row, window, timestamp)
+    def _elements_of(self, frame: wire.Frame, window: Any, state: StreamState) -> Iterator[Any]:
+        if frame.kind == wire.EXPORT:
+            exported = frame.json()
+            yield from self._publish(exported, (self._options.key, bounds_of(window), self._identity(state)))
+            state.exports = max(state.exports, exported["number"])
 
-    def _publish(self, exported: dict[str, Any], window: Any) -> Iterator[Any]:
+    def _identity(self, state: StreamState) -> str:
+        """What tells this training of the window from others."""
+        raise NotImplementedError
+
+    def _publish(self, exported: dict[str, Any], training: Hashable) -> Iterator[Any]:
+        """Publish a model and yield its row.
+
+        The number of a model is its place among those of its training, whichever attempt exports it. So a bundle that
+        is repeated, and a window that is replayed, find the versions that were published before.
+        """
         if self._train.model_dir is None:
             for row in model_to_rows(exported["path"], self._train.model_name):
                 yield ModelRow(*row)
         else:
-            # A run that starts anew exports other models under the same numbers.
-            identity = (self._options.key, bounds_of(window), exported["run"], exported["number"])
-            token = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+            token = hashlib.sha256(repr((training, exported["number"])).encode()).hexdigest()[:32]
             uri, version = model_store.publish(exported["path"], self._train.model_dir, token=token)
-            last: dict[str, float] = {}
-            for report in exported["reports"]:
-                last.update(report)
+            last, reports = describe_reports(exported["reports"])
             yield TrainedModel(
-                uri, version, json.dumps(exported["signatures"]), [exported["rows"]], exported["seconds"],
-                json.dumps(last), json.dumps(exported["reports"]), exported["attempt"],
+                uri, version, json.dumps(exported["signatures"]), exported["dataset_lengths"], exported["seconds"],
+                last, reports, exported["attempt"],
             )  # fmt: skip
         shutil.rmtree(exported["path"], ignore_errors=True)
 
@@ -59,6 +65,14 @@ class StreamTraining(_Publishes, StreamShards):
         super().__init__(options, bad)
         self._train = train
 
+    def _identity(self, state: StreamState) -> str:
+        # The windows of a pipeline that is run once more, on other rows, are others; but for the global one.
+        return state.nonce
+
+    def _end(self, stored: Any, state: StreamState) -> None:
+        # Rows that come late train anew, and their models are the next ones.
+        stored.write(StreamState(nonce=state.nonce, exports=state.exports, first_export=state.exports).encode())
+
 
 class StreamGroupTraining(_Publishes, StreamGroups):
     """(key, its chunks) of bounded input -> a row for each model that a training exports while it is fed."""
@@ -66,3 +80,11 @@ class StreamGroupTraining(_Publishes, StreamGroups):
     def __init__(self, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions):
         super().__init__(options, bad)
         self._train = train
+
+    def _run(self, stream: GroupStream, chunks: Iterable[tuple[int, int, bytes]], window: Any) -> Iterator[Any]:
+        # Its rows are what tells a training from another; so they are all taken first.
+        self._checksum = stream.gather(chunks)
+        return self._outputs_of(stream.frames(), window, window.max_timestamp(), stream.state)
+
+    def _identity(self, state: StreamState) -> str:
+        return self._checksum

@@ -12,8 +12,9 @@ from beam_tfscript.cluster.tf_config import Task
 from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptError, ScriptRaised
 from beam_tfscript.runtime import wire
 from beam_tfscript.staged_script import StagedScript
+from beam_tfscript.worker.failures import translate_failure
 from beam_tfscript.worker.multiplex import wait_any
-from beam_tfscript.worker.session import NeverStarted, RunRequest, Session, translate_failure
+from beam_tfscript.worker.session import NeverStarted, RunRequest, Session
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -40,7 +41,9 @@ class TaskGroup:
         self._sessions: dict[Task, Session] = {}
         self._must_end = must_end
         # Of two clusters of a transform in one harness, one waits for the other.
-        self._processes = staged.pool.acquire_all(staged.spec, len(tasks), limit=len(tasks), owner=self) or []
+        self._processes = (
+            staged.pool.acquire_all(staged.spec, len(tasks), limit=len(tasks), owner=self, unused=True) or []
+        )
 
     def run(self, make_request: Callable[[Task], RunRequest]) -> Iterator[wire.Frame]:
         """Starts every task and yields what they report, until the work is done.
@@ -90,7 +93,7 @@ class TaskGroup:
         chief.process.channel.send(wire.control_frame(wire.INSPECT, directory))
         frame = chief.receive_answer()
         if frame.kind == wire.FAILED:
-            raise translate_failure(chief.label, frame.json())
+            raise translate_failure(chief.label, frame.json(), chief.process.printed())
         return frame.json()
 
     def close(self) -> None:
@@ -117,14 +120,23 @@ class TaskGroup:
 
     def _cut_off(self, session: Session) -> None:
         """Deals with a task that has not ended in the time it was given."""
-        text = f"{session.label} has not ended {self._grace_s:g} s after the chief was done (cluster_grace)"
         if self._must_end:
-            raise ScriptError(f"{text}: what it would still write is lost. Give it longer, or have the chief wait.")
-        _LOGGER.warning("%s, and is ended", text)
+            raise late_error(session, self._grace_s)
+        _LOGGER.warning(
+            "%s has not ended %g s after the chief was done (cluster_grace), and is ended", session.label, self._grace_s
+        )
 
     def _heard(self) -> list[Session]:
         """Those that something may come from; one that is done may have ended its process, too."""
         return [session for session in self._sessions.values() if session.summary is None]
+
+
+def late_error(session: Session, grace_s: float) -> ScriptError:
+    """The error for a task that goes on for too long behind the chief's end."""
+    return ScriptError(
+        f"{session.label} has not ended {grace_s:g} s after the chief was done (cluster_grace): what it would still "
+        "write is lost. Give it longer, or have the chief wait."
+    )
 
 
 def find_cause(session: Session, error: Exception, others: Sequence[Session]) -> Exception:

@@ -81,8 +81,11 @@ def check_training(model_dir: str | None, checkpoint_dir: str | None, *, script:
             f"checkpoint_dir must be a URI without keys, since the script's TensorFlow opens it, got "
             f"{mask_uri(checkpoint_dir)!r}: give keys by the environment of the workers."
         )
+    # Scripts have a working directory of their own, to which a relative path must not refer.
     if model_dir is not None:
-        # Scripts, which may be told a path too, have a working directory of their own.
         path = local_path(check_model_dir(model_dir))
         model_dir = model_dir if path is None else os.path.abspath(path)
+    if checkpoint_dir is not None:
+        path = local_path(checkpoint_dir)
+        checkpoint_dir = checkpoint_dir if path is None else os.path.abspath(path)
     return TrainOptions(model_dir, checkpoint_dir, script[: -len(".py")])

@@ -1,17 +1,20 @@
 """TrainTFScript: the arguments of a training, and the graph it expands to."""
 
 # Annotations are not postponed here: Beam reads those of `expand` as type hints.
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
 
+from beam_tfscript.argument_names import check_names
 from beam_tfscript.cluster_options import check_cluster
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.display import display_items
 from beam_tfscript.graph import run_script
 from beam_tfscript.model_rows import ModelRow
-from beam_tfscript.options import check_options
+from beam_tfscript.options import KEEP_UNACKED_BYTES, KEEP_UNACKED_S, check_options
+from beam_tfscript.run_logs import check_log_dir
 from beam_tfscript.side_inputs import check_side_inputs
 from beam_tfscript.trained_model import TrainedModel, check_training
 
@@ -39,17 +42,23 @@ class TrainTFScript(beam.PTransform):
         URI that the script's TensorFlow can open. None for a directory that lasts as long as this training.
       num_workers, num_ps, num_evaluators, parallelism, placement, tf_config, ps_main, cluster_grace: the cluster, as
         in `RunTFScript`; several workers are one cluster.
+      log_dir: where what the script writes to `config.log_dir` is kept, such as TensorBoard's logs, a directory for
+        each attempt; a path or URI. None for `model_dir/logs`.
       max_attempts: how many times the training is started before the bundle fails.
       feed: None or `"dataset"`, for a training with its rows complete; or `"stream"`, for one that goes on while they
         come, and calls `config.export()` for each model that it has ready in `config.saved_model_dir`.
       user_files, user_params, selected_cols, intra_op_parallelism, input_schema, python_env, requirements,
         python_version, entry, script_args, start_timeout, feed_timeout, env, shard_by, side_inputs, compat_params: as
         in `RunTFScript`.
+      log_level: the level at which lines that the script prints are logged: a name such as `"WARNING"`, or a number.
+        Beam shows INFO only where the pipeline's program or its runner asks for it. A line that says its own level
+        keeps it: a record of Python's `logging`, or a line of TensorFlow's C++.
 
     Raises:
       ArgumentError, SchemaError, ScriptLoadError: as `RunTFScript`; while the pipeline is built.
     """
 
+    @check_names
     def __init__(
         self,
         main_script_file: str,
@@ -81,6 +90,8 @@ class TrainTFScript(beam.PTransform):
         shard_by: str | None = None,
         side_inputs: Mapping[str, Any] | None = None,
         compat_params: str | None = None,
+        log_level: str | int = "INFO",
+        log_dir: str | None = None,
     ):
         super().__init__()
         cluster = check_cluster(
@@ -113,6 +124,8 @@ class TrainTFScript(beam.PTransform):
             max_attempts=max_attempts,
             max_processes=None,
             replay=None,
+            keep_unacked_bytes=KEEP_UNACKED_BYTES,
+            keep_unacked_seconds=KEEP_UNACKED_S,
             poll_interval=1.0,
             start_timeout=start_timeout,
             feed_timeout=feed_timeout,
@@ -120,10 +133,13 @@ class TrainTFScript(beam.PTransform):
             env=env,
             shard_by=shard_by,
             output_as="row",
+            log_level=log_level,
             cluster=cluster,
         )
         self._side_inputs = check_side_inputs(side_inputs, feed)
         self._train = check_training(model_dir, checkpoint_dir, script=self._options.script.name)
+        logs = check_log_dir(log_dir, model_dir=self._train.model_dir)
+        self._options = dataclasses.replace(self._options, log_dir=logs)
 
     def display_data(self) -> dict[str, Any]:
         """What a job's page shows: the arguments, without secrets."""

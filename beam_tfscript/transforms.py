@@ -6,17 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.core import Windowing
 
+from beam_tfscript.argument_names import check_names
 from beam_tfscript.bad_records import BadRecords
 from beam_tfscript.cluster_options import check_cluster
+from beam_tfscript.data.plain_arrow import plain_schema
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.display import display_items
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.graph import run_script
-from beam_tfscript.options import check_options
+from beam_tfscript.options import KEEP_UNACKED_BYTES, KEEP_UNACKED_S, check_options
 from beam_tfscript.outputs import output_type
+from beam_tfscript.run_logs import check_log_dir
 from beam_tfscript.side_inputs import check_side_inputs
 
 
@@ -69,9 +73,13 @@ class RunTFScript(beam.PTransform):
         else 3.
       max_processes: how many script processes of this transform one worker process may have at work; None for as many
         as the machine has cores, and in `"stream"` at least two a shard.
-      replay: in `"stream"`, whether a run whose process has died is given the rows of its window again, from the
-        runner's state (at least once); without it, the rows on their way to it are lost, and counted as `rows_lost`.
-        None for True in windows that end, and False in the global window.
+      replay: in `"stream"`, whether a run whose process has died is given all rows of its window again, from the
+        runner's state, so that a script that keeps something from row to row has it again; what it wrote before comes
+        once more. Without it, only rows that no process has acknowledged are sent again. None for True in windows that
+        end, and False in the global window.
+      keep_unacked_bytes, keep_unacked_seconds: in `"stream"` without `replay`, how many bytes of such rows stay in the
+        runner's state, and for how long. Those beyond are lost with the process that has them, and counted as
+        `rows_lost`.
       poll_interval: in `"stream"`, after how many seconds outputs are looked for where no rows come.
       start_timeout: seconds that the script's interpreter may take to start and to import TensorFlow.
       feed_timeout: seconds of silence after which the log says what line the script is at; in `"bundles"` and
@@ -82,9 +90,14 @@ class RunTFScript(beam.PTransform):
       side_inputs: name -> PCollection of rows, or (PCollection, schema), that every run is given whole: a file in
         `config.side_files`, and `config.side_dataset(name)`. Not in `"bundles"`, nor in `"stream"` on unbounded input.
       output_as: form of the output elements: `"row"`, with a Beam schema; `"dict"`; `"example"`, a serialized
-        `tf.train.Example`; or `"record_batch"`, a `pyarrow.RecordBatch` of some rows.
+        `tf.train.Example`; or `"record_batch"`, a `pyarrow.RecordBatch` of some rows, of `output_arrow_schema`.
       compat_params: `"strings"` to give each of `user_params` as a string, as scripts for other platforms expect
         (docs/compat.md); None keeps JSON's types.
+      log_level: the level at which lines that the script prints are logged: a name such as `"WARNING"`, or a number.
+        Beam shows INFO only where the pipeline's program or its runner asks for it. A line that says its own level
+        keeps it: a record of Python's `logging`, or a line of TensorFlow's C++.
+      log_dir: a path or URI where what scripts write to `config.log_dir` is kept, a directory for each run; None
+        removes it with the run.
 
     Raises:
       ArgumentError: an argument cannot be used; while the pipeline is built.
@@ -92,6 +105,7 @@ class RunTFScript(beam.PTransform):
       ScriptLoadError: the main script has a syntax error or no such function; while the pipeline is built.
     """
 
+    @check_names
     def __init__(
         self,
         main_script_file: str,
@@ -118,6 +132,8 @@ class RunTFScript(beam.PTransform):
         max_attempts: int | None = None,
         max_processes: int | None = None,
         replay: bool | None = None,
+        keep_unacked_bytes: int = KEEP_UNACKED_BYTES,
+        keep_unacked_seconds: float = KEEP_UNACKED_S,
         poll_interval: float = 0.5,
         start_timeout: float = 120,
         feed_timeout: float = 600,
@@ -127,6 +143,8 @@ class RunTFScript(beam.PTransform):
         side_inputs: Mapping[str, Any] | None = None,
         output_as: str = "row",
         compat_params: str | None = None,
+        log_level: str | int = "INFO",
+        log_dir: str | None = None,
     ):
         super().__init__()
         self._options = check_options(
@@ -148,6 +166,8 @@ class RunTFScript(beam.PTransform):
             max_attempts=max_attempts,
             max_processes=max_processes,
             replay=replay,
+            keep_unacked_bytes=keep_unacked_bytes,
+            keep_unacked_seconds=keep_unacked_seconds,
             poll_interval=poll_interval,
             start_timeout=start_timeout,
             feed_timeout=feed_timeout,
@@ -155,6 +175,8 @@ class RunTFScript(beam.PTransform):
             env=env,
             shard_by=shard_by,
             output_as=output_as,
+            log_level=log_level,
+            log_dir=check_log_dir(log_dir),
             cluster=check_cluster(
                 num_workers=num_workers,
                 num_ps=num_ps,
@@ -169,6 +191,12 @@ class RunTFScript(beam.PTransform):
         )
         self._side_inputs = check_side_inputs(side_inputs, feed)
         self._bad: BadRecords | None = None
+
+    @property
+    def output_arrow_schema(self) -> pa.Schema | None:
+        """Arrow schema of the batches of `output_as="record_batch"`, as writers want it; None without output."""
+        schema = self._options.output_schema
+        return None if schema is None else plain_schema(schema)
 
     def with_exception_handling(
         self,

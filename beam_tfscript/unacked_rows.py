@@ -139,6 +139,13 @@ class UnackedRows:
         assert earliest is not None
         return window, earliest
 
+    def first_place(self) -> tuple[Any, int]:
+        """(window, timestamp) of the first row."""
+        if self._files is not None:
+            file = self.next_file()
+            return file.window, file.timestamp_micros
+        return self._parts[0].window, self._parts[0].timestamps[self._skip]
+
     def take_batch(self, n: int) -> tuple[Any, int, list[bytes]]:
         """Forgets up to `n` rows of the first window, or its file, which no process has survived.
 

@@ -36,7 +36,7 @@ SCRIPT = Path(__file__).resolve().parent / "scripts" / "stream_drift.py"
 
 INPUT_SCHEMA = "label bigint not null, image tensor<float>(8, 8) not null"
 OUTPUT_SCHEMA = """
-    start double exact, seconds float, rows bigint, accuracy float, loss float, psi float, feature string,
+    start float64, seconds float, rows bigint, accuracy float, loss float, psi float, feature string,
     drifted boolean, learned bigint
 """
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -14,6 +16,8 @@ from tests.running import script
 
 # Interpreters to check: paths with ':' between them; by default the one that runs the tests.
 PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
+# The directory that the workers of a test run share, for as long as it goes on.
+shared: pathlib.Path | None = None
 _ROOT = pathlib.Path(__file__).parent.parent
 # Several imports of TensorFlow on a busy machine.
 _TIMEOUT_S = 240
@@ -28,7 +32,19 @@ def names_of_checks(*programs: str) -> list[str]:
 
 @functools.cache
 def run_checks(python: str, program: str) -> dict[str, str | None]:
-    """Check -> traceback, or None where it passed; all in one process, since importing TensorFlow takes seconds."""
+    """Check -> traceback, or None where it passed; once for all of the test run's workers that ask."""
+    name = hashlib.sha256(f"{python} {program}".encode()).hexdigest()[:16]
+    assert shared is not None
+    results = shared / f"checks-{name}.json"
+    with open(shared / f"checks-{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not results.exists():
+            results.write_text(json.dumps(_run_checks(python, program)))
+    return json.loads(results.read_text())
+
+
+def _run_checks(python: str, program: str) -> dict[str, str | None]:
+    """All in one process, since importing TensorFlow takes seconds."""
     run = subprocess.run(
         [python, script(program)],
         env={**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},

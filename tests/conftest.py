@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -11,22 +12,38 @@ import pytest
 
 from beam_tfscript.script import environment
 from beam_tfscript.script.python_env import PythonEnv
+from tests import checks
 from tests.engines import ENGINES
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
-from tests.leaks import assert_nothing_left
+from tests.leaks import assert_nothing_left, end_idle_processes
 from tests.running import SCRIPTS_PYTHON, Runner
+
+# How long an interpreter waits for the next `warm` test.
+WARM_S = 60.0
+
+
+@pytest.fixture(scope="session")
+def warm_parent(tmp_path_factory):
+    """Where the scratch directory is of interpreters that several tests use."""
+    return tmp_path_factory.mktemp("warm")
 
 
 @pytest.fixture(autouse=True)
 def scratch_parent(request, tmp_path_factory, monkeypatch, caplog):
     """Each test's scratch directories are its own, so that tests side by side do not see each other's."""
-    directory = tmp_path_factory.mktemp("scratch")
+    is_warm = request.node.get_closest_marker("warm") and not request.node.get_closest_marker("cold")
+    if is_warm:
+        directory = request.getfixturevalue("warm_parent")
+    else:
+        end_idle_processes()
+        directory = tmp_path_factory.mktemp("scratch")
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     # The wait for what is left is a wait for this.
-    monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", 0.3)
+    monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", WARM_S if is_warm else 0.3)
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    with assert_nothing_left(but_tcp=parameters.get("engine") in ENGINES):
+    has_job_server = parameters.get("engine") in ENGINES or request.node.get_closest_marker("job_server") is not None
+    with assert_nothing_left(but_tcp=has_job_server, but_idle=bool(is_warm)):
         yield directory
         # Log records hold tracebacks, and those hold the DoFns of the bundles that failed.
         for phase in ("setup", "call"):
@@ -45,6 +62,20 @@ def scripts_python(monkeypatch):
         )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_directory(tmp_path_factory):
+    """Workers of one test run have directories of their own in one that they share."""
+    base = tmp_path_factory.getbasetemp()
+    checks.shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def pytest_collection_finish():
+    """What was imported stays for good: the collections of each test's end do not look through it again."""
+    gc.collect()
+    gc.freeze()
+
+
+NO_SKIPS = os.environ.get("BEAM_TFSCRIPT_NO_SKIPS") == "1"
 TESTED = os.environ.get("BEAM_TFSCRIPT_TEST_ENGINES", "bundle_based,in_memory").split(",")
 
 
@@ -90,11 +121,28 @@ def log_level():
     logging.getLogger().setLevel(logging.INFO)
 
 
+# What is run where the wheel is installed (`make test-install`), and files whose every test is for one engine.
+collect_ignore = ["installed"] + [
+    name for name, engine in {"test_flink_restart.py": "flink", "test_flink_cluster.py": "cluster"}.items()
+    if engine not in TESTED
+]  # fmt: skip
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Where all parts must be there (`BEAM_TFSCRIPT_NO_SKIPS=1`, as in CI), a skipped test is a failed one."""
     outcome = yield
-    report = outcome.get_result()
-    if report.skipped and os.environ.get("BEAM_TFSCRIPT_NO_SKIPS") == "1" and not hasattr(report, "wasxfail"):
+    _refuse_skip(outcome.get_result())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """And so is a module that skips itself as a whole, as `importorskip` at its top does."""
+    outcome = yield
+    _refuse_skip(outcome.get_result())
+
+
+def _refuse_skip(report):
+    if report.skipped and NO_SKIPS and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be skipped: {report.longrepr}"

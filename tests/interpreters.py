@@ -14,13 +14,18 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from tests.uv import run_uv
+
 BUILD = pathlib.Path(__file__).parent.parent / "build" / "envs"
 TESTS = [
     "tests/test_cluster_ports.py",
     "tests/test_cluster_tf_config.py",
     "tests/test_compat_names.py",
     "tests/test_compat_scripts.py",
-    "tests/test_run_python_env.py",
+    "tests/test_dataset_types.py",
+    "tests/test_own_server.py",
+    "tests/test_run_python_env.py::test_script_runs_in_a_directorys_interpreter",
+    "tests/test_runs_in_one_process.py",
     "tests/test_runtime_reader.py",
     "tests/test_runtime_saved_model.py",
     "tests/test_train_envs.py",
@@ -70,10 +75,8 @@ def build(environment: Environment) -> str | None:
         python = find_python(environment.python)
         if python is None:
             return None
-        uv = str(pathlib.Path(sys.executable).parent / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(directory)], check=True)
-        into = {**os.environ, "VIRTUAL_ENV": str(directory)}
-        subprocess.run([uv, "pip", "install", "--quiet", *environment.requirements], check=True, env=into)
+        run_uv("venv", "--clear", "--python", python, str(directory))
+        run_uv("pip", "install", *environment.requirements, environment=directory)
         done.write_text(wanted)
     return str(directory / "bin" / "python")
 

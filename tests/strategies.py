@@ -18,6 +18,7 @@ from beam_tfscript.data.rows import record_batch_to_tuples
 from beam_tfscript.data.schema import Column, Schema
 
 _INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
+_UNSIGNED_BITS = {"uint8": 8, "uint16": 16, "uint32": 32}
 _MICROS = {"s": 1_000_000, "ms": 1000, "us": 1}
 _NAMES = st.one_of(
     st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: "__" not in name),
@@ -33,9 +34,10 @@ def _element_columns() -> st.SearchStrategy[Column]:
         "smallint",
         "int",
         "bigint",
+        *_UNSIGNED_BITS,
         "float",
         "double",
-        "double exact",
+        "float64",
         "boolean",
         "string",
         "varbinary",
@@ -92,9 +94,12 @@ def elements(column: Column) -> st.SearchStrategy[Any]:
     if kind in _INTEGER_BITS:
         limit = 2 ** (_INTEGER_BITS[kind] - 1)
         return st.one_of(st.sampled_from([-limit, -1, 0, 1, limit - 1]), st.integers(-limit, limit - 1))
+    if kind in _UNSIGNED_BITS:
+        limit = 2 ** _UNSIGNED_BITS[kind]
+        return st.one_of(st.sampled_from([0, 1, limit // 2, limit - 1]), st.integers(0, limit - 1))
     if kind == "float":
         return st.floats(width=32)
-    if kind in ("double", "double exact"):
+    if kind in ("double", "float64"):
         return st.floats()
     if kind == "boolean":
         return st.booleans()
@@ -163,8 +168,8 @@ def canonical(value: Any, column: Column) -> Any:
         value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [canonical(element, column) for element in value]
-    if column.kind in ("float", "double", "double exact"):
-        return _bits(value, exact=column.kind == "double exact")
+    if column.kind in ("float", "double", "float64"):
+        return _bits(value, exact=column.kind == "float64")
     if column.kind == "decimal":
         return f"{value:.{column.scale}f}" if value else f"{abs(value):.{column.scale}f}"
     return type(value).__name__, value

@@ -11,6 +11,7 @@ import pytest
 
 from beam_tfscript.cli import main
 from tests.cli_files import NAMES, SCHEMA, write_rows
+from tests.environments import write_wheel
 from tests.without_tensorflow import blocked
 
 # Without TensorFlow, so that a process starts in a tenth of a second.
@@ -171,7 +172,7 @@ FAILURES = {
     "type of another family": (ECHO, ("--input-schema=id bigint",), 2, "SchemaError", "'id'", "Correct the schema"),
     "no such file": (ECHO, ("--data=/nowhere/rows.csv",), 2, "ArgumentError", "/nowhere/rows.csv", "flag"),
     "unknown format": (ECHO, ("--data=/nowhere/rows",), 2, "ArgumentError", "--input-format", "flag"),
-    "bad variable": (ECHO, ("--env=NOTHING",), 2, "ArgumentError", "NAME=VALUE", "flag"),
+    "bad variable": (ECHO, ("--env=NOTHING",), 2, "ArgumentError", "NAME=VALUE, got no equals sign", "flag"),
     "no environment": (ECHO, ("--python-env=/nowhere",), 2, "ArgumentError", "/nowhere", "flag"),
     "no rows wanted": (ECHO, ("--rows=0",), 2, "ArgumentError", "--rows", "flag"),
     "rows of a training": (ECHO, ("--train", "--output-schema=x float"), 2, "ArgumentError", "--train", "flag"),
@@ -260,10 +261,25 @@ def main(config):
     assert ", TensorFlow 2." in out
 
 
+def test_environment_that_takes_long_to_build_is_told_of_and_used(check, rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("beam_tfscript.script.building.NOTICE_S", 0.05)
+    wheels = write_wheel(tmp_path / "wheels", "tiny")
+    text = "import tiny\ndef main(config): print('tiny', tiny.VERSION)\n"
+    status, out, err = check(text, "--data", rows, "--requirements=--no-index", f"--requirements={wheels}",
+                             "--requirements=tiny==1.0")  # fmt: skip
+    assert (status, err) == (0, "")
+    assert "\nstill building " in out and "  | tiny 1.0\n" in out
+
+
 def test_flag_that_there_is_not_is_refused(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["check", "score.py", "--data=rows.csv", "--otput-schema=x float"])
-    assert caught.value.code == 2 and "--otput-schema" in capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "check has no flag --otput-schema. Is it --output-schema" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["check", "score.py", "--data=rows.csv", "other.py"])
+    assert caught.value.code == 2 and "no argument 'other.py'" in capsys.readouterr().err
 
 
 def test_requirements_file_is_read(check, rows, tmp_path):

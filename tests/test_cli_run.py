@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import apache_beam as beam
 import pyarrow.parquet
 import pytest
 
 from beam_tfscript.cli import main
 from beam_tfscript.command import progress
+from beam_tfscript.command.unknown_flags import check_beam_flags
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.data.schema import Schema
 from tests.cli_files import SCHEMA, make_rows, write_rows
 from tests.test_cli_check import ECHO
 from tests.without_tensorflow import blocked
+
+pytestmark = pytest.mark.warm
 
 IN_MEMORY = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
@@ -83,7 +88,9 @@ def test_script_that_fails_is_explained(flags, tmp_path, capsys):
     data = write_rows(tmp_path / "rows.csv")
     assert main([*flags, "--input", data, "--output-schema", SCHEMA]) == 1
     err = capsys.readouterr().err
-    assert "\nScriptRaised: echo.py chief:0 shard 0/1 attempt 1: the script raised KeyError" in err
+    summary = "echo.py, line 2: KeyError: 'absent'"
+    assert f"\nScriptRaised: {summary}\necho.py chief:0 shard 0/1 attempt 1: the script raised KeyError:\n" in err
+    assert err.splitlines()[-3].startswith(summary)
     assert "What to do: Correct the script" in err.splitlines()[-1]
 
 
@@ -116,6 +123,68 @@ def test_runner_that_there_is_not_is_refused(flags, tmp_path, capsys):
     assert "ArgumentError: Beam refuses its flags: Unexpected pipeline runner: Flonk" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        (["--num-wrkers", "2"], "a flag --num-wrkers. Is it --num-workers or --num_workers"),
+        (["--num-wrkers=2"], "a flag --num-wrkers. Is it --num-workers or --num_workers"),
+        (["--otput-schema=x float"], "a flag --otput-schema. Is it --output-schema"),
+        (["--flink_mastr=here:8081"], "a flag --flink_mastr. Is it --flink_master?"),
+        (["--checkpointing_interval=1000"], "a flag --checkpointing_interval."),
+        (["more.py"], "one script, and no argument 'more.py'"),
+        # What is passed to a job server may not be a slip in a flag of this command's own.
+        (["--runner=FlinkRunner", "--num-wrkers=2"], "a flag --num-wrkers. Is it --num-workers or --num_workers"),
+        (["--runner=PortableRunner", "--job_endpoint=localhost:1", "--max-atempts=2"], "Is it --max-attempts?"),
+    ],
+)
+def test_flag_that_nobody_knows_is_refused_with_the_nearest(flags, tmp_path, capsys, more, shown):
+    data = write_rows(tmp_path / "rows.csv")
+    assert main([*flags, "--input", data, "--output-schema", SCHEMA, *more]) == 2
+    assert shown in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "beams",
+    [
+        ["--runner=FlinkRunner", "--flink_master=here:8081", "--parallelism=2", "--environment_type=LOOPBACK"],
+        [
+            "--runner=DataflowRunner",
+            "--project=p",
+            "--region",
+            "r",
+            "--num_workers=3",
+            "--experiments=a",
+            "--streaming",
+        ],
+        ["--runner=DirectRunner", "--direct_num_workers", "2", "--direct_running_mode=in_memory", "--no_auth"],
+        ["--runner=PortableRunner", "--job_endpoint=localhost:8099", "--environment_config", "a:1"],
+    ],
+)
+def test_flags_of_beam_pass_without_a_word(beams, capsys):
+    check_beam_flags(beams, ["--num-workers"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_flags_that_a_job_server_may_know_pass_with_a_note(capsys):
+    beams = ["--runner=FlinkRunner", "--checkpointing_interval", "1000", "--flink_mastr=here", "--min_pause=-1"]
+    check_beam_flags(beams, ["--num-workers", "--output"])
+    notes = capsys.readouterr().err.splitlines()
+    assert [note.split()[5] for note in notes] == ["--checkpointing_interval;", "--flink_mastr;", "--min_pause;"]
+    assert notes[1].endswith("passed to the job server. Is it --flink_master?")
+
+
+def test_versions_are_shown_without_importing_tensorflow():
+    code = (
+        "import sys\nfrom beam_tfscript.cli import main\ntry:\n    main(['--version'])\n"
+        "finally:\n    print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    package, python, engine, tensorflow, loaded = done.stdout.splitlines()
+    assert package.startswith("beam-tfscript ") and python.startswith(f"Python {sys.version.split()[0]} (")
+    assert engine == f"apache-beam {beam.__version__}" and re.match(r"(tensorflow|tf-nightly)\S* \d", tensorflow)
+    assert loaded == "False"
+
+
 def test_interrupted_job_says_so_and_leaves_no_process(flags, tmp_path):
     data = write_rows(tmp_path / "rows.csv")
     script = "import os, time\n" + ECHO.replace(
@@ -138,29 +207,58 @@ def test_interrupted_job_says_so_and_leaves_no_process(flags, tmp_path):
     assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}")
 
 
-def test_terminal_shows_rows_rate_processes_and_memory(flags, tmp_path):
-    write_rows(tmp_path / "rows.csv")
+@pytest.fixture
+def drawn(flags, tmp_path):
+    """Runs the command with a script on a terminal; gives the lines that it drew there."""
+
+    def run(script, *more):
+        write_rows(tmp_path / "rows.csv")
+        (tmp_path / "echo.py").write_text(script)
+        terminal, ours = pty.openpty()
+        command = [sys.executable, "-m", "beam_tfscript", *flags, "--input", str(tmp_path / "rows.csv"), *more]
+        started = subprocess.Popen(command, stdout=ours, stderr=subprocess.PIPE)
+        os.close(ours)
+        shown = b""
+        try:
+            while part := os.read(terminal, 4096):
+                shown += part
+        except OSError:
+            pass  # a terminal that nobody writes to any more
+        finally:
+            os.close(terminal)
+        err = started.communicate(timeout=60)[1].decode()
+        assert started.returncode == 0, err
+        return shown.decode().split("\r\x1b[2K")[1:]
+
+    return run
+
+
+def test_terminal_shows_rows_rate_processes_and_memory(drawn):
     slow = "import time\n" + ECHO.replace("def main(config):", "def main(config):\n    time.sleep(2.5)")
-    (tmp_path / "echo.py").write_text(slow)
-    terminal, ours = pty.openpty()
-    command = [sys.executable, "-m", "beam_tfscript", *flags, "--input", str(tmp_path / "rows.csv")]
-    started = subprocess.Popen([*command, "--output-schema", SCHEMA], stdout=ours, stderr=subprocess.PIPE)
-    os.close(ours)
-    shown = b""
-    try:
-        while part := os.read(terminal, 4096):
-            shown += part
-    except OSError:
-        pass  # a terminal that nobody writes to any more
-    finally:
-        os.close(terminal)
-    err = started.communicate(timeout=60)[1].decode()
-    assert started.returncode == 0, err
-    drawn = shown.decode().split("\r\x1b[2K")[1:]
-    assert any(line.startswith("30 rows read, 0 written, ") and " 1 process, " in line for line in drawn), drawn
-    assert drawn[-1].startswith("30 rows read, 30 written, ") and "MiB" in drawn[-1]
+    lines = drawn(slow, "--output-schema", SCHEMA)
+    assert any(line.startswith("30 rows read, 0 written, ") and " 1 process, " in line for line in lines), lines
+    assert lines[-1].startswith("30 rows read, 30 written, ") and "MiB" in lines[-1]
 
 
+@pytest.mark.parametrize("form", ["csv", "tfrecord"])
+def test_rate_is_of_the_rows_that_are_written(drawn, form):
+    """All rows are read before the first is written, so that the rate of reading is 0 from then on."""
+    write = 'config.output_writer.write(records.read(struct.unpack("<Q", head[:8])[0]))'
+    slow = ECHO.replace(write, write + "\n            config.output_writer.flush()\n            time.sleep(0.15)")
+    lines = drawn("import time\n" + slow, "--output-schema", SCHEMA, "--format", form)
+    rates = {int(written): int(rate) for line in lines
+             for written, rate in re.findall(r"30 rows read, (\d+) written, (\d+)/s", line)}  # fmt: skip
+    under_way = {written: rate for written, rate in rates.items() if 0 < written < 30}
+    assert len(under_way) >= 2 and all(1 <= rate <= 10 for rate in under_way.values()), lines
+
+
+def test_summary_has_the_rate_of_what_the_job_makes():
+    counters = {"rows_in": 100, "rows_out": 20}
+    assert "(10/s)" in progress.summary(counters, 2.0, has_output=True)
+    assert "(50/s)" in progress.summary(counters, 2.0, has_output=False)
+
+
+@pytest.mark.cold
 def test_processes_of_this_machine_are_counted():
     with subprocess.Popen([sys.executable, "-c", "input() # beam_tfscript.runtime"], stdin=subprocess.PIPE) as child:
         count, memory = progress.script_processes()

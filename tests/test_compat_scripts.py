@@ -20,6 +20,8 @@ from beam_tfscript import RunTFScript, TrainTFScript
 from beam_tfscript.model_rows import rows_to_model
 from tests.running import script
 
+pytestmark = pytest.mark.warm
+
 PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
 SCHEMA = "id bigint not null, x0 float not null, x1 float not null, label bigint not null"
 MODEL_ROWS = "model_id bigint, model_info string"

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_tfscript.data.examples import ExampleDecoder, ExampleEncoder, is_example_message
+from beam_tfscript.data.features import Rounding
 from beam_tfscript.data.rows import record_batch_to_tuples, rows_to_record_batch
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import OutputError, RowError
@@ -85,7 +86,7 @@ def feature_of(serialized: bytes, name: str = "x") -> tf.train.Feature:
         ("boolean", True, "int64_list", [1]),
         ("float", 0.5, "float_list", [0.5]),
         ("double", 0.1, "float_list", [float(np.float32(0.1))]),
-        ("double exact", 0.1, "int64_list", list(struct.unpack("<q", struct.pack("<d", 0.1)))),
+        ("float64", 0.1, "int64_list", list(struct.unpack("<q", struct.pack("<d", 0.1)))),
         ("string", "é", "bytes_list", ["é".encode()]),
         ("varbinary", b"\xff", "bytes_list", [b"\xff"]),
         ("date", np.datetime64("1969-12-31"), "int64_list", [-1]),
@@ -138,12 +139,15 @@ def test_tensorflow_parses_the_examples_by_the_feature_spec():
 
 
 def test_counts_the_doubles_that_change():
-    encoder = ExampleEncoder(Schema.parse("x double, y array<double>, z double exact"))
+    encoder = ExampleEncoder(Schema.parse("x double, y array<double>, z float64"))
     nan = float("nan")
     encoder.encode_rows([{"x": 0.1, "y": [0.5, 0.1, nan], "z": 0.1}, {"x": None, "y": [1e300, float("inf")], "z": 0.1}])
-    assert encoder.rounded_doubles == 3
+    x = Rounding(rounded=1, infinite=0, example=0.1, overflow=None)
+    assert encoder.roundings == {"x": x, "y": Rounding(rounded=2, infinite=1, example=0.1, overflow=1e300)}
     encoder.encode_rows([{"x": 0.1, "y": None, "z": None}])
-    assert encoder.rounded_doubles == 4
+    assert encoder.roundings == {"x": x}
+    encoder.encode_rows([{"x": float("inf"), "y": [float("-inf"), nan], "z": 1e300}])
+    assert encoder.roundings == {}
 
 
 def test_accepts_what_a_script_may_write_otherwise():

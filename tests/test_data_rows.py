@@ -33,6 +33,21 @@ class PairClass:
     x: float
 
 
+class OldTimestamp:
+    """A Beam Timestamp as Beam has it up to 2.75: `micros` is an attribute of instances only."""
+
+    def __init__(self, micros: int):
+        self.micros = micros
+
+
+class NotATime:
+    """No timestamp, whatever its attributes are called."""
+
+    micros = 0
+
+
+OldTimestamp.__module__, OldTimestamp.__name__ = "apache_beam.utils.timestamp", "Timestamp"
+OLD_TIMESTAMP = OldTimestamp(1_500_000)
 PAIRS = Schema.parse("id string, x float")
 EXPECTED = [("a", 0.5), ("b", None)]
 MIXED = [
@@ -129,7 +144,7 @@ PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         (2**40, "float", float(2**40)),
         (2**70, "double", float(2**70)),
         (np.float16(0.5), "float", 0.5),
-        (np.float64(0.1), "double exact", 0.1),
+        (np.float64(0.1), "float64", 0.1),
         (np.longdouble(0.5), "double", 0.5),
         (np.array([0.5], np.longdouble), "array<float>", [0.5]),
         (0.1, "float", float(np.float32(0.1))),
@@ -147,6 +162,8 @@ PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         (Timestamp(1.5), "timestamp", Timestamp(1.5)),
         (Timestamp(-1), "timestamp(s)", Timestamp(-1)),
         (Timestamp(0, 1, 9), "timestamp(ns)", Timestamp(0, 1, 9)),
+        (OLD_TIMESTAMP, "timestamp", Timestamp(1.5)),
+        (OLD_TIMESTAMP, "timestamp(ns)", Timestamp(1.5)),
         (dt.datetime(1970, 1, 1, 2, tzinfo=PLUS_2), "timestamp", Timestamp(0)),
         (dt.datetime(1970, 1, 1, 0, 0, 1), "timestamp(ms)", Timestamp(1)),
         (np.datetime64("1970-01-01T00:00:00.000000001"), "timestamp(ns)", Timestamp(0, 1, 9)),
@@ -202,12 +219,12 @@ def test_tensors_come_out_as_arrays_of_their_dtype(value, type_text, dtype):
         (np.True_, "bigint", "where int is expected"),
         (Decimal(1), "bigint", "is a Decimal where int is expected"),
         (True, "float", "True is a bool where float is expected"),
-        (False, "double exact", "False is a bool where float is expected"),
+        (False, "float64", "False is a bool where float is expected"),
         (np.True_, "float", "where float is expected"),
         ("1.5", "float", "'1.5' is a str where float is expected"),
         (2**24 + 1, "float", "is an integer that float does not hold exactly"),
         (2**53 + 1, "double", "is an integer that double does not hold exactly"),
-        (2**53 + 1, "double exact", "is an integer that double exact does not hold exactly"),
+        (2**53 + 1, "float64", "is an integer that float64 does not hold exactly"),
         ("1.5", "double", "is a str where float is expected"),
         (10**400, "double", "is an integer that double does not hold exactly"),
         (1e300, "float", "1e+300 is out of range for float (32 bits)"),
@@ -232,6 +249,7 @@ def test_tensors_come_out_as_arrays_of_their_dtype(value, type_text, dtype):
         (dt.date(2024, 1, 1), "timestamp", "is a date where a Beam Timestamp"),
         (Timestamp(0, 1, 9), "timestamp", "is not a whole number of us"),
         (dt.datetime(2024, 1, 1, 0, 0, 0, 1), "timestamp(ms)", "is not a whole number of ms"),
+        (NotATime(), "timestamp", "is a NotATime where a Beam Timestamp"),
         (np.datetime64("NaT"), "timestamp", "is no time; write None for null"),
         (dt.datetime(9999, 1, 1), "timestamp(ns)", "out of range"),
         (Decimal("1.555"), "decimal(5, 2)", "does not fit decimal(5, 2) exactly"),
@@ -247,7 +265,7 @@ def test_tensors_come_out_as_arrays_of_their_dtype(value, type_text, dtype):
         (np.array([1], bool), "array<int>", "where int is expected"),
         (np.array([2**24 + 1]), "array<float>", "has an element that is an integer that float32 does not hold exactly"),
         (np.array([2**63 - 1]), "array<double>", "does not hold exactly"),
-        (np.array([1], np.longdouble), "array<double exact>", "has an element that is a longdouble where float"),
+        (np.array([1], np.longdouble), "array<float64>", "has an element that is a longdouble where float"),
         (np.array([1], "m8[s]"), "array<bigint>", "where int is expected"),
         ([1, None], "array<int>", "has an element that is null; only the whole value may be null"),
         (["abc"], "array<char(2)>", "has an element that does not have exactly 2 characters"),

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 
 import apache_beam as beam
 import psutil
@@ -263,7 +264,13 @@ class TestConstruction:
             ({"feed": "rows"}, "feed must be one of 'dataset', 'bundles', 'stream' or None, got 'rows'"),
             ({"entry": "a b"}, "name of a function"),
             ({"selected_cols": ["a", "a"]}, "each once"),
-            ({"env": {"A": 1}}, "got 'A': 1"),
+            ({"env": {"A": 1}}, "got a value of type int for 'A'"),
+            ({"env": {"A=B": "c"}}, "got 'A=…'"),
+            ({"env": {"": "c"}}, "got ''"),
+            ({"env": "A=B"}, "names of variables to strings, got str"),
+            ({"user_params": {"a": [{"b": b"c"}]}}, r"JSON: user_params\['a'\]\[0\]\['b'\] is of type bytes"),
+            ({"user_files": ["a", b"b"]}, "got bytes at index 1"),
+            ({"script_args": None}, "must be a list of strings, got None"),
             ({"output_schema": "id strin"}, "strin"),
             ({"input_schema": "id"}, "type"),
         ],
@@ -272,6 +279,45 @@ class TestConstruction:
         arguments = {"main_script_file": script("echo.py"), "output_schema": "id string", **arguments}
         with pytest.raises(ArgumentError, match=expected):
             RunTFScript(**arguments)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"env": {"T": b"swordfish"}},
+            {"env": {"T": ["swordfish"]}},
+            {"env": {"T": "sword\0swordfish"}},
+            {"env": {"T": "swordfish\ud800"}},
+            {"env": {"T=swordfish": ""}},
+            {"env": {b"swordfish": "x"}},
+            {"env": "T=swordfish"},
+            {"env": ["swordfish"]},
+            {"user_params": {"token": b"swordfish"}},
+            {"user_params": {"token": "swordfish", "other": object()}},
+            {"user_params": '{"token": "swordfish"'},
+            {"user_params": '["swordfish"]', "compat_params": "strings"},
+            {"script_args": "--token=swordfish"},
+            {"script_args": ["--token=swordfish", 3]},
+            {"script_args": [b"swordfish"]},
+            {"user_files": "https://me:swordfish@127.0.0.1:9/a.txt"},
+            {"user_files": ["https://me:swordfish@127.0.0.1:9/a.txt", 3]},
+            {"main_script_file": b"https://me:swordfish@127.0.0.1:9/a.py"},
+            {"main_script_file": "https://me:swordfish@127.0.0.1:9/.."},
+            {"python_env": b"https://me:swordfish@127.0.0.1:9/a.zip"},
+            {"requirements": ["-r https://me:swordfish@127.0.0.1:9/more.txt"]},
+        ],
+        ids=lambda arguments: next(iter(arguments)),
+    )
+    def test_no_error_shows_a_value_that_may_be_secret(self, arguments):
+        argument = next(iter(arguments))
+        arguments = {"main_script_file": script("echo.py"), "output_schema": "id string", **arguments}
+        with pytest.raises(ArgumentError) as caught:
+            RunTFScript(**arguments)
+        assert "swordfish" not in "".join(traceback.format_exception(caught.value))
+        assert argument in str(caught.value)
+
+    def test_no_text_of_the_arguments_shows_the_environment(self):
+        transform = RunTFScript(script("echo.py"), "id string", env={"TOKEN": "swordfish"})
+        assert "swordfish" not in repr(transform) + repr(transform._options) + str(transform.display_data())
 
     def test_unknown_argument_is_refused(self):
         with pytest.raises(TypeError, match="num_threads"):

@@ -88,6 +88,16 @@ class TestOneMainForManyBundles:
         outputs = in_bundles(OnlyNumbers(transform), ids(30), ids(40, start=30), ids(100, start=70))
         assert [output.row["id"] for output in outputs] == names(ids(16))
 
+    @pytest.mark.parametrize(("bundles", "place"), [((ids(5),), 0), ((ids(5), ids(7, start=5)), 5)])
+    def test_what_is_written_behind_a_stop_is_of_the_bundle_that_saw_it(self, tmp_path, no_tensorflow, bundles, place):
+        runner = Runner("bundle_based", tmp_path)
+        entry = "stops_before_it_reads" if len(bundles) == 1 else "stops_between_bundles"
+        rows = InBundles(run_of(entry, "bundles", env=no_tensorflow), bundles, window=FixedWindows(100))
+        outputs = runner.outputs(rows, options=["--streaming"])["good"]
+        assert [output.row["id"] for output in outputs if not output.row["id"].isdigit()] == ["stopped"]
+        (stopped,) = [output for output in outputs if output.row["id"] == "stopped"]
+        assert (stopped.window, stopped.timestamp) == ((0, 100), place)
+
 
 class OnlyNumbers(beam.PTransform):
     """Leaves out the rows that are not about an input row."""
@@ -202,7 +212,7 @@ class TestSize:
     def test_outputs_of_a_batch_may_be_larger_than_what_is_held_in_memory(
         self, in_memory, no_tensorflow, monkeypatch, scratch_parent
     ):
-        from beam_tfscript import held_outputs
+        from beam_tfscript.worker import held_outputs
 
         spooled = []
         take = held_outputs.HeldOutputs.take

@@ -8,12 +8,8 @@ from apache_beam.transforms.window import FixedWindows
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.worker.pool import get_pool
-from tests.conftest import TESTED
 from tests.running import script
 from tests.unbounded import OUTPUT, FailOnce, Pause, Watermark, rows, run_stream
-
-if "flink" not in TESTED:
-    pytest.skip("for Flink alone: make test-flink", allow_module_level=True)
 
 CHECKPOINTS = (
     "--checkpointing_interval=500",

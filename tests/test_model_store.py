@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -77,6 +79,70 @@ def test_a_version_has_the_models_files_and_can_be_read_by_others(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert os.stat(uri).st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """What reaches the disk, in order: ("sync", path) and ("rename", from, to)."""
+    steps: list[tuple[str, ...]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def record_fsync(descriptor):
+        steps.append(("sync", _path(descriptor)))
+        fsync(descriptor)
+
+    def record_rename(source, target):
+        steps.append(("rename", str(source), str(target)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "rename", record_rename)
+    return steps
+
+
+def test_a_version_is_on_the_disk_before_it_is_a_version(tmp_path, disk):
+    store, model = tmp_path / "models" / "digits", make_model(tmp_path / "a")
+    uri, _ = publish(model, str(store), token="a")
+    ((_, staged, target),) = (step for step in disk if step[0] == "rename")
+    assert target == uri
+    before = {path for _, path in disk[: disk.index(("rename", staged, target))]}
+    (promised,) = (path for path in (store / ".publishing").iterdir() if path.name not in ("lock",))
+    parts = {"", "assets", "variables", "assets.extra", *FILES, TOKEN_FILE}
+    assert before >= {os.path.join(staged, part).rstrip("/") for part in parts}
+    assert before >= {str(path) for path in (promised, promised.parent, store, store.parent, tmp_path)}
+    # The list of names that holds the version, when it has it.
+    assert disk[-1] == ("sync", str(store))
+    # A directory's list is complete when what it lists is on the disk.
+    order = [path for _, path in disk[: disk.index(("rename", staged, target))]]
+    for name in FILES:
+        path = os.path.join(staged, name)
+        assert order.index(path) < order.index(os.path.dirname(path)) <= order.index(staged)
+
+
+def test_a_version_whose_publisher_died_is_on_the_disk_before_it_is_given_out(tmp_path, disk):
+    store, model = tmp_path / "store", make_model(tmp_path / "a")
+    publish(model, str(store), token="a")
+    disk.clear()
+    publish(model, str(store), token="a")
+    assert disk == [("sync", str(store))]
+
+
+def test_a_disk_that_cannot_be_written_to_its_end_fails_the_publishing(tmp_path, monkeypatch):
+    def fail(descriptor):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise OSError(errno.EINVAL, "as some file systems say of a directory")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ScriptEnvironmentError, match="cannot be published to .*store: OSError: .*Input/output error"):
+        publish(make_model(tmp_path / "a"), str(tmp_path / "store"), token="a")
+    assert versions_in(tmp_path / "store") == {}
+    monkeypatch.setattr(os, "fsync", lambda descriptor: fail(descriptor) if os.path.isdir(_path(descriptor)) else None)
+    assert publish(str(tmp_path / "a"), str(tmp_path / "store"), token="a")[1] == 1
+
+
+def _path(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 def test_versions_of_others_are_counted_on(tmp_path):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import calendar
 import itertools
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -88,6 +91,25 @@ def test_tells_the_window_in_which_the_digits_change_and_reads_them_again_later(
     drift_lines = [line for line in printed.splitlines() if line.endswith("DRIFT")]
     assert len(drift_lines) == 1 and drift_lines[0].startswith("22:13:32 UTC")
     assert (output / "model" / "shard-0.npz").exists()
+
+
+def test_readme_shows_what_is_printed():
+    """Its lines are those of the default window and rate, made by the same function."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    number = r" +([\d.]+)"
+    pattern = (
+        rf"^(\d\d:\d\d:\d\d) UTC  10 s{number} digits{number} % right  loss{number}  PSI{number} \((.+?)\)(  DRIFT)?$"
+    )
+    lines = list(re.finditer(pattern, readme, re.MULTILINE))
+    assert len(lines) == 2
+    for line in lines:
+        clock, rows, right, loss, psi, feature, drifted = line.groups()
+        report = {
+            "start": calendar.timegm(time.strptime(f"2026-01-01 {clock}", "%Y-%m-%d %H:%M:%S")), "seconds": 10.0,
+            "rows": int(rows), "accuracy": float(right) / 100, "loss": float(loss), "psi": float(psi),
+            "feature": feature, "drifted": bool(drifted),
+        }  # fmt: skip
+        assert stream_drift.format_report(report) == line[0]
 
 
 def rows_of(n, *, drift="none", start_s=0.0):

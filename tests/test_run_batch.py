@@ -16,6 +16,8 @@ from apache_beam.transforms.window import FixedWindows, SlidingWindows, Timestam
 from beam_tfscript import RunTFScript
 from tests.running import Runner, script
 
+pytestmark = pytest.mark.warm
+
 
 class Reading(typing.NamedTuple):
     id: str
@@ -187,6 +189,7 @@ def test_sliding_windows_give_a_row_to_each_of_its_windows(in_memory):
     )
 
 
+@pytest.mark.cold
 def test_one_process_serves_many_windows_and_keeps_graph_scripts_apart(in_memory):
     def window(pcoll):
         return pcoll | beam.Map(lambda row: TimestampedValue(row, row["x"])) | beam.WindowInto(FixedWindows(5))
@@ -224,6 +227,7 @@ def test_rows_are_dealt_out_evenly(in_memory):
     assert sorted(row["rows"] for row in rows) == [142, 143, 143, 143, 143, 143, 143]
 
 
+@pytest.mark.cold
 def test_metrics_and_log_lines_reach_beam(runner, caplog):
     transform = RunTFScript(
         script("echo.py"), "id string", input_schema="id string, x float", entry="metrics_and_logs", num_workers=2

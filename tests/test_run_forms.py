@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
+import re
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -18,11 +19,14 @@ from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
 from tests.running import script
 from tests.test_run_batch import by_id, numbered
+from tests.without_tensorflow import blocked
+
+pytestmark = pytest.mark.warm
 
 SCHEMA = "id string, x float"
 
 EVERY_KIND = (
-    "id string not null, tiny tinyint, day date, at timestamp, clock time, price decimal(20, 2), exact double exact, "
+    "id string not null, tiny tinyint, day date, at timestamp, clock time, price decimal(20, 2), exact float64, "
     "raw varbinary, grid tensor<float>(2, 2), vec vector(3), nested array<array<bigint>>, words array<string>"
 )
 NAMES = ["id", "tiny", "day", "at", "clock", "price", "exact", "raw", "grid", "vec", "nested", "words"]
@@ -167,6 +171,27 @@ def test_doubles_that_change_are_counted(in_memory):
     got = in_memory.run(transform, rows)
     assert [row["x"] for row in by_id(got)] == [float(np.float32(row["x"])) for row in rows]
     assert in_memory.metrics["doubles_rounded"] == 2
+
+
+def test_columns_of_python_floats_warn_once_each_and_float64_keeps_them(in_memory, tmp_path, caplog):
+    now = 1_763_769_634.125
+    rows = [beam.Row(id=str(i), at=now + i, x=1e300 if i == 150 else 0.1, half=0.5) for i in range(200)]
+    (tmp_path / "quiet.py").write_text("def main(config):\n    pass\n")
+    arguments = {"main_script_file": str(tmp_path / "quiet.py"), "env": blocked(tmp_path)}
+    with caplog.at_level("WARNING", "beam_tfscript.row_gatherer"):
+        in_memory.run(RunTFScript(**arguments), rows)
+    at, x, infinite = sorted(
+        (record.getMessage() for record in caplog.records if record.name == "beam_tfscript.row_gatherer"),
+        key=lambda text: (text.partition(":")[0], "infinite" in text),
+    )
+    assert re.search(r"Column 'at' is double.*1763769634.125, which the script reads as 1763769600.0.*float64", at)
+    assert re.search(r"Column 'x' is double.*such as 0.1, which.*Make the column float64 in input_schema", x)
+    assert re.search(r"Column 'x' is double.*become infinite, such as 1e\+300.*float64", infinite)
+    assert in_memory.metrics["doubles_infinite"] == 1
+    caplog.clear()
+    exact = "id string, at float64, x float64, half double"
+    in_memory.run(RunTFScript(input_schema=exact, **arguments), rows)
+    assert not [record for record in caplog.records if record.name == "beam_tfscript.row_gatherer"]
 
 
 def test_null_scalar_is_an_error_in_the_script_and_never_a_zero(in_memory):

@@ -14,6 +14,7 @@ from apache_beam.transforms.display import DisplayData
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
+from beam_tfscript.script import environment
 from tests.environments import pack_python, pack_wrapper, write_wheel
 from tests.interpreters import find_python
 from tests.running import script
@@ -74,6 +75,18 @@ def test_script_runs_with_the_requirements_it_was_given(runner, tmp_path, cache)
     (row,) = runner.run(transform, ROWS)
     assert (row["tiny"], row["python"], row["rows"]) == ("1.0", OWN, len(ROWS))
     assert row["prefix"].startswith(f"{cache}/requirements-")
+
+
+def test_an_environment_that_was_partly_cleaned_away_is_put_right(in_memory, packed, cache, monkeypatch):
+    def find(env=None):
+        environment._found.clear()  # each pipeline has a worker process of its own
+        return environment.find_interpreter(env)
+
+    monkeypatch.setattr("beam_tfscript.dofn_setup.find_interpreter", find)
+    (before,) = in_memory.run(which_python(python_env=packed), ROWS)
+    pathlib.Path(before["prefix"], "lib", f"python{OWN}", "socket.py").unlink()
+    (after,) = in_memory.run(which_python(python_env=packed), ROWS)
+    assert after["rows"] == len(ROWS) and after["prefix"].startswith(str(cache))
 
 
 def test_two_transforms_have_each_their_own(in_memory, packed):

@@ -215,7 +215,7 @@ def test_a_mask_makes_nulls_of_values():
 
 def test_floats_keep_their_bits():
     values = [0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, 0.1]
-    schema = Schema.parse("x double exact, y float")
+    schema = Schema.parse("x float64, y float")
     records = encoder(str(schema)).encode_batch({"x": values, "y": values})
     rows = tuples_of(schema, records)
     assert [canonical(row[0], schema.columns[0]) for row in rows] == [canonical(v, schema.columns[0]) for v in values]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import functools
 import hashlib
 import http.server
@@ -24,9 +26,12 @@ from beam_tfscript.script import env_cache, environment
 from beam_tfscript.script.building import uv_variables
 from beam_tfscript.script.environment import find_interpreter
 from beam_tfscript.script.python_env import check_python_env
-from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
+from beam_tfscript.worker.guardian import Guardian
+from beam_tfscript.worker.process import ScriptProcess
+from beam_tfscript.worker.process_spec import ProcessSpec
 from tests.environments import pack_python, pack_wrapper, write_wheel
 from tests.interpreters import find_python
+from tests.unprivileged import run_unprivileged
 
 # Starting interpreters on a busy machine.
 _PATIENCE_S = 60.0
@@ -407,7 +412,7 @@ def test_what_nobody_uses_for_long_is_removed_and_built_again(tmp_path, cache, c
     make_old(cache)
     newer = build_another(tmp_path)
     assert not os.path.exists(python) and os.path.exists(newer)
-    assert messages(caplog, f"removing {pathlib.Path(python).parent.parent.parent} from the cache")
+    assert messages(caplog, f"removed {pathlib.Path(python).parent.parent.parent} from the cache")
     assert find_interpreter(env) == python and os.path.exists(python)
 
 
@@ -425,7 +430,8 @@ def test_what_a_live_process_runs_in_is_not_removed(tmp_path, cache):
     marker = env_cache.use_marker(python)
     assert marker == str(next(cache.glob("*/complete")))
     spec = ProcessSpec("key", "score.py", python, str(tmp_path), {}, 0, _PATIENCE_S, use_marker=marker)
-    process = ScriptProcess.start(spec, str(tmp_path))
+    guardian = Guardian(str(tmp_path))
+    process = ScriptProcess.start(spec, str(tmp_path), guardian)
     os.kill(process.pid, signal.SIGSTOP)  # it would find no runtime, and end
     try:
         make_old(cache)
@@ -433,6 +439,7 @@ def test_what_a_live_process_runs_in_is_not_removed(tmp_path, cache):
         assert os.path.exists(python)
     finally:
         process.kill()
+        guardian.close()
     make_old(cache)
     build_another(tmp_path)
     assert not os.path.exists(python)
@@ -480,6 +487,159 @@ def test_what_was_partly_cleaned_away_is_built_again(tmp_path, caplog):
     assert len(messages(caplog, "building")) == 2
 
 
+@pytest.fixture
+def running(tmp_path):
+    """Starts a process in an interpreter of the cache, where it stays until the test ends it."""
+    started = []
+    (tmp_path / "guarded").mkdir()
+    guardian = Guardian(str(tmp_path / "guarded"))
+
+    def run(python: str) -> ScriptProcess:
+        marker = env_cache.use_marker(python)
+        spec = ProcessSpec("key", "score.py", python, str(tmp_path), {}, 0, _PATIENCE_S, use_marker=marker)
+        started.append(ScriptProcess.start(spec, str(tmp_path), guardian))
+        os.kill(started[-1].pid, signal.SIGSTOP)  # it would find no runtime, and end
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+    guardian.close()
+
+
+def look_again(env) -> str:
+    """The interpreter that a worker process finds that has just been started."""
+    environment._found.clear()
+    return find_interpreter(env)
+
+
+def test_an_environment_that_lost_some_files_is_built_again(tmp_path, caplog):
+    env = check_python_env(pack_python(tmp_path / "env.tar.gz"))
+    python = pathlib.Path(find_interpreter(env))
+    lost = next(python.parent.parent.glob("lib/python3*/json/decoder.py"))
+    lost.unlink()
+    next(python.parent.parent.glob("lib/python3*/bdb.py")).unlink()
+    assert find_interpreter(env) == str(python), "a worker process looks once"
+    assert look_again(env) == str(python)
+    assert ask(str(python), "import json; print(json.loads('1'))") == "1"
+    (told,) = messages(caplog, f"the environment {tmp_path}/env.tar.gz in ")
+    assert "is damaged, and is built again: 2 of its " in told and "files are gone" in told
+    assert told.endswith("set BEAM_TFSCRIPT_CACHE to a directory that is left alone.")
+    assert look_again(env) == str(python)
+    assert len(messages(caplog, "building")) == 2
+
+
+@pytest.mark.parametrize("fault", ["short", "no list", "short list", "broken"])
+def test_an_environment_that_cannot_be_whole_is_built_again(tmp_path, cache, caplog, fault):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz", {"lib/more.so": "more"}))
+    python = pathlib.Path(find_interpreter(env))
+    (entry,) = (path for path in cache.iterdir() if path.is_dir())
+    if fault == "short":
+        (entry / "env/lib/more.so").write_text("")  # as after a power cut
+    elif fault == "no list":
+        (entry / "manifest").unlink()
+    elif fault == "short list":
+        (entry / "manifest").write_text((entry / "manifest").read_text()[:-15])
+    else:
+        python.write_text(python.read_text().replace(sys.executable, "/nowhere/python".ljust(len(sys.executable), "_")))
+    assert look_again(env) == str(python)
+    assert ask(str(python), "print(1)") == "1" and (entry / "env/lib/more.so").read_text() == "more"
+    assert len(messages(caplog, "building")) == 2
+
+
+def test_what_scripts_add_to_an_environment_is_no_damage(tmp_path, caplog):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz", {"lib/notes": "a", "lib/__pycache__/m.pyc": "b"}))
+    lib = pathlib.Path(find_interpreter(env)).parent.parent / "lib"
+    (lib / "notes").write_text("more than before")
+    (lib / "added").write_text("new")
+    (lib / "__pycache__/m.pyc").unlink()
+    assert look_again(env) == str(lib.parent / "bin/python")
+    assert len(messages(caplog, "building")) == 1
+
+
+@pytest.mark.parametrize("fault", ["busy", "slow"])
+def test_an_interpreter_that_does_not_start_just_now_is_not_thrown_away(tmp_path, caplog, monkeypatch, fault):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz"))
+    python = find_interpreter(env)
+    if fault == "busy":
+        program = pathlib.Path(python).read_text()
+        pathlib.Path(python).write_text("#!/bin/sh\nkill -9 $$\n".ljust(len(program)))
+    else:
+        monkeypatch.setattr("beam_tfscript.script.pythons._START_TIMEOUT_S", 0.0)
+    assert look_again(env) == python
+    assert len(messages(caplog, "building")) == 1 and messages(caplog, f"whether {python} starts is not known")
+
+
+def test_a_damaged_environment_is_left_to_those_who_run_in_it(tmp_path, cache, caplog, running):
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz", {"lib/lost": "x", "lib/kept": "x"}))
+    old = pathlib.Path(find_interpreter(env))
+    process = running(str(old))
+    (old.parent.parent / "lib/lost").unlink()
+    new = pathlib.Path(look_again(env))
+    assert new != old and (new.parent.parent / "lib/lost").exists()
+    assert process.returncode is None and old.exists() and (old.parent.parent / "lib/kept").exists()
+    assert messages(caplog, f"the environment {env} is built beside {old.parents[2]}, which processes run in")
+    # Whoever comes now finds the new one, whether or not it is in use too.
+    running(str(new))
+    assert look_again(env) == str(new)
+    assert len(messages(caplog, "building")) == 2
+    build_another(tmp_path)
+    assert old.exists()
+    # When the last has ended, the damaged one goes, though it is young. The new one stays.
+    process.kill()
+    build_another(tmp_path)
+    assert not old.exists() and new.exists()
+    assert look_again(env) == str(new)
+
+
+def test_what_is_damaged_again_and_again_under_live_processes_ends_with_an_error(tmp_path, monkeypatch, running):
+    monkeypatch.setattr("beam_tfscript.script.env_cache._MAX_BESIDE", 1)
+    env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz", {"lib/lost": "x"}))
+    for _ in range(2):
+        python = pathlib.Path(look_again(env))
+        running(str(python))
+        (python.parent.parent / "lib/lost").unlink()
+    with pytest.raises(
+        ScriptEnvironmentError, match="was damaged 2 times .+ end those processes.+ BEAM_TFSCRIPT_CACHE"
+    ):
+        look_again(env)
+
+
+@pytest.fixture
+def locks_of_nfs(monkeypatch):
+    """Locks as NFS gives them: it makes ranges of bytes of them, which ask for a descriptor that can do the same."""
+    flock = fcntl.flock
+
+    def lock(file, operation):
+        access = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        refused = {fcntl.LOCK_EX: os.O_RDONLY, fcntl.LOCK_SH: os.O_WRONLY}
+        if refused.get(operation & ~fcntl.LOCK_NB) == access:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+
+
+def test_what_nobody_uses_for_long_is_removed_from_nfs_too(tmp_path, cache, locks_of_nfs, running):
+    used = find_interpreter(check_python_env(pack_wrapper(tmp_path / "used.tar.gz", {"more": "x"})))
+    unused = find_interpreter(check_python_env(pack_wrapper(tmp_path / "env.tar.gz")))
+    running(used)
+    make_old(cache)
+    build_another(tmp_path)
+    assert os.path.exists(used) and not os.path.exists(unused)
+
+
+def test_an_entry_that_this_user_cannot_lock_stays(tmp_path, cache):
+    python = find_interpreter(check_python_env(pack_wrapper(tmp_path / "env.tar.gz")))
+    make_old(cache)
+    for marker in cache.glob("*/complete"):
+        marker.chmod(0o444)  # of the user who built the image
+    run_unprivileged(
+        "import sys; from beam_tfscript.script import cache_removal as c; c.sweep(sys.argv[1])", str(cache)
+    )
+    assert os.path.exists(python)
+
+
 def test_what_is_there_is_used_without_writing_to_the_cache(tmp_path, cache):
     env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz"))
     python = find_interpreter(env)
@@ -492,6 +652,20 @@ def test_what_is_there_is_used_without_writing_to_the_cache(tmp_path, cache):
     assert {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]} == before
     for path in [cache, *cache.rglob("*")]:
         path.chmod(0o755)
+
+
+@pytest.mark.parametrize("has_list", [True, False], ids=["as it is built now", "as earlier versions built it"])
+def test_a_read_only_cache_is_used_as_it_is(tmp_path, cache, has_list):
+    archive = pack_wrapper(tmp_path / "env.tar.gz")
+    python = find_interpreter(check_python_env(archive))
+    make_old(cache)
+    if not has_list:
+        next(cache.glob("*/manifest")).unlink()
+    for path in [cache, *cache.rglob("*")]:
+        path.chmod(path.stat().st_mode & 0o555)
+    assert run_unprivileged(FIND, archive) == f"found {python}\n"
+    for path in [cache, *cache.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o200)
 
 
 def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
@@ -525,7 +699,7 @@ def test_the_cache_is_where_the_variables_say(tmp_path, monkeypatch, scratch_par
     ("arguments", "message"),
     [
         ({"python_env": ""}, "path or URI"),
-        ({"python_env": 3}, "path or URI of an environment, or None, got 3"),
+        ({"python_env": 3}, "path or URI of an environment, or None, got int"),
         ({"python_env": "/no/such/env.tar.gz"}, "python_env: there is no file '/no/such/env.tar.gz'"),
         ({"python_env": "/usr/lib"}, "with an interpreter bin/python in it, got '/usr/lib'"),
         ({"python_env": __file__}, "directory or an archive of one: .+test_script_environment.py' is no archive"),

@@ -24,10 +24,12 @@ from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptLo
 from beam_tfscript.script import env_cache
 from beam_tfscript.script.environment import find_interpreter
 from beam_tfscript.script.fetch import Patience, fetch
+from beam_tfscript.script.python_env import check_python_env
 from beam_tfscript.script.staging import collect_file, stage_files
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
 from tests.environments import pack_wrapper
+from tests.running import script
 from tests.servers import namenode, object_store
 from tests.servers.proxy import proxy
 from tests.servers.web import CONTENT, web_server
@@ -247,6 +249,28 @@ def test_hdfs_is_read_on_where_its_connection_was_cut(is_stalling, hdfs, tmp_pat
         assert between.connections >= 2
 
 
+@pytest.mark.parametrize("query", ["", "?sig=swordfish"], ids=["plain", "signed"])
+@pytest.mark.parametrize(
+    "name", ["..%2f..%2fevil.txt", "%2Fnowhere%2Fevil.txt", "..%5cevil.txt", "%2e%2e", "a%00b", "a%0ab"]
+)
+def test_no_name_in_a_uri_leads_out_of_the_runs_directory(name, query, web, tmp_path):
+    staged = tmp_path / "harness" / "script" / "files"
+    staged.parent.mkdir(parents=True)
+    uri = f"{web.url}/plain/{name}{query}"
+    with pytest.raises(ArgumentError, match="user_files: 'http://.*no name of a file") as caught:
+        stage_files(RunTFScript(script("echo.py"), "x float", [uri])._options.files, str(staged))
+    assert name in str(caught.value) and "swordfish" not in str(caught.value)
+    assert [str(path) for path in tmp_path.rglob("*")] == [str(staged.parents[1]), str(staged.parent)]
+    with pytest.raises(ArgumentError, match="python_env: 'http://.*no name of a file"):
+        check_python_env(f"{web.url}/plain/{name}.tar.gz%2f..{query}")
+
+
+def test_what_a_server_answers_names_no_file(web, tmp_path):
+    web.location = "/plain/..%2f..%2fevil.txt"
+    stage_files([collect_file("user_files", f"{web.url}/redirect/a.bin")], str(tmp_path / "harness" / "staged"))
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a.bin"}
+
+
 def test_machine_fetches_a_file_once(web, tmp_path):
     file = collect_file("user_files", f"{web.url}/plain/a.bin")
     for harness in ("one", "other"):
@@ -256,6 +280,23 @@ def test_machine_fetches_a_file_once(web, tmp_path):
     web.tag, web.content = '"two"', CONTENT[1:]
     stage_files([file], str(tmp_path / "third"))
     assert (tmp_path / "third" / "a.bin").read_bytes() == CONTENT[1:]
+
+
+@pytest.mark.parametrize("known", ["", f"#sha256={HASH}"], ids=["unknown hash", "known hash"])
+@pytest.mark.parametrize("fault", ["gone", "short"])
+def test_file_that_was_cleaned_out_of_the_cache_is_fetched_again(fault, known, web, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(tmp_path / "cache"))
+    file = collect_file("user_files", f"{web.url}/plain/a.bin{known}")
+    stage_files([file], str(tmp_path / "one"))
+    (content,) = (tmp_path / "cache").glob("file-*/content")
+    content.unlink()
+    if fault == "short":
+        content.write_bytes(CONTENT[:10])
+    stage_files([file], str(tmp_path / "two"))
+    stage_files([file], str(tmp_path / "three"))
+    for name in ("one", "two", "three"):
+        assert (tmp_path / name / "a.bin").read_bytes() == CONTENT
+    assert len(web.ranges()) == 2 and "is damaged, and is built again: its content" in caplog.text
 
 
 def test_file_of_known_hash_isnt_asked_for_again(web, tmp_path):

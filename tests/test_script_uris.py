@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import sys
+import time
 
 import apache_beam as beam
 import pytest
@@ -34,6 +35,21 @@ LARGE = b"large" * 300_000
 )
 def test_base_name_is_the_files_own(uri, name):
     assert uris.base_name(uri) == name
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://h", "https://h/a/..", "s3://bucket/a/..", "s3://bucket", "s3://b/a\\b", "s3://b/a\x1bb", "res://tests/.",
+     "hdfs://n/a/./", "file:///tmp/..", "..", ".", "/", f"https://h/..#sha256={HASH}"],
+)  # fmt: skip
+def test_a_name_that_is_none_is_refused_wherever_it_comes_from(uri):
+    with pytest.raises(ArgumentError, match="user_files: .*(no name of a file|must be res://)"):
+        collect_file("user_files", uri)
+
+
+def test_what_is_no_uri_says_so():
+    with pytest.raises(ArgumentError, match=r"user_files: 'https://\*\*\*' is no URI"):
+        collect_file("user_files", "https://[me:swordfish/a")
 
 
 def test_a_hash_behind_the_uri_is_no_secret_and_not_part_of_it():
@@ -203,3 +219,10 @@ def test_secrets_in_a_uri_that_cannot_be_fetched_here_are_refused(monkeypatch):
 
 def _refuse():
     raise ScriptEnvironmentError("cannot be fetched: no connection")
+
+
+def test_long_texts_are_masked_in_no_time():
+    for text in ("x" * (1 << 20), "x" * (1 << 20) + "://", "a." * (1 << 19) + "://me:secret@host/file"):
+        begin = time.process_time()
+        assert "secret" not in uris.mask_uris(text)
+        assert time.process_time() - begin < 5

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shutil
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import apache_beam as beam
 import pytest
 from apache_beam.testing.test_stream import TestStream
-from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.transforms.window import FixedWindows, GlobalWindow, TimestampedValue
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from beam_tfscript.errors import ArgumentError, ScriptError
+from beam_tfscript.data import tfrecord
+from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns import RunShard
+from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptError
+from beam_tfscript.side_files import side_input_files
+from tests.disks import tmpfs
 from tests.running import script
+from tests.without_tensorflow import blocked
+
+pytestmark = pytest.mark.warm
 
 ROWS = [{"id": str(i), "x": float(i)} for i in range(20)]
 WORDS = [beam.Row(id=str(i), word=f"word {i}") for i in range(20)]
@@ -75,6 +90,70 @@ def test_a_model_is_the_side_input_of_the_next_transform(runner, tmp_path):
     assert sorted((int(row["id"]), row["y"]) for row in rows) == [(i, 2.0 * i) for i in range(20)]
 
 
+def sides_of(*payloads):
+    """What a DoFn is given of one side input."""
+    return [("words", (1, tfrecord.frame([payload]))) for payload in payloads]
+
+
+@pytest.fixture
+def side_options():
+    words = beam.Pipeline() | beam.Create(WORDS)
+    transform = RunTFScript(script("sides.py"), input_schema="id string", entry="join", side_inputs={"words": words})
+    return dataclasses.replace(transform._options, side_schemas={"words": None})
+
+
+def taken(options, scratch, sides, window=(0.0, 10.0)):
+    return side_input_files(options, str(scratch), window, sides)
+
+
+def content(files):
+    return tfrecord.read(files["words"]["path"])
+
+
+def test_files_are_shared_while_the_side_input_is_the_same_and_written_anew_when_it_fires_again(side_options, tmp_path):
+    with taken(side_options, tmp_path, sides_of(b"a", b"b")) as first:
+        with taken(side_options, tmp_path, sides_of(b"b", b"a")) as second:
+            assert second == first
+        with taken(side_options, tmp_path, sides_of(b"c")) as newer:
+            assert content(newer) == [b"c"] and content(first) == [b"a", b"b"]
+        assert content(first) == [b"a", b"b"]
+    assert not os.path.exists(first["words"]["path"]) and os.path.exists(newer["words"]["path"])
+
+
+def test_runs_that_begin_together_share_the_files(side_options, tmp_path):
+    def path(_):
+        with taken(side_options, tmp_path, sides_of(b"a" * 10_000, b"b")) as files:
+            begun.wait(20)
+            return files["words"]["path"]
+
+    begun = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(path, range(4)))) == 1
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_files_of_windows_that_are_over_are_removed(side_options, tmp_path):
+    for start in range(0, 100, 10):
+        with taken(side_options, tmp_path, sides_of(b"a"), (start, start + 10)) as files:
+            assert content(files) == [b"a"]
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_failed_write_leaves_nothing_that_the_next_would_add_to(side_options, tmp_path):
+    large = sides_of(b"x" * (1 << 20), b"y" * (3 << 20))
+    with tmpfs(tmp_path / "small", "size=2m") as small:
+        with (
+            pytest.raises(ScriptEnvironmentError, match="No space left on device"),
+            taken(side_options, small, large),
+        ):
+            pass
+        assert os.listdir(small) == []
+        subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
+        with taken(side_options, small, large) as files:
+            assert list(map(len, content(files))) == [1 << 20, 3 << 20]
+        shutil.rmtree(small / os.listdir(small)[0])
+
+
 def test_a_name_that_is_not_there_is_told_with_those_that_are(runner):
     with pytest.raises(Exception, match="there is no side input 'nothing'; the transform was given none") as raised:
         runner.run(RunTFScript(script("sides.py"), "id string", input_schema="id string", entry="missing"), ROWS[:1])
@@ -100,3 +179,18 @@ def test_rejects_side_inputs_of_an_endless_stream():
     rows = pipeline | TestStream().advance_watermark_to_infinity()
     with pytest.raises(ArgumentError, match="where a run may begin at a timer"):
         _ = rows | RunTFScript(script("echo.py"), input_schema="id string", side_inputs={"words": words})
+
+
+def test_each_run_is_given_the_side_input_as_it_is_when_it_begins(side_options, tmp_path):
+    """As on engines where a side input fires again while the main input goes on."""
+    options = dataclasses.replace(
+        side_options, entry="show", output_schema=Schema.parse("word string"), env=blocked(tmp_path)
+    )
+    dofn = RunShard(options.for_feed("dataset"), None, stamp=False)
+    dofn.setup()
+    try:
+        for word in (b"first", b"second"):
+            outputs = dofn.process((0, []), GlobalWindow(), sides=sides_of(word))
+            assert [row.word for row in outputs] == [word.decode()]
+    finally:
+        dofn.teardown()

@@ -6,6 +6,8 @@ are real. What a whole pipeline gives is in test_conformance_unbounded.py.
 
 from __future__ import annotations
 
+import collections
+import json
 import os
 import signal
 import time
@@ -14,123 +16,27 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import FixedWindows, GlobalWindow, GlobalWindows, IntervalWindow, Sessions
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.data.encoding import RowEncoder
-from beam_tfscript.data.schema import Schema
-from beam_tfscript.errors import ArgumentError, FeedError, ScriptRaised
-from beam_tfscript.runtime import wire
+from beam_tfscript.errors import ArgumentError, FeedError, ScriptDied, ScriptEnvironmentError, ScriptRaised
 from beam_tfscript.stream_dofns import StreamShards
 from beam_tfscript.worker.pool import get_pool
 from tests.running import script
+from tests.stages import WINDOW, Shard
+from tests.test_faults import wait_until
 from tests.unbounded import OUTPUT
-
-WINDOW = IntervalWindow(0, 10)
-_ENCODER = RowEncoder(Schema.parse("id string"))
-
-
-class Value:
-    """A value in state."""
-
-    def __init__(self):
-        self.value = None
-
-    def read(self):
-        return self.value
-
-    def write(self, value):
-        self.value = value
-
-    def clear(self):
-        self.value = None
-
-
-class Bag:
-    """A bag in state."""
-
-    def __init__(self):
-        self.values = []
-
-    def read(self):
-        return list(self.values)
-
-    def add(self, value):
-        self.values.append(value)
-
-    def clear(self):
-        self.values = []
-
-
-class Timer:
-    """A timer, and how often it was set."""
-
-    def __init__(self):
-        self.due = None
-        self.count = 0
-
-    def set(self, due):
-        self.due = due
-        self.count += 1
-
-    def clear(self):
-        self.due = None
-
-
-class Shard:
-    """One key of the stage, in one window."""
-
-    def __init__(self, dofn, shard=0, window=WINDOW):
-        self.dofn, self.shard, self.window = dofn, shard, window
-        self.chunks, self.place, self.window_end, self.poll = Bag(), Value(), Timer(), Timer()
-        self.outputs = []
-
-    def bring(self, *names, at=1.0):
-        """A bundle with rows."""
-        records = _ENCODER.encode([{"id": name} for name in names], keep_going=False).examples
-        chunk = self.shard, (self.shard, len(records), wire.pack_records(records))
-        return self._take(
-            self.dofn.process(chunk, self.window, Timestamp(at), self.chunks, self.place, self.window_end, self.poll)
-        )
-
-    def fire_poll(self):
-        """The poll timer is due."""
-        self.poll.due = None
-        return self._take(self.dofn.give_out_pending(self.shard, self.window, self.chunks, self.place, self.poll))
-
-    def fire_end(self):
-        """The window timer is due."""
-        self.window_end.due = None
-        return self._take(self.dofn.end_window(self.shard, self.window, self.chunks, self.place, self.poll))
-
-    def poll_until(self, *names):
-        """Polls for as long as a timer is armed, until these rows are out."""
-        deadline = time.monotonic() + 60
-        while not set(names) <= {row["id"] for row in self.outputs}:
-            assert self.poll.due is not None and time.monotonic() < deadline, self.outputs
-            time.sleep(0.05)
-            self.fire_poll()
-
-    def ids(self):
-        """The rows that came out."""
-        return [row["id"] for row in self.outputs]
-
-    def _take(self, outputs):
-        got = []
-        for output in outputs:
-            assert output.windows == (self.window,)
-            assert output.timestamp <= self.window.max_timestamp()
-            got.append({**output.value._asdict(), "timestamp": output.timestamp})
-        self.outputs += got
-        return [row["id"] for row in got]
+from tests.without_tensorflow import blocked
 
 
 @pytest.fixture
-def stage():
-    """Makes stages, and tears them down."""
+def stage(tmp_path):
+    """Makes stages, whose scripts need no TensorFlow but for `trace_records`, and tears them down."""
     made = []
 
     def make(entry="trace", *, has_end=True, **arguments):
+        if entry != "trace_records":
+            arguments["user_params"] = {"raw": True, **arguments.get("user_params", {})}
+            arguments["env"] = blocked(tmp_path)
         transform = RunTFScript(
             script("streams.py"), OUTPUT, input_schema="id string", entry=entry, feed="stream", **arguments
         )
@@ -157,7 +63,7 @@ def test_timers_are_armed_only_while_outputs_are_pending(stage):
     shard.bring("c")
     shard.fire_end()
     assert shard.poll.due is None and shard.ids() == ["a", "b", "c", "end"]
-    assert shard.chunks.values == [] and shard.place.value is None
+    assert shard.rows.values == [] and shard.state.value is None
     assert {row["timestamp"] for row in shard.outputs} == {WINDOW.max_timestamp()}
 
 
@@ -196,10 +102,10 @@ def test_late_rows_start_another_run_with_a_timer_of_its_own(stage):
 def test_rows_are_replayed_to_a_run_that_has_seen_what_the_state_has_not(stage):
     shard = Shard(stage(user_params={"n": 1}))
     shard.bring("a")
-    before = shard.place.value, list(shard.chunks.values)
+    before = shard.state.value, list(shard.rows.values)
     shard.bring("b")
     shard.poll_until("a", "b")
-    shard.place.value, shard.chunks.values = before[0], list(before[1])
+    shard.state.value, shard.rows.values = before[0], list(before[1])
     shard.bring("b")
     shard.fire_end()
     assert shard.ids()[2:] == ["a", "b", "end"] and shard.outputs[-1]["place"] == 2
@@ -225,7 +131,7 @@ def test_runs_wait_in_state_for_a_place_and_a_timer_looks_for_it(stage):
     first.bring("a")
     begin = time.monotonic()
     assert second.bring("b") == [] and time.monotonic() - begin < 1
-    assert second.poll.due is not None and second.chunks.values
+    assert second.poll.due is not None and second.rows.values
     second.fire_poll()
     assert second.poll.due is not None
     first.fire_end()
@@ -264,37 +170,246 @@ def test_outputs_in_the_global_window_are_at_the_newest_row(stage):
     shard.bring("c", at=7)
     shard.fire_end()
     assert shard.outputs[0]["timestamp"] == 5
-    assert [row["timestamp"] for row in shard.outputs[1:]] == [9, 9, 9]
-    assert shard.chunks.values == []
+    assert [row["timestamp"] for row in shard.outputs[1:-1]] == [9, 9]
+    # Where nothing was pending at the end of time, nothing has held the watermark back.
+    assert shard.outputs[-1]["timestamp"] in (9, GlobalWindow().max_timestamp())
+    assert shard.rows.values == []
 
 
-def test_rows_that_were_not_done_are_lost_without_replay_and_the_others_are_not(stage, monkeypatch):
-    lost = []
-    monkeypatch.setattr("beam_tfscript.metrics.add", lambda name, n=1: lost.append(n) if name == "rows_lost" else None)
+@pytest.fixture
+def counted(monkeypatch):
+    """What is counted."""
+    found = collections.Counter()
+    monkeypatch.setattr("beam_tfscript.metrics.add", lambda name, n=1: found.update({name: n}))
+    return found
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_rows_that_are_done_are_not_sent_again_without_replay(stage, counted):
     shard = Shard(stage(replay=False, user_params={"n": 1}))
     shard.bring("a")
     shard.poll_until("a")
-    pid = shard.outputs[0]["pid"]
-    os.kill(pid, signal.SIGKILL)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    kill(shard.outputs[0]["pid"])
     shard.bring("b")
     shard.fire_end()
-    assert shard.ids() == ["a", "b", "end"] and sum(lost) == 0
-    assert shard.chunks.values == []
+    assert shard.ids() == ["a", "b", "end"] and counted["rows_lost"] == 0
+    assert shard.rows.values == []
 
 
-def test_last_outputs_before_a_stop_are_given_out(stage, monkeypatch):
-    unread = []
-    monkeypatch.setattr(
-        "beam_tfscript.metrics.add", lambda name, n=1: unread.append(n) if name == "rows_unread" else None
-    )
+def bring_and_kill(shard, tmp_path, *names, at=0):
+    """Brings rows that the script reads and never gives back, and kills it when it has them."""
+    noted = tmp_path / "has them"
+    noted.unlink(missing_ok=True)
+    shard.bring(*names)
+    wait_until(noted.exists, 60)
+    kill(int(noted.read_text()))
+
+
+@pytest.fixture
+def keeps(tmp_path):
+    """Arguments of a script that keeps the rows from `b` on until it is killed."""
+    return {"entry": "keeps_from", "replay": False, "user_params": {"id": "b", "noted": str(tmp_path / "has them")}}
+
+
+def test_rows_that_a_killed_process_had_are_sent_again_without_replay(stage, counted, keeps, tmp_path):
+    shard = Shard(stage(**keeps))
+    bring_and_kill(shard, tmp_path, "a", "b", "c")
+    assert shard.rows.values  # in the state, for whoever comes next
+    shard.bring("d")
+    shard.fire_end()
+    assert shard.ids() == ["a", "b", "c", "d", "end"]
+    assert counted["rows_lost"] == 0 and counted["process_deaths"] == 1 and shard.rows.values == []
+
+
+def test_rows_in_the_middle_of_a_chunk_are_sent_again_without_those_before(stage, counted, keeps, tmp_path):
+    shard = Shard(stage(**keeps))
+    bring_and_kill(shard, tmp_path, *"abcdefgh")
+    shard.fire_end()
+    assert shard.ids() == [*"abcdefgh", "end"] and shard.outputs[-1]["place"] == 7
+
+
+@pytest.mark.parametrize("limit", [{"keep_unacked_bytes": 0}, {"keep_unacked_seconds": 0.2}])
+def test_rows_beyond_what_is_kept_are_counted_as_lost(stage, counted, keeps, tmp_path, limit):
+    shard = Shard(stage(**keeps, **limit))
+    bring_and_kill(shard, tmp_path, "a", "b", "c")
+    time.sleep(0.3)
+    shard.bring("d")
+    shard.fire_end()
+    assert shard.ids() == ["a", "d", "end"] and counted["rows_lost"] == 2
+
+
+def test_of_more_rows_than_may_be_kept_the_oldest_are_given_up(stage, counted, keeps, tmp_path):
+    names = ["b" + "x" * 1000 + str(number) for number in range(100)]
+    shard = Shard(stage(**keeps, keep_unacked_bytes=20_000))
+    for name in names:
+        shard.bring(name)
+    wait_until((tmp_path / "has them").exists, 60)
+    kept = sum(len(chunk[-1]) for chunk in shard.rows.values)
+    assert 0.5 * 20_000 < kept <= 20_000
+    kill(int((tmp_path / "has them").read_text()))
+    shard.fire_end()
+    given = shard.ids()[:-1]
+    assert given == names[-len(given) :] and counted["rows_lost"] == 100 - len(given) > 0
+
+
+def test_rows_that_wait_for_a_place_are_never_given_up(stage, counted):
+    dofn = stage(max_processes=1, replay=False, keep_unacked_bytes=0, keep_unacked_seconds=0.2)
+    first, second = Shard(dofn, 0), Shard(dofn, 1)
+    first.bring("a")
+    second.bring("b")
+    second.bring("c")
+    time.sleep(0.3)
+    first.fire_end()
+    second.poll_until("b", "c")
+    second.fire_end()
+    assert second.ids() == ["b", "c", "end"] and counted["rows_lost"] == 0
+
+
+def test_state_without_replay_stays_small_while_rows_are_done(stage):
+    shard = Shard(stage(replay=False))
+    for number in range(300):
+        shard.bring(f"{number}")
+    assert len(shard.rows.values) <= 300
+    shard.poll_until(*map(str, range(300)))
+    assert shard.rows.values == []
+    shard.fire_end()
+
+
+def test_key_that_moves_to_another_worker_goes_on_with_what_is_not_done(stage, counted, keeps, tmp_path):
+    shard = Shard(stage(**keeps))
+    noted = tmp_path / "has them"
+    shard.bring("a", "b", "c")
+    wait_until(noted.exists, 60)
+    # What another worker finds: the state, and no run of that identity.
+    pool = get_pool()
+    identity, run = pool.live_runs._runs.popitem()
+    run.release(pool)
+    shard.bring("d")
+    shard.fire_end()
+    assert shard.ids() == ["a", "b", "c", "d", "end"] and counted["rows_lost"] == 0
+
+
+def test_poll_does_not_wait_for_a_bundle_that_deals_with_the_same_rows(stage):
+    shard = Shard(stage())
+    shard.bring("a")
+    with get_pool().live_runs.guard((shard.dofn._name, 0, (0.0, 10.0))):
+        begin = time.monotonic()
+        shard.fire_poll()
+        assert time.monotonic() - begin < 1 and shard.poll.due is not None
+    shard.poll_until("a")
+    assert shard.fire_end() == ["end"]
+
+
+def test_bundle_does_not_wait_for_ever_for_another_that_deals_with_the_same_rows(stage, monkeypatch):
+    monkeypatch.setattr("beam_tfscript.worker.live_runs._GUARD_LIMIT_S", 0.5)
+    shard = Shard(stage())
+    with (
+        get_pool().live_runs.guard((shard.dofn._name, 0, (0.0, 10.0))),
+        pytest.raises(ScriptEnvironmentError, match="another bundle of this worker has dealt with"),
+    ):
+        shard.bring("a")
+
+
+def test_run_without_news_gives_its_place_to_one_that_waits(stage, monkeypatch, counted):
+    dofn = stage(max_processes=1, replay=False)
+    lost, waits = Shard(dofn, 0), Shard(dofn, 1)
+    lost.bring("a")
+    lost.poll_until("a")
+    waits.bring("b")
+    waits.fire_poll()
+    assert waits.ids() == []
+    monkeypatch.setattr("beam_tfscript.worker.live_runs.STALE_AFTER_S", 0.0)
+    waits.fire_poll()
+    waits.poll_until("b")
+    assert len(get_pool().live_runs._runs) == 1
+    waits.fire_end()
+    # Should its key come back: what was done is done.
+    lost.bring("c")
+    lost.fire_end()
+    assert lost.ids() == ["a", "c", "end"] and counted["rows_lost"] == 0
+
+
+def test_run_that_a_bundle_deals_with_is_not_without_news(stage, monkeypatch):
+    dofn = stage(max_processes=1, replay=False)
+    busy, waits = Shard(dofn, 0), Shard(dofn, 1)
+    busy.bring("a")
+    busy.poll_until("a")
+    monkeypatch.setattr("beam_tfscript.worker.live_runs.STALE_AFTER_S", 0.0)
+    with get_pool().live_runs.guard((dofn._name, 0, (0.0, 10.0))):
+        waits.bring("b")
+        waits.fire_poll()
+        assert waits.ids() == [] and get_pool().live_runs.take_abandoned(set()) == []
+    busy.fire_end()
+    assert busy.ids() == ["a", "end"]
+    waits.fire_end()
+
+
+def test_state_of_a_newer_version_is_read(stage):
+    shard = Shard(stage(replay=False))
+    shard.bring("a")
+    shard.poll_until("a")
+    state = json.loads(shard.state.value)
+    state["news"] = 1
+    state["positions"]["0"]["news"] = 2
+    shard.state.value = json.dumps(state).encode()
+    shard.bring("b")
+    shard.fire_end()
+    assert shard.ids() == ["a", "b", "end"] and len({row["run"] for row in shard.outputs}) == 1
+
+
+def test_rows_larger_than_the_sockets_buffer_arrive_while_nothing_else_comes(stage, tmp_path):
+    noted = tmp_path / "noted"
+    shard = Shard(stage("notes_size", user_params={"noted": str(noted)}))
+    shard.bring("x" * (8 << 20))
+    wait_until(lambda: noted.exists() and noted.read_text() == str(8 << 20), 60)
+    assert shard.fire_end() == ["end"]
+
+
+def test_script_killed_while_a_child_of_it_holds_the_socket_is_noticed_by_a_poll(stage, tmp_path):
+    noted = tmp_path / "noted"
+    shard = Shard(stage("leaves_a_child", user_params={"noted": str(noted)}, max_attempts=1))
+    shard.bring("a")
+    shard.poll_until("a")
+    wait_until(lambda: noted.exists() and noted.read_text(), 10)
+    kill(shard.outputs[0]["pid"])
+    with pytest.raises(ScriptDied, match="SIGKILL"):
+        shard.fire_poll()
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_failure_behind_the_loop_is_told_as_it_was_first(stage, tmp_path, replay):
+    marks = tmp_path / "marks"
+    shard = Shard(stage("fails_at_the_end", replay=replay, user_params={"marks": str(marks)}))
+    shard.bring("a", "b")
+    shard.poll_until("a", "b")
+    with pytest.raises(ScriptRaised, match="ValueError: failure 1 with 2 rows") as caught:
+        shard.fire_end()
+    # With replay its rows are there for another attempt; without, none is left.
+    assert len(marks.read_text()) == (3 if replay else 1)
+    assert ("the first of 3 attempts" in str(caught.value)) == replay
+
+
+def test_process_that_dies_with_all_rows_done_is_not_started_again(stage, counted, caplog):
+    shard = Shard(stage(replay=False, max_attempts=1 + 1))
+    shard.bring("a")
+    shard.poll_until("a")
+    kill(shard.outputs[0]["pid"])
+    assert shard.fire_end() == []
+    assert counted["process_deaths"] == 1 and counted["runs"] == 1 and "All its rows were done by then" in caplog.text
+
+
+def test_last_outputs_before_a_stop_are_given_out(stage, counted):
     shard = Shard(stage("stops_at", user_params={"id": "b"}))
     shard.bring("a", "b")
     shard.poll_until("a", "b", "end")
-    assert shard.poll.due is None and shard.chunks.values == []
+    assert shard.poll.due is None and shard.rows.values == []
     shard.bring("c", "d")
     assert shard.fire_end() == [] and shard.ids() == ["a", "b", "end"]
-    assert sum(unread) == 2
+    assert counted["rows_unread"] == 2
 
 
 @pytest.mark.parametrize(
@@ -318,9 +433,7 @@ def test_failures_count_only_where_a_run_gets_no_further(stage, tmp_path):
     for name in "ab":
         shard.bring(name)
         shard.poll_until(name)
-        pid = shard.outputs[-1]["pid"]
-        os.kill(pid, signal.SIGKILL)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        kill(shard.outputs[-1]["pid"])
     shard.fire_end()
     assert shard.ids()[-3:] == ["a", "b", "end"] and shard.outputs[-1]["attempt"] == 3
 
@@ -339,7 +452,7 @@ def test_run_outlives_its_dofn_and_a_pause_longer_than_the_idle_timeout(stage):
 
 
 def test_run_that_nobody_comes_back_to_is_ended(stage, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.live_run.ABANDONED_AFTER_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.worker.live_runs.STALE_AFTER_S", 1.0)
     dofn = stage()
     Shard(dofn).bring("a")
     dofn.teardown()

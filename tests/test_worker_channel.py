@@ -14,6 +14,7 @@ import pytest
 from beam_tfscript.errors import ProtocolError
 from beam_tfscript.runtime import wire
 from beam_tfscript.worker.channel import Channel, ChannelClosed
+from beam_tfscript.worker.multiplex import wait_any
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_what_was_sent_before_the_end_is_received(ends):
         channel.receive(10)
 
 
-@pytest.mark.parametrize("garbage", [b"x" * 20, b"BTFS" + b"\xff" * 16, b"BTFS\x12\0\0\0" + b"\xff" * 12])
+@pytest.mark.parametrize("garbage", [b"x" * 28, b"BTFS" + b"\xff" * 24, b"BTFS\x12\0\0\0" + b"\xff" * 20])
 def test_garbage_is_an_error_that_names_its_likely_cause(ends, garbage):
     channel, theirs = ends
     theirs.sendall(garbage)
@@ -106,7 +107,34 @@ def test_cut_frame_is_an_error_for_the_script_process():
             wire.receive_frame(theirs)
 
 
-def test_death_is_seen_at_once_though_a_grandchild_holds_the_socket():
+def test_polls_without_a_wait_send_what_is_queued(ends):
+    channel, theirs = ends
+    got = []
+    thread = threading.Thread(target=lambda: got.append(wire.receive_frame(theirs)))
+    thread.start()
+    channel.send(wire.Frame(wire.RUN, 0, b"x" * (8 << 20)))
+    deadline = time.monotonic() + 20
+    while thread.is_alive():
+        assert channel.receive(0) is None and time.monotonic() < deadline
+        wait_any([channel], 0.1)
+    assert len(got[0].payload) == 8 << 20
+
+
+def test_flush_sends_all_or_gives_up_in_time(ends):
+    channel, theirs = ends
+    channel.send(wire.Frame(wire.RUN, 0, b"x" * (8 << 20)))
+    theirs.sendall(b"unread")  # which must not make the wait spin
+    begin, cpu = time.monotonic(), time.process_time()
+    assert not channel.flush(0.5)
+    assert time.monotonic() - begin >= 0.5 and time.process_time() - cpu < 0.25
+    thread = threading.Thread(target=wire.receive_frame, args=(theirs,))
+    thread.start()
+    assert channel.flush(20)
+    thread.join()
+
+
+@pytest.mark.parametrize("timeout", [30, 0])
+def test_death_is_seen_at_once_though_a_grandchild_holds_the_socket(timeout):
     ours, theirs = socket.socketpair()
     code = (
         "import subprocess, sys, os;"
@@ -122,7 +150,9 @@ def test_death_is_seen_at_once_though_a_grandchild_holds_the_socket():
     begin = time.monotonic()
     try:
         with pytest.raises(ChannelClosed):
-            channel.receive(30)
+            while time.monotonic() - begin < 20:
+                channel.receive(timeout)
+                wait_any([channel], 1)
         assert time.monotonic() - begin < 20
     finally:
         os.killpg(process.pid, 9)

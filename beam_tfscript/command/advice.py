@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from beam_tfscript import errors
+from beam_tfscript.docs import page
 
 # The first that fits: what the message holds, and what to do then.
 _BY_TEXT = (
@@ -17,7 +18,7 @@ _BY_TEXT = (
     (
         r"No module named '(akdl|dl_on_flink|flink_ml)",
         "Give that package: --user-file for its folder, --requirements or --python-env for one that has it. What is "
-        "here without it is in docs/compat.md.",
+        f"here without it: {page('compat')}",
     ),
     (
         r"JSON object must be str",
@@ -36,7 +37,7 @@ _BY_TEXT = (
     (
         r"required but could not be found|Data types don't match",
         "Make columns and script agree: --input-schema names and types them. An Example holds whole numbers, float and "
-        "string; --selected-cols must not leave out what the script parses (docs/types.md).",
+        f"string; --selected-cols must not leave out what the script parses: {page('types')}",
     ),
     (
         r"OutputMismatch: ",
@@ -47,13 +48,13 @@ _BY_TEXT = (
         "Give the module: --user-file for a file of yours, --requirements or --python-env for a package.",
     ),
     (r"out of memory", "Read fewer rows at a time (config.batches(n)), or give the machine more memory."),
-    (r"null", "Give the column a default, as in 'x float default 0', or read with masks=True (docs/guide.md)."),
+    (r"null", f"Give the column a default, as in 'x float default 0', or read with masks=True: {page('guide')}"),
     (r"input_schema", "Name the columns: --input-schema 'id string, x array<float>'."),
 )
 _BY_CLASS: dict[type[errors.TFScriptError], str] = {
-    errors.SchemaError: "Correct the schema in --input-schema, --output-schema or --selected-cols (docs/types.md).",
-    errors.ArgumentError: "Correct the flag that is named; `beam-tfscript check --help` lists them.",
-    errors.RowError: "Make --input-schema fit the rows (docs/types.md says what each type takes), or correct the file.",
+    errors.SchemaError: f"Correct the schema in --input-schema, --output-schema or --selected-cols: {page('types')}",
+    errors.ArgumentError: "Correct the flag that is named; `--help` behind the command lists them.",
+    errors.RowError: f"Make --input-schema fit the rows, or correct the file. What each type takes: {page('types')}",
     errors.ScriptLoadError: "Correct the script until Python can import it there; --entry names another function.",
     errors.OutputError: "Make --output-schema and what the script writes agree: names, types, and no column left out.",
     errors.ModelError: "Export one SavedModel into config.saved_model_dir, and look at it with saved_model_cli.",
@@ -63,15 +64,20 @@ _BY_CLASS: dict[type[errors.TFScriptError], str] = {
     errors.ScriptEnvironmentError: "Correct the environment: --python-env, or --requirements and --python-version.",
     errors.ProtocolError: "Look for what closes or writes to file descriptors in the script; else please report this.",
 }
-_NAMED = re.compile(
-    r"beam_tfscript\.errors\.(\w+): (.*?)(?= \[while running|\n\nDuring handling|\n\nThe above|\Z)", re.DOTALL
+# An error of this package in a runner's text, up to what Beam puts behind each error of a step. Only without that, up
+# to what Python puts between two errors: a script's own traceback may have that in the middle.
+_TAGGED = re.compile(
+    r"beam_tfscript\.errors\.(\w+): ((?:(?!beam_tfscript\.errors\.\w+: ).)*?) \[while running", re.DOTALL
 )
+_NAMED = re.compile(r"beam_tfscript\.errors\.(\w+): (.*?)(?=\n\nDuring handling|\n\nThe above|\Z)", re.DOTALL)
+# Lines that a script printed before it raised, which say nothing of the error's kind.
+_PRINTED = re.compile(r"^  \| .*\n", re.MULTILINE)
 
 
 def advise(error: errors.TFScriptError) -> str:
     """What to do about an error."""
     if isinstance(error, (errors.ScriptRaised, errors.ScriptLoadError, errors.ScriptDied)):
-        text = str(error)
+        text = _PRINTED.sub("", str(error))
         for pattern, what in _BY_TEXT:
             if re.search(pattern, text):
                 return what
@@ -90,5 +96,6 @@ def find_cause(error: BaseException) -> errors.TFScriptError | None:
         if isinstance(cause, errors.TFScriptError):
             return cause
         cause = cause.__cause__
-    named = [found for found in _NAMED.finditer(str(error)) if found[1] in errors.__all__]
-    return getattr(errors, named[-1][1])(named[-1][2].strip()) if named else None
+    text = str(error)
+    named = [found for found in _TAGGED.findall(text) or _NAMED.findall(text) if found[0] in errors.__all__]
+    return getattr(errors, named[-1][0])(named[-1][1].strip()) if named else None

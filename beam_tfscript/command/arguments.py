@@ -38,6 +38,7 @@ def add_script_flags(parser: argparse.ArgumentParser) -> None:
     script.add_argument(
         "--env", action="append", default=[], metavar="K=V", help="an environment variable; again for more"
     )
+    script.add_argument("--log-dir", metavar="URI", help="where what scripts write to config.log_dir is kept")
     script.add_argument("--num-workers", type=int, metavar="N", help="shards, or workers of a cluster")
     script.add_argument("--num-ps", type=int, metavar="N", help="parameter servers of a cluster")
     script.add_argument(
@@ -46,6 +47,9 @@ def add_script_flags(parser: argparse.ArgumentParser) -> None:
     script.add_argument("--placement", choices=PLACEMENTS, help="whether shards are alone, or one cluster")
     script.add_argument(
         "--intra-op-parallelism", type=int, default=_DEFAULT_THREADS, metavar="N", help="threads of TensorFlow"
+    )
+    script.add_argument(
+        "--log-level", metavar="LEVEL", help="the level at which what the script prints is logged; INFO by default"
     )
     where = parser.add_argument_group("the script's Python")
     where.add_argument("--python-env", metavar="URI", help="a directory with bin/python, or an archive of one")
@@ -57,6 +61,11 @@ def add_script_flags(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--start-timeout", type=float, default=120, metavar="SECONDS", help="until TensorFlow is imported"
     )
+
+
+def names_of(parser: argparse.ArgumentParser) -> list[str]:
+    """The names of a parser's flags, in each of their spellings."""
+    return [name for action in parser._actions for name in action.option_strings]
 
 
 def transform_arguments(flags: argparse.Namespace, *, input_schema: str | None) -> dict[str, Any]:
@@ -86,10 +95,13 @@ def transform_arguments(flags: argparse.Namespace, *, input_schema: str | None) 
         "entry": flags.entry,
         "script_args": flags.script_arg,
         "start_timeout": flags.start_timeout,
+        "log_dir": flags.log_dir,
         "env": dict(map(_variable, flags.env)),
     }
     if flags.compat_params is not None:
         arguments["compat_params"] = flags.compat_params
+    if flags.log_level is not None:
+        arguments["log_level"] = int(flags.log_level) if flags.log_level.isdecimal() else flags.log_level
     return arguments
 
 
@@ -112,5 +124,6 @@ def _requirements(values: list[str]) -> list[str]:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ArgumentError(f"--env must be NAME=VALUE, got {text!r}.")
+        # The text is not shown: it may be the value of a variable whose name was forgotten.
+        raise ArgumentError(f"--env must be NAME=VALUE, got {'no name' if equals else 'no equals sign'} in one.")
     return name, value

@@ -31,7 +31,6 @@ from beam_tfscript.inputs import plan_input
 from beam_tfscript.options import ScriptOptions
 from beam_tfscript.training import TrainTFScript
 from beam_tfscript.transforms import RunTFScript
-from beam_tfscript.worker import log_lines
 
 
 def check(flags: argparse.Namespace) -> int:
@@ -112,7 +111,8 @@ def _show_outcome(options: ScriptOptions, outcome: Outcome) -> None:
     if outcome.reported:
         _say(f"Reported:     {show.pairs(outcome.reported)}")
     for name, what in (
-        ("doubles_rounded", "values of double columns lost digits, as an Example has 32 bits: double exact keeps them"),
+        ("doubles_rounded", "values of double columns lost digits, as an Example has 32 bits: float64 keeps them"),
+        ("doubles_infinite", "of them became infinite: they are beyond 3.4e38"),
         ("rows_unread", "rows were left unread by config.stop()"),
     ):
         if outcome.own.get(name):
@@ -176,11 +176,10 @@ class _Printer(logging.Handler):
         super().__init__()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name != log_lines.LOGGER.name:
+        label, text = getattr(record, "script_label", None), getattr(record, "script_text", "")
+        if label is None:
             _say(record.getMessage())
             return
-        assert isinstance(record.args, tuple)
-        label, text = record.args
         # Before its first run the process has the script's name only: that is what TensorFlow says when it starts.
         if label != self.script:
             place = "" if self.is_alone else str(label).partition(" ")[2].rpartition(" attempt")[0] + " "

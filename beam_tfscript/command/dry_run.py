@@ -22,10 +22,10 @@ from apache_beam.utils.counters import CounterFactory
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_tfscript.chunk_dofns import ChunkBatches, ChunkRows
+from beam_tfscript.chunk_dofns import ChunkRows
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.dofn_setup import UsesScript
-from beam_tfscript.dofns import RunBatchBundles, RunBundles
+from beam_tfscript.dofns import RunBundles
 from beam_tfscript.graph import run_of_group
 from beam_tfscript.metrics import NAMESPACE, SCRIPT_NAMESPACE
 from beam_tfscript.options import ScriptOptions
@@ -153,22 +153,15 @@ def _last_stage(options: ScriptOptions, train_dir: str | None) -> Any:
 
 def _chunk(options: ScriptOptions, encoder: RowEncoder, rows: _Rows) -> Iterator[tuple[int, Any]]:
     """The stage before the shuffle."""
-    if isinstance(rows, list):
-        with _set_up(ChunkRows(options, encoder, None)) as dofn:
-            dofn.start_bundle()
-            for row in rows:
-                yield from map(_value_of, dofn.process(row))
-            yield from map(_value_of, dofn.finish_bundle())
-        return
-    with _set_up(ChunkBatches(options, encoder, None)) as batches:
-        batches.start_bundle()
-        yield from map(_value_of, batches.process(rows, place=_placed(rows)))
-        yield from map(_value_of, batches.finish_bundle())
+    with _set_up(ChunkRows(options, encoder, None)) as dofn:
+        dofn.start_bundle()
+        for row in rows if isinstance(rows, list) else [rows]:
+            yield from map(_value_of, dofn.process(row))
+        yield from map(_value_of, dofn.finish_bundle())
 
 
 def _run_bundle(options: ScriptOptions, encoder: RowEncoder, rows: _Rows) -> Iterator[Any]:
-    dofn = (RunBundles if isinstance(rows, list) else RunBatchBundles)(options, encoder, None)
-    with _set_up(dofn):
+    with _set_up(RunBundles(options, encoder, None)) as dofn:
         dofn.start_bundle()
         for row in rows if isinstance(rows, list) else [rows]:
             yield from dofn.process(row, place=_placed(row))

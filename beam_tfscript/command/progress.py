@@ -23,8 +23,9 @@ from beam_tfscript.command import show
 from beam_tfscript.metrics import NAMESPACE
 
 _EVERY_S = 1.0
-# Rows that a tap keeps to itself before it says so: a lock for each would cost more than the row.
+# A tap keeps rows to itself until it has so many, or for so long: a lock for each row would cost more than the row.
 _TAP_ROWS = 1024
+_TAP_S = 0.2
 # How the command line of a script process is known.
 _MARK = b"beam_tfscript.runtime"
 
@@ -42,11 +43,12 @@ class Tap(beam.DoFn):
     def __init__(self, name: str):
         self._name = name
         self._count = 0
+        self._told_at = 0.0
 
     def process(self, element: Any) -> Iterator[Any]:
         """Counts one row, or those of an Arrow batch."""
         self._count += element.num_rows if isinstance(element, (pa.RecordBatch, pa.Table)) else 1
-        if self._count >= _TAP_ROWS:
+        if self._count >= _TAP_ROWS or time.monotonic() - self._told_at > _TAP_S:
             self._tell()
         yield element
 
@@ -56,6 +58,7 @@ class Tap(beam.DoFn):
 
     def _tell(self) -> None:
         count, self._count = self._count, 0
+        self._told_at = time.monotonic()
         with _seen_lock:
             _seen[self._name] += count
 
@@ -63,12 +66,16 @@ class Tap(beam.DoFn):
 class Progress:
     """Draws the line while its block runs.
 
+    Args:
+      has_output: whether the script writes rows.
+
     Attributes:
       is_shown: whether stdout is a terminal.
       seconds: how long the job has run, or ran.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_output: bool) -> None:
+        self._counted = counted_by(has_output)
         self.is_shown = sys.stdout.isatty()
         self._result: Any = None
         self._begin: float | None = None
@@ -106,9 +113,9 @@ class Progress:
         while has_next:
             has_next = not self._over.wait(_EVERY_S)
             counters = self._counters()
-            now_s, read = self.seconds, counters["rows_in"]
-            rate = (read - before) / max(now_s - before_s, 1e-3) if has_next else read / max(now_s, 1e-3)
-            before, before_s = read, now_s
+            now_s, done = self.seconds, counters[self._counted]
+            rate = (done - before) / max(now_s - before_s, 1e-3) if has_next else done / max(now_s, 1e-3)
+            before, before_s = done, now_s
             # Erased first: what others print in between must not stay behind a shorter line.
             sys.stdout.write(
                 "\r\x1b[2K" + line(counters, rate, now_s, *script_processes()) + ("" if has_next else "\n")
@@ -134,10 +141,15 @@ def line(counters: dict[str, int], rate: float, seconds: float, processes: int, 
     )
 
 
-def summary(counters: dict[str, int], seconds: float) -> str:
+def counted_by(has_output: bool) -> str:
+    """The counter that tells how far a job is: most runners read all rows before the script sees the first."""
+    return "rows_out" if has_output else "rows_in"
+
+
+def summary(counters: dict[str, int], seconds: float, *, has_output: bool) -> str:
     """What a job has done."""
     more = "".join(f", {what} {counters[name]:,}" for name, what in _MORE.items() if counters.get(name))
-    rate = counters.get("rows_in", 0) / max(seconds, 1e-3)
+    rate = counters.get(counted_by(has_output), 0) / max(seconds, 1e-3)
     return (
         f"{counters.get('rows_in', 0):,} rows read, {counters.get('rows_out', 0):,} written in {seconds:.1f} s "
         f"({rate:,.0f}/s){more}"
@@ -147,6 +159,7 @@ def summary(counters: dict[str, int], seconds: float) -> str:
 _MORE = {
     "rows_bad": "bad", "rows_unread": "unread", "rows_lost": "lost", "runs_failed": "runs failed",
     "process_deaths": "processes died", "doubles_rounded": "doubles rounded to 32 bits",
+    "doubles_infinite": "doubles made infinite",
 }  # fmt: skip
 
 

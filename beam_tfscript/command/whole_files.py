@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -25,6 +25,8 @@ from beam_tfscript.command import formats
 from beam_tfscript.command.arguments import transform_arguments
 from beam_tfscript.command.progress import Progress, Tap, counters_of, summary
 from beam_tfscript.command.sample import GUESS_ROWS, take_sample
+from beam_tfscript.command.unknown_flags import check_beam_flags
+from beam_tfscript.data.plain_arrow import plain_schema
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.model_layout import version_of
@@ -32,13 +34,19 @@ from beam_tfscript.training import TrainTFScript
 from beam_tfscript.transforms import RunTFScript
 
 
-def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
+def run(flags: argparse.Namespace, beam_flags: list[str], own: Sequence[str]) -> int:
     """Runs the command.
+
+    Args:
+      flags: what the command knows of the command line.
+      beam_flags: the rest of it.
+      own: the names of the flags that the command knows.
 
     Raises:
       TFScriptError: something is wrong that can be seen before the job runs.
       RuntimeError: the job failed.
     """
+    check_beam_flags(beam_flags, own)
     _check_flags(flags)
     input_format = formats.format_of(flags.input, flags.input_format)
     schema = None if flags.input_schema is None else Schema.parse(flags.input_schema)
@@ -49,7 +57,8 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         for note in sample.notes:
             print(f"  Note: {note}")
     formats.first_file(flags.input)
-    with Progress() as progress:
+    has_output = flags.output_schema is not None
+    with Progress(has_output=has_output) as progress:
         _show_log(over_progress=progress.is_shown)
         pipeline = _make_pipeline(beam_flags)
         rows = pipeline | "Read" >> ReadRows(flags.input, input_format, schema)
@@ -67,7 +76,7 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         result = pipeline.run()
         progress.watch(result)
         result.wait_until_finish()
-    print(summary(counters_of(result), progress.seconds))
+    print(summary(counters_of(result), progress.seconds, has_output=has_output))
     if flags.train:
         print(f"Model: {_newest_version(flags.model_dir)}")
     return 0
@@ -181,11 +190,11 @@ class WriteBatches(beam.PTransform):
         if self._format == "parquet":
             tables = batches | "Table" >> beam.Map(lambda batch: pa.Table.from_batches([batch]))
             return tables | beam.io.WriteToParquetBatched(
-                self._prefix, self._schema.to_arrow(), file_name_suffix=suffix
+                self._prefix, plain_schema(self._schema), file_name_suffix=suffix
             )
         to_text, header = json_lines, None
         if self._format == "csv":
-            empty = pa.RecordBatch.from_pylist([], schema=self._schema.to_arrow())
+            empty = pa.RecordBatch.from_pylist([], schema=plain_schema(self._schema))
             to_text, header = csv_lines, csv_lines(empty, header=True)
         return (
             batches

@@ -171,7 +171,7 @@ def _convert_elements(array: pa.Array, column: Column) -> pa.Array:
     if column.kind == "float" and array.type == pa.float64():
         overflown = pc.and_(pc.is_inf(converted), pc.is_finite(array))
         if pc.any(overflown).as_py():
-            raise Misfit("is out of range for float (32 bits); make the column double exact")
+            raise Misfit("is out of range for float (32 bits); make the column float64")
     return converted
 
 

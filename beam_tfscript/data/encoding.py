@@ -6,6 +6,7 @@ elements that do not fit, and the values that shards are chosen by.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,11 +14,15 @@ import pyarrow as pa
 
 from beam_tfscript.data.align import align_record_batch
 from beam_tfscript.data.examples import ExampleDecoder, ExampleEncoder
+from beam_tfscript.data.features import Rounding
 from beam_tfscript.data.rows import rows_to_record_batch, split_rows
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import RowError
 
-__all__ = ["MESSAGES", "Encoded", "RowEncoder"]
+__all__ = ["ARROW", "MESSAGES", "Encoded", "RowEncoder"]
+
+# Elements that hold many rows each; a PCollection's type does not always tell.
+ARROW = (pa.RecordBatch, pa.Table)
 
 # Messages that are passed on as their bytes; known by name, as TensorFlow is never imported here.
 MESSAGES = ("tensorflow.Example", "tensorflow.SequenceExample")
@@ -30,13 +35,13 @@ class Encoded(NamedTuple):
       examples: the Examples of those that fit, in order.
       bad: index and error of each of the others.
       keys: values of the `shard_by` column of those that fit, or None.
-      doubles_rounded: values of `double` columns that changed, since an Example holds 32-bit floats.
+      roundings: by name, the `double` columns whose values changed, since an Example holds 32-bit floats.
     """
 
     examples: list[bytes]
     bad: list[tuple[int, RowError]]
     keys: pa.Array | None
-    doubles_rounded: int
+    roundings: dict[str, Rounding]
 
 
 class RowEncoder:
@@ -46,12 +51,16 @@ class RowEncoder:
       schema: the input's columns; None passes serialized Examples on unread.
       selected: the columns that the script is given; all of them by default.
       shard_by: the column whose values are returned as keys, or None.
+
+    Attributes:
+      key: identity of the encoder, which its copies on all workers share.
     """
 
     def __init__(self, schema: Schema | None, selected: Schema | None = None, *, shard_by: str | None = None):
         self._schema = schema
         self._selected = selected or schema
         self._shard_by = shard_by
+        self.key = uuid.uuid4().hex
         self._make_coders()
 
     def encode(self, elements: Any, *, keep_going: bool) -> Encoded:
@@ -65,8 +74,8 @@ class RowEncoder:
           RowError: the first element that does not fit, where `keep_going` is false.
         """
         if not len(elements):
-            return Encoded([], [], None, 0)
-        if isinstance(elements, (pa.RecordBatch, pa.Table)):
+            return Encoded([], [], None, {})
+        if isinstance(elements, ARROW):
             return self._encode_batch(elements, keep_going)
         serialized = _serialize_all(elements)
         if self._schema is None:
@@ -117,19 +126,22 @@ class RowEncoder:
         return self._finish(batch, examples if self._selected == self._schema else None, bad)
 
     def _finish(self, batch: pa.RecordBatch, examples: list[bytes] | None, bad: list[tuple[int, RowError]]) -> Encoded:
-        before = self._encoder.rounded_doubles
+        roundings: dict[str, Rounding] = {}
         if examples is None:
             assert self._selected is not None
             examples = self._encoder.encode(batch.select(list(self._selected.names)))
+            roundings = self._encoder.roundings
         keys = None if self._shard_by is None else batch.column(self._shard_by)
-        return Encoded(examples, bad, keys, self._encoder.rounded_doubles - before)
+        return Encoded(examples, bad, keys, roundings)
 
     def __reduce__(self) -> tuple:
-        return _rebuild, (self._schema, self._selected, self._shard_by)
+        return _rebuild, (self._schema, self._selected, self._shard_by, self.key)
 
 
-def _rebuild(schema: Schema | None, selected: Schema | None, shard_by: str | None) -> RowEncoder:
-    return RowEncoder(schema, selected, shard_by=shard_by)
+def _rebuild(schema: Schema | None, selected: Schema | None, shard_by: str | None, key: str) -> RowEncoder:
+    encoder = RowEncoder(schema, selected, shard_by=shard_by)
+    encoder.key = key
+    return encoder
 
 
 def _serialize_all(elements: Sequence[Any]) -> list[bytes] | None:
@@ -148,7 +160,7 @@ def _is_serialized(kind: type) -> bool:
 
 def _pass_on(elements: Sequence[Any], serialized: list[bytes] | None, keep_going: bool) -> Encoded:
     if serialized is not None:
-        return Encoded(serialized, [], None, 0)
+        return Encoded(serialized, [], None, {})
     examples, bad = [], []
     for index, element in enumerate(elements):
         if _is_serialized(type(element)):
@@ -162,4 +174,4 @@ def _pass_on(elements: Sequence[Any], serialized: list[bytes] | None, keep_going
         if not keep_going:
             raise error
         bad.append((index, error))
-    return Encoded(examples, bad, None, 0)
+    return Encoded(examples, bad, None, {})

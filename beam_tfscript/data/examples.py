@@ -19,7 +19,7 @@ from tfx_bsl.cc.tfx_bsl_extension.coders import ExampleToNumpyDict
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
 from beam_tfscript.data.faults import Misfit, find_first, find_ranges
-from beam_tfscript.data.features import array_from_features, array_to_features, count_rounded
+from beam_tfscript.data.features import Rounding, array_from_features, array_to_features, find_rounded
 from beam_tfscript.data.rows import rows_to_record_batch, split_rows
 from beam_tfscript.data.schema import Column, Schema, near_names
 from beam_tfscript.errors import OutputError, RowError
@@ -43,13 +43,13 @@ class ExampleEncoder:
 
     Attributes:
       schema: the records' columns.
-      rounded_doubles: how many values of `double` columns have changed so far, since an Example holds 32-bit
+      roundings: by name, the `double` columns whose values changed in the last batch, since an Example holds 32-bit
         floats only.
     """
 
     def __init__(self, schema: Schema):
         self.schema = schema
-        self.rounded_doubles = 0
+        self.roundings: dict[str, Rounding] = {}
         self._encoder = RecordBatchToExamplesEncoder()
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
@@ -59,9 +59,11 @@ class ExampleEncoder:
           batch: what `rows_to_record_batch` or `align_record_batch` has returned, or a slice of it.
         """
         features: list[tuple[str, pa.Array]] = []
+        self.roundings = {}
         for array, column in zip(batch.columns, self.schema):
             features += array_to_features(array, column)
-            self.rounded_doubles += count_rounded(array, column)
+            if (rounding := find_rounded(array, column)) is not None:
+                self.roundings[column.name] = rounding
         names, lists = zip(*features)
         return self._encoder.encode(pa.RecordBatch.from_arrays(list(lists), list(names)))
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_tfscript.data.faults import Misfit
-from beam_tfscript.data.kinds import INTEGER_BITS, units_a_second
+from beam_tfscript.data.kinds import INTEGER_RANGES, units_a_second
+from beam_tfscript.data.packed import pack_numbers, unpack_numbers
 from beam_tfscript.data.schema import Column
 from beam_tfscript.data.schema_arrow import element_arrow_type, list_array, tensor_array
 
-__all__ = ["FEATURE_TYPES", "array_from_features", "array_to_features", "count_rounded"]
+__all__ = ["FEATURE_TYPES", "Rounding", "array_from_features", "array_to_features", "find_rounded"]
 
 FEATURE_TYPES: dict[str, pa.DataType] = {
     "int64": pa.int64(),
@@ -39,10 +41,13 @@ def array_to_features(array: pa.Array, column: Column) -> list[tuple[str, pa.Lar
       column: name and type.
     """
     valid = None if not array.null_count else array.is_valid().to_numpy(zero_copy_only=False)
-    if column.is_scalar:
+    if column.is_packed:
+        array = pack_numbers(array, column)
+    if column.is_scalar or column.is_packed:
         # A null's one value lies under the mask, where the encoder does not look.
         mask = None if valid is None else pa.array(~valid)
-        lists = pa.LargeListArray.from_arrays(_offsets_of_scalars(len(array)), _pack(array, column), mask=mask)
+        values = array if column.is_packed else _pack(array, column)
+        lists = pa.LargeListArray.from_arrays(_offsets_of_scalars(len(array)), values, mask=mask)
         return [(column.name, lists)]
     if column.is_tensor:
         flat = array
@@ -79,6 +84,9 @@ def array_from_features(features: Mapping[str, pa.Array], column: Column) -> pa.
     if column.is_scalar:
         _check_lengths(lengths, 1, valid, "a scalar")
         return _scatter(_unpack(lists.flatten(), column), valid)
+    if column.is_packed:
+        _check_lengths(lengths, 1, valid, "one packed array")
+        return unpack_numbers(lists.flatten(), column, valid)
     values = _unpack(lists.flatten(), column)
     if column.is_tensor:
         _check_lengths(lengths, math.prod(size or 0 for size in column.shape), valid, f"shape {column.shape}")
@@ -88,16 +96,44 @@ def array_from_features(features: Mapping[str, pa.Array], column: Column) -> pa.
     return _ragged(values, lengths, valid, _typed(features[column.row_lengths], "int64"), column)
 
 
-def count_rounded(array: pa.Array, column: Column) -> int:
-    """Returns how many values of a `double` column a 32-bit float does not hold exactly; nan is held."""
+class Rounding(NamedTuple):
+    """Values of a `double` column that a 32-bit float does not hold.
+
+    Attributes:
+      rounded: how many change, the infinite ones among them.
+      infinite: how many finite ones become infinite.
+      example: one that loses digits; None where all that change become infinite.
+      overflow: one that becomes infinite; None where none does.
+    """
+
+    rounded: int
+    infinite: int
+    example: float | None
+    overflow: float | None
+
+
+def find_rounded(array: pa.Array, column: Column) -> Rounding | None:
+    """Returns what 32-bit floats change in a `double` column; None where nothing changes. They hold nan."""
     if column.kind != "double":
-        return 0
+        return None
     flat = array
     for _ in column.shape:
         flat = flat.flatten()
     doubles = flat.drop_null().to_numpy()
     with np.errstate(over="ignore"):
-        return int(np.count_nonzero((doubles.astype(np.float32) != doubles) & (doubles == doubles)))
+        floats = doubles.astype(np.float32)
+    changed = (floats != doubles) & (doubles == doubles)
+    rounded = int(np.count_nonzero(changed))
+    if not rounded:
+        return None
+    # Infinite ones that change were finite before.
+    overflown = changed & np.isinf(floats)
+    infinite = int(np.count_nonzero(overflown))
+    return Rounding(rounded, infinite, _first(doubles, changed & ~overflown), _first(doubles, overflown))
+
+
+def _first(values: np.ndarray, chosen: np.ndarray) -> float | None:
+    return float(values[chosen.argmax()]) if chosen.any() else None
 
 
 @functools.lru_cache(maxsize=4)
@@ -165,7 +201,7 @@ def _pack(values: pa.Array, column: Column) -> pa.Array:
     kind = column.kind
     if kind == "double":
         return values.cast(pa.float32())
-    if kind == "double exact":
+    if kind == "float64":
         return values.view(pa.int64())
     if kind == "string":
         return values.view(pa.large_binary())
@@ -181,9 +217,8 @@ def _pack(values: pa.Array, column: Column) -> pa.Array:
 def _unpack(values: pa.Array, column: Column) -> pa.Array:
     """Int64, float32 or bytes to element values."""
     kind = column.kind
-    if kind in INTEGER_BITS:
-        bits = INTEGER_BITS[kind]
-        _check_range(values, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1, column)
+    if kind in INTEGER_RANGES:
+        _check_range(values, *INTEGER_RANGES[kind], column)
     elif kind == "boolean":
         _check_range(values, 0, 1, column)
     elif kind == "date":
@@ -192,7 +227,7 @@ def _unpack(values: pa.Array, column: Column) -> pa.Array:
     elif kind == "time":
         _check_range(values, 0, _DAY_S * units_a_second(column.unit or "us") - 1, column)
         return (values if column.unit == "us" else values.cast(pa.int32())).view(element_arrow_type(column))
-    elif kind in ("timestamp", "double exact"):
+    elif kind in ("timestamp", "float64"):
         return values.view(element_arrow_type(column))
     elif kind in ("string", "decimal"):
         return _texts(values, column)

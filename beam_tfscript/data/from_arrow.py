@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_tfscript.data.kinds import INTEGER_RANGES
 from beam_tfscript.data.schema import Column
 
 __all__ = ["Timestamps", "arrow_to_values"]
@@ -19,7 +20,7 @@ __all__ = ["Timestamps", "arrow_to_values"]
 # From integers (None for null) and their unit to the timestamps that the rows shall have.
 Timestamps = Callable[[list[Any], str], list[Any]]
 
-_NUMBERS = frozenset({"tinyint", "smallint", "int", "bigint", "float", "double", "double exact"})
+_NUMBERS = frozenset({*INTEGER_RANGES, "float", "double", "float64"})
 
 
 def arrow_to_values(array: pa.Array, column: Column, *, timestamps: Timestamps | None = None) -> list[Any]:

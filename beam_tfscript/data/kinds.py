@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["KINDS", "SYNONYMS", "UNITS", "INTEGER_BITS", "Kind", "units_a_second"]
+__all__ = ["KINDS", "SYNONYMS", "UNITS", "INTEGER_RANGES", "Kind", "units_a_second"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Kind:
     takes: str
 
 
+_SIGNED_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -34,9 +36,12 @@ KINDS: dict[str, Kind] = {
         Kind("smallint", "int64", "int16", "int"),
         Kind("int", "int64", "int32", "int"),
         Kind("bigint", "int64", "int64", "int"),
+        Kind("uint8", "int64", "uint8", "int"),
+        Kind("uint16", "int64", "uint16", "int"),
+        Kind("uint32", "int64", "uint32", "int"),
         Kind("float", "float", "float32", "float"),
         Kind("double", "float", "float32", "float"),
-        Kind("double exact", "int64", "float64", "float"),
+        Kind("float64", "int64", "float64", "float"),
         Kind("boolean", "int64", "bool", "bool"),
         Kind("string", "bytes", "bytes", "str"),
         Kind("varbinary", "bytes", "bytes", "bytes"),
@@ -47,9 +52,13 @@ KINDS: dict[str, Kind] = {
     )
 }
 
-INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
+# The lowest and the highest number of each integer type.
+INTEGER_RANGES: dict[str, tuple[int, int]] = {
+    **{kind: (-(1 << bits - 1), (1 << bits - 1) - 1) for kind, bits in _SIGNED_BITS.items()},
+    **{f"uint{bits}": (0, (1 << bits) - 1) for bits in (8, 16, 32)},
+}
 
-# One spelling a word; `double exact` and `double precision` are put together by the parser.
+# One spelling a word; `double exact`, which is `float64`, and `double precision` are put together by the parser.
 SYNONYMS: dict[str, str] = {
     **{name: name for name in KINDS if " " not in name},
     "int8": "tinyint",
@@ -62,7 +71,6 @@ SYNONYMS: dict[str, str] = {
     "long": "bigint",
     "float32": "float",
     "real": "float",
-    "float64": "double",
     "bool": "boolean",
     "str": "string",
     "text": "string",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_tfscript.data.faults import Misfit, with_article
-from beam_tfscript.data.kinds import INTEGER_BITS, KINDS
+from beam_tfscript.data.kinds import INTEGER_RANGES, KINDS
 from beam_tfscript.data.schema import Column
 from beam_tfscript.data.schema_arrow import element_arrow_type
 
@@ -29,7 +29,7 @@ __all__ = [
     "scalars_to_arrow",
 ]
 
-FLOATS = ("float", "double", "double exact")
+FLOATS = ("float", "double", "float64")
 _BYTES = (bytes, bytearray, memoryview)
 # What pyarrow raises for a value that it cannot convert; OverflowError for integers beyond 64 bits.
 ARROW_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError)
@@ -153,9 +153,9 @@ def numbers_to_arrow(values: np.ndarray, column: Column, *, nulls: list[bool] | 
     code = values.dtype.kind
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
-    if code in "iu" and column.kind in INTEGER_BITS:
+    if code in "iu" and column.kind in INTEGER_RANGES:
         return pa.array(_checked_integers(values, column))
-    if code in "iuf" and column.kind in FLOATS and not (values.dtype.itemsize > 8 and column.kind == "double exact"):
+    if code in "iuf" and column.kind in FLOATS and not (values.dtype.itemsize > 8 and column.kind == "float64"):
         return pa.array(_checked_floats(values, column), mask=None if nulls is None else np.array(nulls, bool))
     if code == "b" and column.kind == "boolean":
         return pa.array(values)
@@ -166,11 +166,11 @@ def _fits(found: type, kind: str) -> bool:
     """Says whether a Python type may be in a column; its values are looked at later."""
     if issubclass(found, bool):
         return kind == "boolean"
-    if kind in INTEGER_BITS:
+    if kind in INTEGER_RANGES:
         return issubclass(found, (int, np.integer)) and not issubclass(found, np.timedelta64)
     if kind in FLOATS:
         if issubclass(found, np.longdouble):
-            return kind != "double exact"
+            return kind != "float64"
         return issubclass(found, (float, int, np.floating, np.integer)) and not issubclass(found, np.timedelta64)
     if kind == "boolean":
         return issubclass(found, np.bool_)
@@ -195,9 +195,9 @@ def _hint(found: type, kind: str) -> str:
 
 def _reason(values: list[Any], column: Column, error: Exception) -> str:
     kind = column.kind
-    if kind in INTEGER_BITS:
-        bits = INTEGER_BITS[kind]
-        return f"is out of range for {kind} ({-(2 ** (bits - 1))} to {2 ** (bits - 1) - 1})"
+    if kind in INTEGER_RANGES:
+        low, high = INTEGER_RANGES[kind]
+        return f"is out of range for {kind} ({low} to {high})"
     if kind == "decimal":
         return f"does not fit {column.element_type} exactly"
     if isinstance(error, UnicodeEncodeError):

@@ -79,7 +79,12 @@ class Column:
     @property
     def feature(self) -> str:
         """The list of an Example's Feature that holds the values: `int64`, `float` or `bytes`."""
-        return KINDS[self.kind].feature
+        return "bytes" if self.is_packed else KINDS[self.kind].feature
+
+    @property
+    def is_packed(self) -> bool:
+        """True for bytes as numbers: all numbers of a row are one value of a bytes feature."""
+        return self.kind == "uint8" and (self.is_array or self.is_tensor)
 
     @property
     def row_lengths(self) -> str | None:

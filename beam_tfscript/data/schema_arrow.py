@@ -21,10 +21,11 @@ __all__ = [
     "column_from_arrow",
     "element_arrow_type",
     "list_array",
+    "plain_type",
     "tensor_array",
 ]
 
-# Field metadata with the column's text, for what Arrow's type does not tell (`double exact`, `char(3)`, defaults).
+# Field metadata with the column's text, for what Arrow's type does not tell (`float64`, `char(3)`, defaults).
 _METADATA_KEY = b"beam_tfscript:column"
 
 _PLAIN_TYPES: dict[str, pa.DataType] = {
@@ -32,20 +33,19 @@ _PLAIN_TYPES: dict[str, pa.DataType] = {
     "smallint": pa.int16(),
     "int": pa.int32(),
     "bigint": pa.int64(),
+    "uint8": pa.uint8(),
+    "uint16": pa.uint16(),
+    "uint32": pa.uint32(),
     "float": pa.float32(),
     "double": pa.float64(),
-    "double exact": pa.float64(),
+    "float64": pa.float64(),
     "boolean": pa.bool_(),
     "string": pa.large_string(),
     "varbinary": pa.large_binary(),
     "date": pa.date32(),
 }
 _KINDS_OF_PLAIN_TYPES = {
-    **{arrow: kind for kind, arrow in _PLAIN_TYPES.items() if kind != "double exact"},
-    # Unsigned integers go into the next wider signed ones, where they have one.
-    pa.uint8(): "smallint",
-    pa.uint16(): "int",
-    pa.uint32(): "bigint",
+    **{arrow: kind for kind, arrow in _PLAIN_TYPES.items() if kind != "float64"},
     pa.float16(): "float",
     pa.string(): "string",
     pa.string_view(): "string",
@@ -54,6 +54,7 @@ _KINDS_OF_PLAIN_TYPES = {
     pa.date64(): "date",
 }
 _DECIMAL128_DIGITS = 38
+_NARROW_OFFSETS = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
 
 
 def element_arrow_type(column: Column) -> pa.DataType:
@@ -76,6 +77,15 @@ def arrow_type(column: Column) -> pa.DataType:
     return arrow
 
 
+def plain_type(arrow: pa.DataType) -> pa.DataType:
+    """Returns a type with 32-bit offsets in place of 64-bit ones."""
+    if is_type.is_large_list(arrow):
+        return pa.list_(plain_type(arrow.value_type))
+    if is_type.is_fixed_size_list(arrow):
+        return pa.list_(plain_type(arrow.value_type), arrow.list_size)
+    return _NARROW_OFFSETS.get(arrow, arrow)
+
+
 def arrow_field(column: Column) -> pa.Field:
     """Returns the Arrow field of a column; its metadata keep what the Arrow type does not tell."""
     field = pa.field(column.name, arrow_type(column), nullable=column.nullable)
@@ -93,7 +103,7 @@ def column_from_arrow(field: pa.Field) -> Column:
     text = (field.metadata or {}).get(_METADATA_KEY)
     if text is not None:
         (column,) = Schema.parse(text.decode()).columns
-        if column.name == field.name and arrow_type(column) == field.type:
+        if column.name == field.name and field.type in (arrow_type(column), plain_type(arrow_type(column))):
             return column
     return _plain_column(field)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from beam_tfscript.data.kinds import INTEGER_BITS
+from beam_tfscript.data.kinds import INTEGER_RANGES
 from beam_tfscript.data.schema import Column, Schema
 from beam_tfscript.errors import SchemaError
 
@@ -46,15 +46,17 @@ def schema_to_metadata(schema: Schema) -> schema_pb2.Schema:
 
 def _describe(feature: schema_pb2.Feature, column: Column) -> None:
     """Sets shape and domain."""
+    if column.is_packed:
+        feature.shape.SetInParent()  # one value, which has no domain
+        return
     if column.is_array or column.is_ragged:
         feature.value_count.min = 0
     else:
         feature.shape.SetInParent()
         for size in column.shape:
             feature.shape.dim.add(size=size)
-    if column.kind in INTEGER_BITS and column.kind != "bigint":
-        limit = 2 ** (INTEGER_BITS[column.kind] - 1)
-        feature.int_domain.min, feature.int_domain.max = -limit, limit - 1
+    if column.kind in INTEGER_RANGES and column.kind != "bigint":
+        feature.int_domain.min, feature.int_domain.max = INTEGER_RANGES[column.kind]
     elif column.kind == "boolean":
         feature.bool_domain.SetInParent()
 
@@ -106,8 +108,8 @@ def _column_of_feature(feature: schema_pb2.Feature) -> Column:
 
 def _narrowest(domain: schema_pb2.IntDomain) -> str:
     """Returns the type that has exactly this domain, else bigint."""
-    for kind, bits in INTEGER_BITS.items():
-        if (domain.min, domain.max) == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1):
+    for kind, limits in INTEGER_RANGES.items():
+        if (domain.min, domain.max) == limits:
             return kind
     return "bigint"
 
@@ -115,7 +117,8 @@ def _narrowest(domain: schema_pb2.IntDomain) -> str:
 def schema_to_feature_spec(schema: Schema) -> dict[str, Any]:
     """Returns what `tf.io.parse_example` takes to parse Examples of a schema. Imports TensorFlow.
 
-    Scalars and tensors are FixedLenFeatures, arrays VarLenFeatures; `config.feature_spec` is the same in the script.
+    Scalars and tensors are FixedLenFeatures, arrays VarLenFeatures. Arrays and tensors of `uint8` are one text of bytes
+    each, for `tf.io.decode_raw`. `config.feature_spec` is the same in the script.
     """
     import tensorflow as tf
 
@@ -123,7 +126,10 @@ def schema_to_feature_spec(schema: Schema) -> dict[str, Any]:
     for column in schema:
         dtype = tf.as_dtype(_DTYPES[column.feature])
         wire = column.to_wire()
-        if column.is_array or column.is_ragged:
+        if column.is_packed:
+            # A null array is an empty one.
+            spec[column.name] = tf.io.FixedLenFeature([], dtype, "" if column.is_array else None)
+        elif column.is_array or column.is_ragged:
             spec[column.name] = tf.io.VarLenFeature(dtype)
         else:
             spec[column.name] = tf.io.FixedLenFeature(list(column.shape), dtype, _spec_default(column, wire["default"]))
@@ -135,7 +141,7 @@ def schema_to_feature_spec(schema: Schema) -> dict[str, Any]:
 def _spec_default(column: Column, default: Any) -> Any:
     if default is None:
         return None
-    if column.kind == "double exact":
+    if column.kind == "float64":
         import struct
 
         return struct.unpack("<q", struct.pack("<d", default))[0]

@@ -10,7 +10,7 @@ import datetime as dt
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from beam_tfscript.data.kinds import INTEGER_BITS, units_a_second
+from beam_tfscript.data.kinds import INTEGER_RANGES, units_a_second
 
 if TYPE_CHECKING:
     from beam_tfscript.data.schema import Column
@@ -21,7 +21,7 @@ _EPOCH = dt.date(1970, 1, 1)
 
 # One literal for each kind, for messages.
 EXAMPLES = {
-    **dict.fromkeys((*INTEGER_BITS, "float", "double", "double exact", "decimal"), "0"),
+    **dict.fromkeys((*INTEGER_RANGES, "float", "double", "float64", "decimal"), "0"),
     "boolean": "true",
     "string": "'text'",
     "varbinary": "'text'",
@@ -34,9 +34,9 @@ EXAMPLES = {
 def value_of_number(column: Column, text: str) -> Any:
     """Returns the Python value of a number, or None where the column takes none."""
     try:
-        if column.kind in INTEGER_BITS:
+        if column.kind in INTEGER_RANGES:
             return int(text)
-        if column.kind in ("float", "double", "double exact"):
+        if column.kind in ("float", "double", "float64"):
             return float(text)
         if column.kind == "decimal":
             return Decimal(text)

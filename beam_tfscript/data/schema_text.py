@@ -144,7 +144,7 @@ class _Parser:
             )
         kind = SYNONYMS[word]
         if kind == "double":
-            kind = "double exact" if self._word("exact") else kind
+            kind = "float64" if self._word("exact") else kind
             self._word("precision")
         column = Column(name, kind)
         if kind == "decimal":

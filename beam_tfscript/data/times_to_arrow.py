@@ -1,6 +1,6 @@
 """Dates, times of day and timestamps of one column to a flat Arrow array.
 
-Comes in: `datetime` values, numpy's `datetime64`, or timestamps that know their `micros` or `nanos`, as Beam's do.
+Comes in: `datetime` values, numpy's `datetime64`, or Beam's timestamps, which know their `micros` or `nanos`.
 Goes out: an Arrow array in the column's unit, or a `Misfit` for what is not a whole number of that unit.
 """
 
@@ -23,6 +23,7 @@ __all__ = ["fits_time", "times_to_arrow"]
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _NAIVE_EPOCH = dt.datetime(1970, 1, 1)
 _NANOS_A_SECOND = 10**9
+_BEAM_TIMESTAMP = ("apache_beam.utils.timestamp", "Timestamp")
 
 
 def fits_time(found: type, kind: str) -> bool:
@@ -31,7 +32,15 @@ def fits_time(found: type, kind: str) -> bool:
         return issubclass(found, np.datetime64) or (issubclass(found, dt.date) and not issubclass(found, dt.datetime))
     if kind == "time":
         return issubclass(found, dt.time)
-    return issubclass(found, (dt.datetime, np.datetime64)) or hasattr(found, "micros")
+    return issubclass(found, (dt.datetime, np.datetime64)) or _is_beam_timestamp(found)
+
+
+def _is_beam_timestamp(found: type) -> bool:
+    """Says whether a type is Beam's Timestamp or derives from it; Beam itself is not imported here.
+
+    Its attributes do not tell: `micros` was an attribute of instances only up to Beam 2.75.
+    """
+    return any((base.__module__, base.__name__) == _BEAM_TIMESTAMP for base in found.__mro__)
 
 
 def times_to_arrow(values: list[Any], types: set[type], column: Column) -> pa.Array:

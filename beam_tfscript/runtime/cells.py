@@ -51,7 +51,23 @@ def cells_of(column, rows, present=None, single=False):
         if nulls is not None and nulls.any():
             row = None if single else int(nulls.argmax())
             raise mismatch(column, row, "null (None) in a column that is not null")
+    if column.is_packed:
+        features[column.name] = _pack(count, features[column.name])
     return count, features
+
+
+def _pack(count, cells):
+    """Cells of numbers as cells of one string of bytes a row, empty where the row is null."""
+    import numpy as np
+
+    values = np.ascontiguousarray(cells.values, np.uint8)  # their range is checked
+    size = len(values) // max(count, 1)
+    if cells.lengths is None and size:
+        return Cells(values.reshape(count, size).view("V{}".format(size)).reshape(count).tolist(), None, cells.nulls)
+    data = values.tobytes()
+    ends = np.cumsum(np.full(count, size) if cells.lengths is None else cells.lengths).tolist()
+    rows = [data[start:end] for start, end in zip([0] + ends, ends)]
+    return Cells(rows, None, cells.nulls)
 
 
 def _form(column):
@@ -203,7 +219,7 @@ def _stack(column, rows, row_of):
     """One array [rows, *shape] of rows that are arrays or lists each."""
     import numpy as np
 
-    kind = object if column.feature == "bytes" else None
+    kind = object if column.feature == "bytes" and not column.is_packed else None
     stacked = np.empty((0,) + column.shape, kind) if not rows else array_of(rows, kind)
     if stacked.shape[1:] != column.shape:
         for index, row in enumerate(rows):

@@ -28,7 +28,7 @@ class Column(object):
     Attributes:
       name: name of the column and of its feature.
       type: the type as in the schema's text, for messages.
-      kind: the element's type, for example `smallint`, `double exact` or `timestamp`.
+      kind: the element's type, for example `smallint`, `float64` or `timestamp`.
       feature: list of the Feature that holds it: `int64`, `float` or `bytes`.
       dtype: numpy dtype of the values in the script, or `bytes`.
       shape: () scalar; (None,) array; (None, None) array of arrays; (28, 28) tensor.
@@ -96,6 +96,11 @@ class Column(object):
         return len(self.shape) == 2 and self.shape[0] is None
 
     @property
+    def is_packed(self):
+        """Whether the numbers of a row are the bytes of one value: an array or tensor of `uint8`."""
+        return self.feature == "bytes" and self.dtype == "uint8"
+
+    @property
     def size(self):
         """Number of values in a row of a scalar or tensor."""
         size = 1
@@ -120,6 +125,8 @@ class Column(object):
             return _DAYS
         if self.kind == "time":
             return 0, 86400 * UNITS_PER_SECOND[self.unit] - 1
+        if self.dtype.startswith("uint"):
+            return 0, (1 << int(self.dtype[4:])) - 1
         bits = int(self.dtype[3:]) if self.dtype.startswith("int") else 64
         return -(1 << bits - 1), (1 << bits - 1) - 1
 

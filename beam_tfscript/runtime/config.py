@@ -1,23 +1,17 @@
 """What `main(config)` is handed: the run's place, its rows, and where its output goes."""
 
-from collections import namedtuple
+import os
 
 from beam_tfscript.runtime.columns import columns_from_wire
+from beam_tfscript.runtime.config_values import FeatureSpec, Schema, Window
 
 _current = None
 
 # What the entry functions of Deep Learning on Flink ask what they are handed, which is the config.
 _OF_CONTEXT = (
-    "get_current_attempt_index",
-    "get_index",
-    "get_node_type",
-    "get_node_type_count_map",
-    "get_property",
-    "get_role_name",
-    "index",
-    "properties",
-    "roleName",
-)
+    "get_current_attempt_index", "get_index", "get_node_type", "get_node_type_count_map", "get_property",
+    "get_role_name", "index", "properties", "roleName",
+)  # fmt: skip
 
 
 def get_config():
@@ -37,38 +31,10 @@ def set_config(config):
     _current = config
 
 
-Window = namedtuple("Window", ["start", "end"])
-Window.__doc__ = "An event-time window: start (inclusive) and end (exclusive), in seconds since 1970 UTC."
-
-
-class Schema(tuple):
-    """The columns of the input or the output, in order; `names` and `str()` say which."""
-
-    @property
-    def names(self):
-        """The column names, in order."""
-        return [column.name for column in self]
-
-    def __str__(self):
-        return ", ".join("{} {}".format(column.name, column.type) for column in self)
-
-    __repr__ = __str__
-
-
-class FeatureSpec(dict):
-    """Feature name -> FixedLenFeature or VarLenFeature, as `tf.io.parse_example` takes it.
-
-    Calling it gives the same without some columns: `config.feature_spec(exclude=["label"])`.
-    """
-
-    def __init__(self, columns, exclude=()):
-        from beam_tfscript.runtime import reader
-
-        super(FeatureSpec, self).__init__(reader.feature_spec(columns, exclude=exclude))
-        self._columns = columns
-
-    def __call__(self, exclude=()):
-        return FeatureSpec(self._columns, exclude)
+def note_reading():
+    """Note that the script of the run that is going on, if there is one, reads its rows."""
+    if _current is not None:
+        _current.has_read = True
 
 
 class TaskConfig(object):
@@ -84,7 +50,7 @@ class TaskConfig(object):
       task_type, task_index: this run's place in the cluster.
       tf_context: the process's one `TFContext`.
       work_dir: the run's own directory: current directory, first on `sys.path`, holds the script and
-        the user files. It goes when the run is over.
+        the user files. All tasks of a cluster have the same. It goes when the run is over.
       user_params: the transform's `user_params`, as JSON keeps it.
       attempt: 1 for the first try of this run, 2 for the next …
       dataset_lengths: how many rows each worker of the cluster has, the chief first; None where they come as they come.
@@ -113,7 +79,10 @@ class TaskConfig(object):
         self.feed = None
         self.flusher = None
         self.frames = None
+        # Whether the script has asked for rows, for what is said of a run that writes none.
+        self.has_read = False
         self._side_inputs = request.get("side_inputs") or {}
+        self._log_dir = request.get("log_dir")
         self._metrics = metrics
         self.tf_context = TFContext.get_or_create(self)
 
@@ -121,6 +90,16 @@ class TaskConfig(object):
     def feature_spec(self):
         """`FeatureSpec` of the input schema; a dict, and callable with `exclude=`."""
         return FeatureSpec(self._input_columns("feature_spec"))
+
+    @property
+    def log_dir(self):
+        """Directory for logs such as TensorBoard's, made now; the task's own, kept where the transform's `log_dir` is.
+
+        Raises:
+          OSError: it cannot be made.
+        """
+        os.makedirs(self._log_dir, exist_ok=True)
+        return self._log_dir
 
     def write(self, **row):
         """Writes one row, a value a column; None is null.
@@ -219,6 +198,9 @@ class TaskConfig(object):
 
         roles.serve(self, self.frames)
 
+    def finish(self):
+        """Called when `main` has returned."""
+
     def _input_columns(self, what):
         if self.input_schema is None:
             raise ValueError(
@@ -237,16 +219,29 @@ class BatchTaskConfig(TaskConfig):
     """The config of a run in the `dataset` feed: its rows are complete before `main` is called.
 
     Attributes:
-      dataset_file: path of a TFRecord file with the run's rows as serialized Examples; may be read
-        any number of times, and is empty where the transform has no input.
       dataset_length: how many rows it holds.
       output_writer: `write(example)` takes a `tf.train.Example` or its bytes.
     """
 
     def __init__(self, request, writer, metrics):
         super(BatchTaskConfig, self).__init__(request, writer, metrics)
-        self.dataset_file = request["dataset_file"]
+        # In `__dict__` as well, which scripts for other platforms hand on whole.
+        self.__dict__["dataset_file"] = request["dataset_file"]
         self.dataset_length = request["dataset_length"]
+
+    @property
+    def dataset_file(self):
+        """Path of a TFRecord file with the run's rows as serialized Examples.
+
+        It may be read any number of times, and is empty where the transform has no input.
+        """
+        self.has_read = True
+        return self.__dict__["dataset_file"]
+
+    @property
+    def rows_in(self):
+        """How many rows the run was given."""
+        return self.dataset_length
 
     def dataset(self, batch_size, shuffle=0, repeat=1, masks=False, drop_remainder=False, exclude=()):
         """The rows as a `tf.data.Dataset` of dicts, column name -> tensor, parsed a batch at a time.

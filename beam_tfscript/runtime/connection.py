@@ -5,6 +5,7 @@ at once, whatever the script is doing: the script process then ends itself and a
 """
 
 import faulthandler
+import itertools
 import os
 import queue
 import signal
@@ -18,8 +19,15 @@ from beam_tfscript.runtime import scratch, wire
 _OWNER_GONE_S = 3.0
 
 
+class ForkedError(RuntimeError):
+    """A forked child of the script used what belongs to the script's own process."""
+
+
 class Connection(object):
     """Sends reports to the pipeline's process and hands out its requests.
+
+    It belongs to the process that made it. A child that the script forks has a copy of all its memory, and so of rows
+    that wait to be sent: what a child tries to send is an error there, and never reaches the channel.
 
     Args:
       sock: connected stream socket; owned by the connection from here on.
@@ -28,20 +36,49 @@ class Connection(object):
 
     def __init__(self, sock, scratch_directory):
         self._sock = sock
+        self._owner = os.getpid()
         self._scratch_directory = scratch_directory
         self._requests = queue.Queue()  # type: queue.Queue
         self._rows = queue.Queue()  # type: queue.Queue
         self._send_lock = threading.Lock()
+        self._num_sent = 0
         self._main_thread = threading.get_ident()
         # What PROBE must never show as the script's: frames of this package.
         self._package = os.path.dirname(os.path.abspath(__file__))
+        if hasattr(os, "register_at_fork"):
+            # A child that lives on would hold the channel open. Older Pythons than 3.7 cannot do this.
+            os.register_at_fork(after_in_child=self._sock.close)
         threading.Thread(target=self._read, name="beam_tfscript-reader", daemon=True).start()
+
+    @property
+    def is_owner(self):
+        """Whether this process is the script's own, and not a child that it forked."""
+        return os.getpid() == self._owner
+
+    def check_owner(self, what):
+        """Check that this is the script's own process.
+
+        Args:
+          what: what the script does, for the error.
+
+        Raises:
+          ForkedError: it is a child that the script forked.
+        """
+        if not self.is_owner:
+            raise ForkedError(
+                "{} in a forked child of the script (pid {}, of pid {}): only the script's own process is connected to "
+                "the pipeline. Give the child's results back to the parent, by a multiprocessing.Pool or a Queue, and "
+                "do it there.".format(what, os.getpid(), self._owner)
+            )
 
     def send(self, frame):
         """Sends one frame; waits while the pipeline's process is not reading (back-pressure)."""
+        # Before the lock, which in a child may be held for ever by a thread that was not copied.
+        self.check_owner("sending " + frame.name)
         with self._send_lock:
             try:
-                wire.send_frame(self._sock, frame)
+                wire.send_frame(self._sock, frame, self._num_sent)
+                self._num_sent += 1
             except OSError:
                 self._end("the pipeline's process closed the channel")
 
@@ -59,8 +96,8 @@ class Connection(object):
 
     def _read(self):
         try:
-            while True:
-                frame = wire.receive_frame(self._sock)
+            for number in itertools.count():
+                frame = wire.receive_frame(self._sock, number)
                 if frame is None:
                     self._end("the pipeline's process is gone")
                 if frame.kind == wire.PROBE:
@@ -94,6 +131,13 @@ class Connection(object):
         os._exit(1)
 
 
-def report_fatal_signals():
-    """Makes a segmentation fault and its like print the Python lines they came from, on stderr."""
+def report_signals(stack_signal):
+    """Have Python's stacks written to stderr at a segmentation fault and its like, and when they are asked for.
+
+    Args:
+      stack_signal: the signal that asks; its handler needs no lock, so it works where the interpreter is inside a C
+        call that holds its lock. None for no such signal.
+    """
     faulthandler.enable(file=2)
+    if stack_signal is not None:
+        faulthandler.register(stack_signal, file=2, all_threads=True)

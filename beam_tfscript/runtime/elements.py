@@ -6,7 +6,7 @@ from beam_tfscript.runtime.values import TEMPORAL, bytes_of, is_null, mismatch, 
 _CHECKED_AT_ONCE_BYTES = 4 << 20
 
 # Up to here floats hold every integer; beyond, each is looked at.
-_EXACT_INTS = {"float": 1 << 24, "double": 1 << 53, "double exact": 1 << 53}
+_EXACT_INTS = {"float": 1 << 24, "double": 1 << 53, "float64": 1 << 53}
 
 
 def elements_of(column, values, row_of):
@@ -18,12 +18,12 @@ def elements_of(column, values, row_of):
       row_of: function, index of a value -> index of its row, for messages.
 
     Returns:
-      A list of bytes, or an array of float32 or int64.
+      A list of bytes, or an array of float32 or int64; of uint8, where the column is packed.
 
     Raises:
       OutputMismatch: a value does not fit the column.
     """
-    if column.feature == "bytes":
+    if column.feature == "bytes" and not column.is_packed:
         return _byte_strings(column, values if isinstance(values, list) else values.tolist(), row_of)
     if not isinstance(values, list) and values.dtype == object:
         values = values.tolist()
@@ -53,7 +53,7 @@ def _numbers(column, array):
     if len(array.shape) != 1:
         return None
     kind = array.dtype.kind
-    is_float = column.feature == "float" or column.kind == "double exact"
+    is_float = column.feature == "float" or column.kind == "float64"
     if not len(array):
         return np.empty(0, np.float32 if column.feature == "float" else np.int64)
     if is_float:
@@ -72,7 +72,7 @@ def _numbers(column, array):
     low, high = column.int_range
     if int(array.min()) < low or int(array.max()) > high:
         return None
-    return array.astype(np.int64)
+    return array.astype(np.uint8 if column.is_packed else np.int64, copy=False)
 
 
 def _floats(column, array):
@@ -83,7 +83,7 @@ def _floats(column, array):
         held = array.astype(np.float32 if column.kind == "float" else np.float64, copy=False)
         if array.dtype.kind != "f" and max(-int(array.min()), int(array.max())) > _EXACT_INTS[column.kind]:
             return None
-        if column.kind == "double exact":
+        if column.kind == "float64":
             return held.view(np.int64)
         narrow = held.astype(np.float32, copy=False)
     if array.dtype.itemsize > 4 and (np.isinf(narrow) & np.isfinite(array)).any():

@@ -178,7 +178,8 @@ def _check_feature(column, feature):
     wanted = column.feature + "_list"
     # A list that is not the one set reads as empty: with values in it, it needs no further question.
     count = len(getattr(feature, wanted).value)
-    if count and (column.is_array or count == column.size):
+    size = 1 if column.is_packed else column.size if not column.is_array else None
+    if count and size in (None, count):
         return
     kind = feature.WhichOneof("kind")
     if kind is None:
@@ -186,6 +187,6 @@ def _check_feature(column, feature):
             raise mismatch(column, None, "null (a Feature without a list) in a column that is not null")
     elif kind != wanted:
         raise mismatch(column, None, "expected a Feature with {}, got one with {}".format(wanted, kind))
-    elif not column.is_array:
+    elif size is not None:
         hint = "; for null leave the Feature empty: tf.train.Feature()" if not count and column.nullable else ""
-        raise mismatch(column, None, "{} values are expected, got {}{}".format(column.size, count, hint))
+        raise mismatch(column, None, "{} values are expected, got {}{}".format(size, count, hint))

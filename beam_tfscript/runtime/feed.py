@@ -32,6 +32,7 @@ class Feed(object):
       taken: how many rows were handed out.
       stopped: whether the script asked for the end.
       ended: whether the end was reached.
+      asked_again: whether the script asked for rows once more after it was told of the end.
     """
 
     def __init__(self, connection, frames, flush, fills_batches):
@@ -40,6 +41,8 @@ class Feed(object):
         self.taken = 0
         self.stopped = False
         self.ended = False
+        self.asked_again = False
+        self._has_told_end = False
         self._connection = connection
         self._frames = frames
         self._flush = flush
@@ -70,7 +73,7 @@ class Feed(object):
             elif not self._receive(bool(batch)):
                 break
         self.taken += len(batch)
-        return batch or None
+        return batch or self._tell_end()
 
     def take_any(self):
         """Waits for rows and gives what is there, at least one; None at the end of the feed."""
@@ -78,7 +81,7 @@ class Feed(object):
         self._acknowledge(wire.WANT_ANY)
         while self._next >= len(self._records) or self.stopped:
             if self.stopped or not self._receive(False):
-                return None
+                return self._tell_end()
         part = self._records[self._next : self._next + _VECTOR_RECORDS]
         self._next += len(part)
         self.taken += len(part)
@@ -91,7 +94,7 @@ class Feed(object):
         while True:
             frame = self._next_frame()
             if frame is None:
-                return None
+                return self._tell_end()
             if frame.kind == wire.DATASET:
                 found = frame.json()
                 self.window = found["window"]
@@ -100,11 +103,19 @@ class Feed(object):
 
     def stop(self):
         """Ends the feed: nothing more is handed out."""
+        self._connection.check_owner("config.stop()")
         self.stopped = True
         # Wakes whoever waits.
         self._frames.put(wire.control_frame(wire.END_FEED))
 
+    def _tell_end(self):
+        """None, which tells the script of the end; takes note of one that asks again."""
+        self.asked_again = self.asked_again or (self._has_told_end and not self.stopped)
+        self._has_told_end = True
+
     def _use(self, unit):
+        # A child has no thread that rows come by: it would wait for ever.
+        self._connection.check_owner("reading rows of the feed")
         if self._unit not in (None, unit):
             raise FeedMisused(
                 "config.datasets() and config.batches() cannot be used in one run: the rows reach it either as whole "

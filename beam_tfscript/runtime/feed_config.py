@@ -28,6 +28,12 @@ class FeedTaskConfig(TaskConfig):
             metrics.flush()
 
         self.feed = Feed(connection, frames, flush, self._fills_batches)  # type: Feed
+        self.has_read = True  # a run that ends well has read all rows of its feed
+
+    @property
+    def rows_in(self):
+        """How many rows the script was handed."""
+        return self.feed.taken
 
     def batches(self, n, masks=False):
         """The rows as dicts, column name -> numpy array of up to `n` rows.
@@ -177,8 +183,9 @@ class StreamTaskConfig(FeedTaskConfig):
 
         from beam_tfscript.runtime import tf_versions
 
-        vectors = tf.data.Dataset.from_generator(self._vectors, tf.string, tf.TensorShape([None]))
-        return tf_versions.one_record_each(tf, vectors)
+        with tf_versions.in_default_graph(tf):
+            vectors = tf.data.Dataset.from_generator(self._vectors, tf.string, tf.TensorShape([None]))
+            return tf_versions.one_record_each(tf, vectors)
 
     def dataset(self, batch_size, shuffle=0, masks=False, drop_remainder=False, exclude=()):
         """The rows as an open-ended `tf.data.Dataset` of dicts, column name -> tensor, parsed a batch at a time.
@@ -206,6 +213,7 @@ class StreamTaskConfig(FeedTaskConfig):
         import numpy as np
 
         if self._was_scanned:
+            self.feed.asked_again = True
             return
         self._was_scanned = True
         while True:

@@ -12,7 +12,7 @@ class RunIsolation(object):
     """Enters a run's directory and, when the run is over, takes back what the script changed.
 
     Taken back: environment variables, current directory, `sys.path`, `sys.argv`, logging, signal
-    handlers, the script's own modules, TensorFlow's default graph and Keras' session. Not taken
+    handlers, the script's own modules, TensorFlow's default graph and its mode, and Keras' session. Not taken
     back, since Python cannot: threads that still run and processes that were started; `leftovers()` names
     them, and the process is then not used again.
 
@@ -26,6 +26,7 @@ class RunIsolation(object):
         self._work_dir = work_dir
         self._argv = argv
         self._label = label
+        self._owner = os.getpid()
 
     def __enter__(self):
         self._environ = dict(os.environ)
@@ -35,13 +36,15 @@ class RunIsolation(object):
         self._threads = set(threading.enumerate())
         self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
         streams.mark_run(self._label)
-        reset_tensorflow()
+        _reset_tensorflow()
         sys.path.insert(0, self._work_dir)
         sys.argv = list(self._argv)
         os.chdir(self._work_dir)
         return self
 
     def __exit__(self, kind, error, trace):
+        if os.getpid() != self._owner:
+            return  # a child that the script forked, which ends now: the run is its parent's
         # A line that has no end is one all the same, now that the run is over.
         streams.mark_run(self._label)
         os.environ.clear()
@@ -79,15 +82,18 @@ class RunIsolation(object):
 
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD]
+_has_run = False
 
 
-def reset_tensorflow():
-    """Clears the default graph, and Keras' session where Keras is loaded."""
+def _reset_tensorflow():
+    """Puts TensorFlow back to how it was; leaves it untouched before the process's first run."""
+    global _has_run
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and hasattr(tensorflow, "compat"):
-        from beam_tfscript.runtime import tf_versions
+    if _has_run and tensorflow is not None and hasattr(tensorflow, "compat"):
+        from beam_tfscript.runtime import tf_state
 
-        tf_versions.reset(tensorflow)
+        tf_state.reset(tensorflow)
+    _has_run = True
 
 
 def _package_path(module):

@@ -8,15 +8,18 @@ import atexit
 import gc
 import os
 import platform
+import signal
 import socket
 import sys
 import traceback
 
 from beam_tfscript.runtime import compat, streams, wire
-from beam_tfscript.runtime.connection import Connection, report_fatal_signals
+from beam_tfscript.runtime.connection import Connection, report_signals
 
 CHANNEL_VARIABLE = "BEAM_TFSCRIPT_CHANNEL"
 SCRATCH_VARIABLE = "BEAM_TFSCRIPT_SCRATCH"
+# Has the process write its Python stacks to stderr, whatever it is doing; None where the system has no such signals.
+STACK_SIGNAL = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else None
 THREADS_VARIABLE = "BEAM_TFSCRIPT_INTRA_OP_PARALLELISM"
 
 
@@ -30,7 +33,7 @@ def main():
     sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
     compat.install()
     streams.install()
-    report_fatal_signals()
+    report_signals(STACK_SIGNAL)
     connection = Connection(socket.socket(fileno=descriptor), scratch_directory)
     connection.report(wire.READY, _come_up())
     streams.reset_logging()
@@ -65,6 +68,9 @@ def _come_up():
         "tensorflow": None,
         "tensorflow_error": None,
     }
+    # An import makes a million objects and next to no garbage: the collector would look through them again and again,
+    # for a fifth of the time.
+    gc.disable()
     try:
         import tensorflow
 
@@ -74,14 +80,17 @@ def _come_up():
         # same error again, in its own line.
         found["tensorflow_error"] = traceback.format_exc()[-4000:]
         return found
-    if hasattr(gc, "freeze"):
-        # The million objects of these imports stay for good. Left to the collector, each collection, such as
-        # Keras makes whenever its session is cleared, would look through them again: 0.2 s a run.
-        gc.collect()
-        gc.freeze()
+    finally:
+        if hasattr(gc, "freeze"):
+            # What was imported stays for good: each collection, such as Keras makes whenever its session is cleared,
+            # would look through it again for 0.2 s.
+            gc.freeze()
+        gc.enable()
     threads = int(os.environ.pop(THREADS_VARIABLE))
-    if threads:
-        from beam_tfscript.runtime import tf_versions
+    if hasattr(tensorflow, "compat"):
+        from beam_tfscript.runtime import tf_state
 
-        tf_versions.limit_threads(tensorflow, threads)
+        tf_state.note(tensorflow)
+        if threads:
+            tf_state.limit_threads(tensorflow, threads)
     return found

@@ -20,6 +20,9 @@ def plain_spec(column):
     import tensorflow as tf
 
     dtype = {"int64": tf.int64, "float": tf.float32, "bytes": tf.string}[column.feature]
+    if column.is_packed:
+        # A null array is an empty one.
+        return {column.name: tf.io.FixedLenFeature([], dtype, "" if column.is_array else None)}
     if not column.is_array:
         return {column.name: tf.io.FixedLenFeature(list(column.shape), dtype, _default(column))}
     spec = {column.name: tf.io.VarLenFeature(dtype)}
@@ -51,6 +54,8 @@ def parse_raw(serialized, columns, masked):
     for column in columns:
         spec.update(plain_spec(column))
     for column in masked:
+        if column.is_packed and column.is_array:
+            continue  # `presence_of_arrays` tells which are null
         spec[column.name] = tf.io.VarLenFeature(spec[column.name].dtype)
     return tf.io.parse_example(serialized, spec) if spec else {}
 
@@ -99,6 +104,11 @@ class Parser(object):
         result = {}
         for column in self._columns:
             value = parsed[column.name]
+            if column.is_packed:
+                if column in self._masked and not column.is_array:
+                    value, result[column.mask_name] = _dense_packed(column, value)
+                result[column.name] = _unpacked(column, value)
+                continue
             if column.is_nested:
                 value = _nested(column, value, parsed[column.row_lengths], ends)
             elif column.is_array:
@@ -131,7 +141,7 @@ def _typed(column, value):
         return Splits(_typed(column, value.values), value.splits)
     import tensorflow as tf
 
-    if column.kind == "double exact":
+    if column.kind == "float64":
         return tf.bitcast(value, tf.float64)
     if column.kind == "boolean":
         return tf.cast(value, tf.bool)
@@ -160,6 +170,32 @@ def _dense(column, sparse):
     whole = tf.equal(tf.reduce_any(present, 1), tf.reduce_all(present, 1))
     values = tf_versions.checked(tf, whole, problem, values)
     return tf.reshape(values, (-1,) + column.shape), present[:, 0]
+
+
+def _dense_packed(column, sparse):
+    """A masked packed tensor: (bytes, zeros where null; which rows are not null)."""
+    import tensorflow as tf
+
+    rows = tf.stack([sparse.dense_shape[0], 1])
+    zeros = tf.constant(b"\0" * column.size)
+    values = tf_versions.sparse_to_dense(tf, sparse.indices, rows, sparse.values, zeros)
+    present = tf_versions.sparse_to_dense(tf, sparse.indices, rows, tf.constant(True), tf.constant(False))
+    return values[:, 0], present[:, 0]
+
+
+def _unpacked(column, value):
+    """The numbers of rows that are a string of bytes each: a tensor, or `Splits` of an array."""
+    import tensorflow as tf
+
+    lengths = tf.cast(tf.strings.length(value), tf.int64)
+    if column.is_array:
+        splits = tf.concat([tf.zeros([1], tf.int64), tf.cumsum(lengths)], 0)
+        return Splits(tf.io.decode_raw(tf.strings.reduce_join(value), tf.uint8), (splits,))
+    problem = "{}: a row does not have {} bytes".format(column.name, column.size)
+    value = tf_versions.checked(tf, tf.equal(lengths, column.size), problem, value)
+    numbers = tf.reshape(tf.io.decode_raw(value, tf.uint8), (-1,) + column.shape)
+    numbers.set_shape(value.shape[:1].concatenate(list(column.shape)))
+    return numbers
 
 
 def _splits(sparse, ends):

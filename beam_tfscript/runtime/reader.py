@@ -24,7 +24,7 @@ def feature_spec(columns, exclude=()):
 
     Scalars and tensors are FixedLenFeature; a nullable one without a default has no default here
     either, so that a null is an error that names the column and never a silent zero. Arrays are
-    VarLenFeature. `double exact` is its int64 bits: `tf.bitcast(x, tf.float64)`.
+    VarLenFeature. `float64` is its int64 bits: `tf.bitcast(x, tf.float64)`.
 
     Args:
       columns: the input schema's columns.

@@ -1,7 +1,5 @@
-"""One run: imports the script, calls its entry function, and reports how that ended."""
+"""One run: loads the script, calls its entry function, and reports how that ended."""
 
-import importlib
-import inspect
 import os
 import sys
 import time
@@ -11,20 +9,20 @@ from beam_tfscript.runtime import wire
 from beam_tfscript.runtime.columns import columns_from_wire
 from beam_tfscript.runtime.config import BatchTaskConfig, set_config
 from beam_tfscript.runtime.context import TFContext
+from beam_tfscript.runtime.doubts import find_doubt
 from beam_tfscript.runtime.feed import FeedMisused
 from beam_tfscript.runtime.feed_config import make_feed_config
 from beam_tfscript.runtime.isolation import RunIsolation
+from beam_tfscript.runtime.loading import LoadError, load_entry
 from beam_tfscript.runtime.train_config import TrainTaskConfig
 from beam_tfscript.runtime.writer import Metrics, OutputWriter
 
 # A traceback longer than this is cut in the middle: recursion errors repeat themselves.
 _TRACEBACK_CHARS = 32 << 10
+# The first line of an error's message is cut to this in the one line that sums it up.
+_SUMMARY_CHARS = 300
 # Where this package's copy is, which in a traceback says nothing.
 _PACKAGE_PLACE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "")
-
-
-class LoadError(Exception):
-    """The script has no such entry function."""
 
 
 def run_script(connection, request, rows):
@@ -41,6 +39,7 @@ def run_script(connection, request, rows):
     isolation = RunIsolation(request["work_dir"], [request["script"]] + request["script_args"], request["label"])
     metrics = Metrics(connection)
     failure = None
+    ending = (None, False)
     with isolation:
         connection.report(wire.STARTED, {"run": request["run"]})
         phase = "load"
@@ -51,15 +50,21 @@ def run_script(connection, request, rows):
                 config.serve()
             else:
                 begin = time.monotonic()
-                entry = _load_entry(request)
+                entry = load_entry(request["work_dir"], request["script"], request["entry"])
                 metrics.loaded(time.monotonic() - begin)
                 phase = "main"
-                _call(entry, config)
+                ending = _call(entry, config)
+            if not connection.is_owner:
+                raise SystemExit(0)  # a child that the script forked has come back from main
+            phase = "model"
+            config.finish()
             if config.flusher is not None:
                 config.flusher.close()
             config.output_writer.close()
-        except BaseException as error:  # noqa: BLE001 - a script may raise SystemExit or worse
-            failure = _describe(error, phase, request["work_dir"])
+        except BaseException as error:
+            if not connection.is_owner:
+                raise  # a child that the script forked ends as it would without this package
+            failure = _describe(error, phase, request["work_dir"], request["script"])
         finally:
             set_config(None)
             TFContext.forget()
@@ -69,6 +74,7 @@ def run_script(connection, request, rows):
         return False
     leftovers = isolation.leftovers()
     summary = {"rows": config.output_writer.count, "leftovers": leftovers, "reusable": not leftovers}
+    summary["doubt"] = find_doubt(config, *ending)
     if config.feed is not None:
         # Whoever returned without having seen the end may have left a thread that waits for rows.
         summary.update(
@@ -89,7 +95,7 @@ def inspect_model(connection, directory):
         saved_model.check_loads(path)
     except Exception as error:  # noqa: BLE001 - TensorFlow may fail in any way on a file that is not as it should be
         phase = "model" if isinstance(error, saved_model.SavedModelError) else "main"
-        connection.report(wire.FAILED, _describe(error, phase, directory))
+        connection.report(wire.FAILED, _describe(error, phase, directory, "the model"))
         return
     connection.report(wire.INSPECTED, {"path": path, "signatures": described})
 
@@ -112,40 +118,18 @@ def _make_config(connection, request, metrics, rows):
     return config
 
 
-def _load_entry(request):
-    """The entry function of the script, imported as a module of its file's name."""
-    name = os.path.splitext(request["script"])[0]
-    script = importlib.import_module(name)
-    entry = getattr(script, request["entry"], None)
-    if not callable(entry):
-        functions = sorted(
-            key for key, value in vars(script).items() if callable(value) and getattr(value, "__module__", None) == name
-        )
-        raise LoadError(
-            "{} has no function {!r}; it defines {}".format(
-                request["script"], request["entry"], ", ".join(functions) or "no function at all"
-            )
-        )
-    if inspect.isgeneratorfunction(entry) or inspect.iscoroutinefunction(entry):
-        raise LoadError(
-            "{} in {} is a generator or coroutine function: called, it would do nothing. Write rows with "
-            "config.write() or config.write_batch() instead of yielding them.".format(
-                request["entry"], request["script"]
-            )
-        )
-    return entry
-
-
 def _call(entry, config):
+    """Call `main`; give (what it returned, whether it ended by sys.exit())."""
     try:
-        entry(config)
+        return entry(config), False
     except SystemExit as error:
         if error.code not in (None, 0):
             raise
         # sys.exit() and sys.exit(0) are how many scripts say that all went well.
+        return None, True
 
 
-def _describe(error, phase, work_dir):
+def _describe(error, phase, work_dir, script):
     """A FAILED report: the error in the script's own lines, file names relative to the script's folder."""
     trace = error.__traceback__
     while trace is not None and not trace.tb_frame.f_code.co_filename.startswith(work_dir):
@@ -154,7 +138,7 @@ def _describe(error, phase, work_dir):
         text = str(error)
     else:
         text = "".join(traceback.format_exception(type(error), error, trace))
-    text = text.replace(os.path.join(work_dir, ""), "").replace(_PACKAGE_PLACE, "")
+    text = _shorten_places(text, work_dir)
     if len(text) > _TRACEBACK_CHARS:
         half = _TRACEBACK_CHARS // 2
         text = text[:half] + "\n  […]\n" + text[-half:]
@@ -163,10 +147,35 @@ def _describe(error, phase, work_dir):
         "type": type(error).__name__,
         "message": _message(error),
         "traceback": text,
+        "summary": _shorten_places(_summarize(error, trace, work_dir, script), work_dir),
         "python": sys.executable,
         # Of the tasks of a cluster that fail together, who was first.
         "at": time.monotonic(),
     }
+
+
+def _shorten_places(text, work_dir):
+    return text.replace(os.path.join(work_dir, ""), "").replace(_PACKAGE_PLACE, "")
+
+
+def _summarize(error, trace, work_dir, script):
+    """The error in one line: the innermost line of the script's own files, the error's class and its first line."""
+    if isinstance(error, LoadError):
+        return "{}: {}".format(script, _message(error))
+    place = script
+    if isinstance(error, SyntaxError) and (error.filename or "").startswith(work_dir):
+        place = "{}, line {}".format(error.filename, error.lineno)
+    else:
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if code.co_filename.startswith(work_dir):
+                place = "{}, line {}".format(code.co_filename, trace.tb_lineno)
+            trace = trace.tb_next
+    message = error.msg if isinstance(error, SyntaxError) else _message(error)
+    lines = [line for line in str(message).splitlines() if line.strip()] or [""]
+    if len(lines) > 1 or len(lines[0]) > _SUMMARY_CHARS:
+        lines[0] = lines[0][:_SUMMARY_CHARS] + " […]"
+    return "{}: {}".format(place, type(error).__name__) + (": " + lines[0] if lines[0] else "")
 
 
 def _message(error):

@@ -54,6 +54,11 @@ def find_export(directory):
     return found[0]
 
 
+def has_export(directory):
+    """Whether there is a SavedModel where `find_export` looks for one."""
+    return is_saved_model(directory) or any(_saved_models_below(directory))
+
+
 def is_saved_model(path):
     """Whether a local directory holds a SavedModel itself."""
     return any(os.path.isfile(os.path.join(path, name)) for name in _MODEL_FILES)

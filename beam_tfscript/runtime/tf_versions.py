@@ -1,93 +1,6 @@
 """Where TensorFlow's versions differ, 1.15 to the newest: asks what is there, never which version it is."""
 
-import sys
-
-# Keras has lived in all of these modules; what is loaded of them has state of its own.
-_KERAS_BACKENDS = (
-    "tensorflow_core.python.keras.backend",
-    "tensorflow.python.keras.backend",
-    "keras.src.backend",
-    "keras.backend",
-    "tf_keras.src.backend",
-    "tf_keras.backend",
-)
-
-
-def reset(tensorflow):
-    """Clears the default graph, the default session, and the session of every Keras that is loaded.
-
-    Args:
-      tensorflow: the imported module.
-    """
-    _reset_keras()
-    _leave_sessions()
-    try:
-        tensorflow.compat.v1.reset_default_graph()
-    except AssertionError:
-        _leave_graphs()
-        tensorflow.compat.v1.reset_default_graph()
-    _forget_eager_context()
-
-
-def _reset_keras():
-    """Clears the session of every Keras that is loaded."""
-    for name in _KERAS_BACKENDS:
-        # Looked up, never imported: importing Keras takes a second that not every script wants.
-        clear = getattr(sys.modules.get(name), "clear_session", None)
-        if clear is not None:
-            try:
-                clear()
-            except AssertionError:
-                pass  # it resets the default graph, which a session left open forbids; done below
-
-
-def _leave_sessions():
-    """Forgets the default sessions that the script has entered and not left, as InteractiveSession does."""
-    from tensorflow.python.framework import ops
-
-    try:
-        from tensorflow.python.framework import stack
-    except ImportError:
-        stack = ops
-    stack._default_session_stack.reset()
-
-
-def _leave_graphs():
-    """Forgets the graphs that the script has entered and not left, and is eager again where it was."""
-    from tensorflow.python.eager import context
-    from tensorflow.python.framework import ops
-
-    ops._default_graph_stack.reset()
-    # Entering a graph makes the thread build graphs instead of computing; only leaving it would undo that.
-    context.context()._thread_local_data.is_eager = context.default_execution_mode == context.EAGER_MODE
-
-
-def _forget_eager_context():
-    """Lets a TensorFlow that builds graphs by default make anew what it has for eager code, if it has not been used.
-
-    What was made before a script turns eager execution on does not know of it: the functions of a Dataset would then be
-    added to a graph, and not be found.
-    """
-    from tensorflow.python.eager import context
-
-    made = getattr(context, "_context", None)
-    if context.default_execution_mode != context.EAGER_MODE and getattr(made, "_context_handle", None) is None:
-        context._context = None
-
-
-def limit_threads(tensorflow, threads):
-    """Sizes the pool that computes single operations, for eager code and for sessions.
-
-    Args:
-      tensorflow: the imported module, before its first operation.
-      threads: number of threads.
-    """
-    if hasattr(tensorflow.config, "threading"):
-        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    # Sessions do not look at the setting above. The process has one pool, and its size is that of the first
-    # session or eager operation; later ones may ask for what they want.
-    with tensorflow.Graph().as_default():
-        tensorflow.compat.v1.Session(config=_session_config(tensorflow, threads)).close()
+import contextlib
 
 
 def start_server(tensorflow, cluster, task_type, task_index):
@@ -107,12 +20,26 @@ def start_server(tensorflow, cluster, task_type, task_index):
     )
 
 
+def cpu_session(tensorflow, graph, threads):
+    """A session on `graph` that takes no accelerator.
+
+    Args:
+      tensorflow: the imported module.
+      graph: a `tf.Graph`.
+      threads: size of the process's thread pool if this session is the first to use it; 0 for the default.
+    """
+    return tensorflow.compat.v1.Session(graph=graph, config=_cpu_config(tensorflow, threads))
+
+
 def private_session(tensorflow, graph):
     """A session on `graph` that takes no accelerator and does not resize the process's thread pool."""
+    from tensorflow.python.eager import context
+
     threads = 0
-    if hasattr(tensorflow.config, "threading"):
+    # Asking for the threads makes the eager context, in a mode that the script may yet change.
+    if context.context_safe() is not None and hasattr(tensorflow.config, "threading"):
         threads = tensorflow.config.threading.get_intra_op_parallelism_threads()
-    config = _session_config(tensorflow, threads)
+    config = _cpu_config(tensorflow, threads)
     # What is run here is one large operation: looking for a better graph costs more than it could give.
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return tensorflow.compat.v1.Session(graph=graph, config=config)
@@ -138,8 +65,9 @@ def one_record_each(tensorflow, dataset):
     rank = tensorflow.compat.v1.data.get_output_shapes(dataset).ndims
     if not rank:
         return dataset
+    # A Dataset of TensorFlow 1 stays one in apply(); its own unbatch() returns one of TensorFlow 2.
     if hasattr(dataset, "unbatch"):
-        return dataset.unbatch()
+        return dataset.apply(lambda vectors: vectors.unbatch())
     return dataset.apply(tensorflow.data.experimental.unbatch())
 
 
@@ -170,6 +98,22 @@ def indices_of_true(tensorflow, mask):
     return tensorflow.compat.v2.where(mask)
 
 
+@contextlib.contextmanager
+def in_default_graph(tensorflow):
+    """Enters the default graph in graph mode; does nothing in eager code, or while a function is built.
+
+    If TensorFlow made its eager context before the script left eager mode, a function that is built in a graph which
+    is not entered counts as built in eager code. Its calls of Python are then bound to a device of `/job:localhost`,
+    which a session on the script's own server does not have.
+    """
+    graph = None if tensorflow.executing_eagerly() else tensorflow.compat.v1.get_default_graph()
+    if graph is None or graph.building_function:
+        yield
+    else:
+        with graph.as_default():
+            yield
+
+
 def estimators():
     """The module with TensorFlow 1's Estimators, by which scripts for other platforms train.
 
@@ -186,5 +130,5 @@ def estimators():
     return tf.compat.v1.estimator
 
 
-def _session_config(tensorflow, threads):
+def _cpu_config(tensorflow, threads):
     return tensorflow.compat.v1.ConfigProto(device_count={"GPU": 0}, intra_op_parallelism_threads=threads)

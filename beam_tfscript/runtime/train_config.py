@@ -1,6 +1,7 @@
 """The config of a training: what a script trains with beside its rows, and how it tells what it has made."""
 
 import os
+import shutil
 import time
 
 from beam_tfscript.runtime import saved_model, wire
@@ -8,7 +9,7 @@ from beam_tfscript.runtime.config import BatchTaskConfig
 from beam_tfscript.runtime.feed_config import StreamTaskConfig
 
 # The course of a training is for looking at: of a longer one the newest part is kept.
-_MAX_REPORTS = 10000
+MAX_REPORTS = 10000
 
 
 def _numbers(values):
@@ -71,24 +72,46 @@ class StreamTrainTaskConfig(StreamTaskConfig, _Training):
     def __init__(self, request, writer, metrics, connection, frames):
         super(StreamTrainTaskConfig, self).__init__(request, writer, metrics, connection, frames)
         self._take_training(request, connection)
-        # The directory of this start of the run, or of its cluster, which no other has.
-        self._run = os.path.basename(os.path.dirname(os.path.dirname(self.saved_model_dir)))
-        self._exports = 0
+        # A worker's models are copies of the chief's, saved because its strategy wants all to save.
+        self._is_chief = self.task_type == "chief"
+        # Models that other attempts at the same rows have exported count too.
+        self._exports = request["exports"]
+        self._directories = 1
         self._reports = []  # type: list
         self._begin = time.time()
 
     def report(self, **values):
         """Says how the training goes; what was said is in the row of each model that is exported after it."""
-        self._reports = (self._reports + [_numbers(values)])[-_MAX_REPORTS:]
+        self._connection.check_owner("config.report()")
+        self._reports = (self._reports + [_numbers(values)])[-MAX_REPORTS:]
 
     def export(self):
         """Says that the SavedModel in `saved_model_dir` is complete: it becomes the next version of `model_dir`.
 
-        `saved_model_dir` is another directory after this.
+        `saved_model_dir` is another directory after this. In a cluster only the chief's models are published; on other
+        tasks this just moves on to the next directory.
 
         Raises:
           SavedModelError: there is no SavedModel there, or it cannot be used.
         """
+        if self._is_chief:
+            self._publish()
+        else:
+            shutil.rmtree(self.saved_model_dir, ignore_errors=True)
+        self._directories += 1
+        parent = os.path.dirname(self.saved_model_dir)
+        self.saved_model_dir = os.path.join(parent, "model-{}".format(self._directories))
+
+    def finish(self):
+        """Publishes what `main` has exported and not said that it is complete.
+
+        Raises:
+          SavedModelError: the training has exported nothing at all.
+        """
+        if self._is_chief and (not self._exports or saved_model.has_export(self.saved_model_dir)):
+            self.export()
+
+    def _publish(self):
         path = saved_model.find_export(self.saved_model_dir)
         described = saved_model.describe(path)
         self._exports += 1
@@ -99,8 +122,6 @@ class StreamTrainTaskConfig(StreamTaskConfig, _Training):
             "rows": self.feed.taken,
             "seconds": time.time() - self._begin,
             "attempt": self.attempt,
-            "run": self._run,
             "reports": self._reports,
         }
         self._connection.report(wire.EXPORT, exported)
-        self.saved_model_dir = os.path.join(os.path.dirname(self.saved_model_dir), "model-{}".format(self._exports + 1))

@@ -52,7 +52,11 @@ class Unpacker(object):
             batch.update((column.mask_name, present[:, i].copy()) for i, column in enumerate(self._masked_arrays))
         for column in self._columns:
             values = next(arrays)
-            if column.is_array:
+            if column.is_packed:
+                if column in self._masked and not column.is_array:
+                    values, batch[column.mask_name] = _dense_packed(column, values, next(arrays), count)
+                values = _unpacked(column, values)
+            elif column.is_array:
                 splits = _splits(values, count)
                 values = _typed(column, next(arrays))
                 if column.row_lengths:
@@ -96,7 +100,7 @@ def _typed(column, values):
     """`values` with the column's own dtype instead of the feature's."""
     import numpy as np
 
-    if column.kind == "double exact":
+    if column.kind == "float64":
         return values.view(np.float64)
     if column.kind == "boolean":
         return values != 0
@@ -123,6 +127,33 @@ def _dense(column, rows, values, count):
         dense[...] = b""
     dense[present] = values.reshape(-1, column.size)
     return dense.reshape((count,) + column.shape), present
+
+
+def _dense_packed(column, rows, values, count):
+    """A masked packed tensor: (strings of bytes, zeros where null; which rows are not null)."""
+    import numpy as np
+
+    counts = np.bincount(rows, minlength=count)
+    present = counts > 0
+    if (counts > 1).any():
+        raise InputMismatch('column "{}": a row has more than one value'.format(column.name))
+    dense = np.empty(count, object)  # type: np.ndarray
+    dense[...] = bytes(column.size)
+    dense[rows] = values
+    return dense, present
+
+
+def _unpacked(column, values):
+    """The numbers of rows that are a string of bytes each."""
+    import numpy as np
+
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    numbers = np.frombuffer(bytearray(b"".join(values)), np.uint8)
+    if column.is_array:
+        return cut(numbers, np.concatenate([[0], np.cumsum(lengths)]))
+    if (lengths != column.size).any():
+        raise InputMismatch('column "{}": a row does not have {} bytes'.format(column.name, column.size))
+    return numbers.reshape((-1,) + column.shape)
 
 
 def _inner_rows(column, values, splits, outer, lengths):

@@ -54,7 +54,7 @@ def number_of(column, value, row):
         raise mismatch(column, row, "expected {}, got {}".format(wanted, shown(value)))
     if column.kind in TEMPORAL:
         value = _count_units(column, value, row)
-    elif column.feature == "float" or column.kind == "double exact":
+    elif column.feature == "float" or column.kind == "float64":
         return _real(column, value, row)
     if not isinstance(value, int):
         hint = ": round it and make an int of it" if isinstance(value, float) else ""
@@ -161,11 +161,11 @@ def _real(column, value, row):
         else:
             held = number
     except OverflowError as error:
-        held = "float64" if column.kind == "double exact" else "float32, in which the column travels"
+        held = "float64" if column.kind == "float64" else "float32, in which the column travels"
         raise mismatch(column, row, "{} is out of the range of {}".format(shown(value), held)) from error
     if isinstance(value, int) and held != value:
         raise mismatch(column, row, "{} has more digits than the column holds".format(shown(value)))
-    return struct.unpack("<q", struct.pack("<d", number))[0] if column.kind == "double exact" else number
+    return struct.unpack("<q", struct.pack("<d", number))[0] if column.kind == "float64" else number
 
 
 def _count_units(column, value, row):

@@ -1,6 +1,9 @@
 """The protocol between the pipeline's process and the script process: frames, both ends.
 
-A frame is a 20-byte header (magic, kind, count, payload length; little-endian) and its payload.
+A frame is a 28-byte header (magic, kind, count, payload length, and two checksums; little-endian) and its payload. The
+checksums are CRC-32s: of the frame's number in its direction and the header before it, and of the payload. They are
+for what else may write to the channel's descriptor, such as a script that closes or writes to descriptors that it did
+not open: a frame that is not whole, or not the next one, is an error, and never a wrong row.
 Control frames carry JSON; ROWS and EXAMPLES frames carry `count` records as their lengths (uint32 each)
 followed by their bytes, so that both ends cut and join them in bulk.
 
@@ -32,9 +35,10 @@ A run, as the two ends see it:
 import json
 import socket
 import struct
+import zlib
 from collections import namedtuple
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 # Requests to the script process.
 RUN = 1
@@ -74,7 +78,10 @@ _ACK = struct.Struct("<QI")
 
 _MAGIC = b"BTFS"
 _HEADER = struct.Struct("<4sBxxxIQ")
-HEADER_BYTES = _HEADER.size
+_CHECKSUMS = struct.Struct("<II")
+HEADER_BYTES = _HEADER.size + _CHECKSUMS.size
+# A header that announces more than this is taken for garbage: protobuf messages end at 2 GiB.
+_MAX_PAYLOAD_BYTES = (1 << 31) + (1 << 24)
 
 # A frame holds many records only up to this size: small enough that a slow reader sees progress and
 # memory stays flat, large enough that the cost of a frame is nothing beside the cost of its records.
@@ -154,33 +161,57 @@ def unpack_records(count, payload):
     return records
 
 
-def pack_header(frame):
-    """The header of a frame; its payload follows it on the wire."""
-    return _HEADER.pack(_MAGIC, frame.kind, frame.count, len(frame.payload))
+def pack_header(frame, number=0):
+    """The header of a frame; its payload follows it on the wire.
+
+    Args:
+      frame: the frame.
+      number: how many frames were sent before it.
+    """
+    header = _HEADER.pack(_MAGIC, frame.kind, frame.count, len(frame.payload))
+    return header + _CHECKSUMS.pack(zlib.crc32(header, number & 0xFFFFFFFF), zlib.crc32(frame.payload))
 
 
-def unpack_header(header):
+def unpack_header(header, number=0):
     """(kind, count, payload length) of a header.
 
+    Args:
+      header: its bytes.
+      number: how many frames were received before it.
+
     Raises:
-      WireError: it is not a header.
+      WireError: it is not a header, or not the next one.
     """
-    magic, kind, count, length = _HEADER.unpack(bytes(header))
+    magic, kind, count, length = _HEADER.unpack_from(header)
     if magic != _MAGIC or kind not in NAMES:
         raise WireError("not a frame header: {!r}".format(bytes(header)))
+    if _CHECKSUMS.unpack_from(header, _HEADER.size)[0] != zlib.crc32(header[: _HEADER.size], number & 0xFFFFFFFF):
+        raise WireError("not the header of frame {}: {!r}".format(number, bytes(header)))
+    if length > _MAX_PAYLOAD_BYTES:
+        raise WireError("a frame of {} bytes is announced; 2 GiB is the most there is".format(length))
     return kind, count, length
 
 
-def send_frame(sock, frame):
-    """Sends one frame over a blocking socket."""
-    sock.sendall(pack_header(frame))
+def check_payload(header, payload):
+    """Checks that a payload is the one that was sent.
+
+    Raises:
+      WireError: it is not.
+    """
+    if _CHECKSUMS.unpack_from(header, _HEADER.size)[1] != zlib.crc32(payload):
+        raise WireError("the checksum of a frame's payload of {} bytes does not match".format(len(payload)))
+
+
+def send_frame(sock, frame, number=0):
+    """Sends one frame over a blocking socket; `number` as for `pack_header`."""
+    sock.sendall(pack_header(frame, number))
     payload = memoryview(frame.payload)
     for start in range(0, len(payload), _SEND_SLICE_BYTES):
         sock.sendall(payload[start : start + _SEND_SLICE_BYTES])
 
 
-def receive_frame(sock):
-    """Receives one frame over a blocking socket.
+def receive_frame(sock, number=0):
+    """Receives one frame over a blocking socket; `number` as for `unpack_header`.
 
     Returns:
       The frame, or None where the other end closed the stream between two frames.
@@ -191,10 +222,11 @@ def receive_frame(sock):
     header = _receive_exactly(sock, HEADER_BYTES)
     if header is None:
         return None
-    kind, count, length = unpack_header(header)
+    kind, count, length = unpack_header(header, number)
     payload = _receive_exactly(sock, length)
     if payload is None:
         raise WireError("the stream ended before the payload of {}".format(NAMES[kind]))
+    check_payload(header, payload)
     return Frame(kind, count, payload)
 
 

@@ -50,6 +50,7 @@ class OutputWriter(object):
 
     def flush(self):
         """Sends on what is gathered."""
+        self._connection.check_owner("flushing rows")
         with self._lock:
             self._send()
 
@@ -68,6 +69,8 @@ class OutputWriter(object):
         return self._encoder
 
     def _add(self, records):
+        # At once, not when they are sent: a child that just ends would lose them without a word.
+        self._connection.check_owner("writing rows")
         with self._lock:
             if self._closed:
                 raise RuntimeError("the run is over: rows cannot be written after main has returned")
@@ -160,10 +163,12 @@ class Metrics(object):
         self._load_s = seconds
 
     def add_count(self, name, n):
+        self._connection.check_owner("counting")
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + int(n)
 
     def add_value(self, name, value):
+        self._connection.check_owner("counting")
         with self._lock:
             self._values.setdefault(name, []).append(int(value))
             self._pending_values += 1

@@ -25,7 +25,8 @@ from apache_beam.runners.portability.prism_runner import PrismRunner
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
 from beam_tfscript.script.env_cache import Built, build_once
 from beam_tfscript.script.fetch import hash_file
-from beam_tfscript.script.staging import ScriptFile, zip_directory
+from beam_tfscript.script.staging import ScriptFile
+from beam_tfscript.script.trees import zip_tree
 
 __all__ = ["attach_files", "runs_here"]
 
@@ -77,7 +78,7 @@ def _packed(file: ScriptFile) -> Iterator[str]:
         yield os.path.realpath(file.path)
         return
     with tempfile.TemporaryDirectory() as directory:
-        zip_directory(file.path, path := os.path.join(directory, "zip"), zipfile.ZIP_STORED)
+        zip_tree(file.path, path := os.path.join(directory, "zip"), zipfile.ZIP_STORED)
         yield path
 
 
@@ -89,8 +90,11 @@ def _place(path: str, artifact: str, *, is_packed: bool, what: str) -> str:
         shutil.move(path, target) if is_packed else os.symlink(path, target)
         return artifact
 
-    def is_there(built: Built) -> bool:
-        return os.path.exists(os.path.join(built.directory, built.note))
+    def find_damage(built: Built) -> str | None:
+        target = os.path.join(built.directory, built.note)
+        if os.path.islink(target) and os.path.realpath(target) != path:
+            return "it is a link to another file of that content by then"  # which may have changed since
+        return None if os.path.exists(target) else "its content is gone"
 
     key = "artifact" + artifact[len("beam_tfscript") :]
-    return os.path.join(build_once(key, place, what=what, is_whole=is_there).directory, artifact)
+    return os.path.join(build_once(key, place, what=what, find_damage=find_damage).directory, artifact)

@@ -8,10 +8,11 @@ directory where it is.
                              Its time is the last use, to the day; script processes in it hold a shared lock on it
     <cache>/<key>.lock       held while it is built, by the builder and by the tools that it starts
     <cache>/<key>.failed     why the last builder failed, for those who waited for it
+    <cache>/<key>.1/         as the first, built beside it: the first was damaged, and processes ran in it
 
 The locks are the kernel's: they go when the last process that holds them is gone, even by kill -9. So whoever gets the
 first knows that nobody writes to the directory any more, and whoever gets both, that nobody uses it either. Whoever
-builds removes what has not been used for long.
+builds removes what has not been used for long (`cache_removal.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from beam_tfscript.errors import ScriptEnvironmentError
+from beam_tfscript.script.cache_removal import DAY_S, MARKER, mark_damaged, remove_entry, sweep, try_lock
 
 __all__ = ["BUILD_TIMEOUT_S", "NOTICE_S", "Built", "build_once", "cache_directory", "note_use", "use_marker"]
 
@@ -41,10 +43,9 @@ _WAIT_TIMEOUT_S = BUILD_TIMEOUT_S + 300.0
 # Whoever waits says so in the log this often, so that a wait never looks like a hang.
 NOTICE_S = 15.0
 _POLL_S = 0.1
-_MARKER = "complete"
-# What nobody has used for so long is removed; 0 keeps all. Longer than a job that is run once a month rests.
-_KEPT_DAYS = 40.0
-_DAY_S = 86400.0
+# Damaged entries of one key that processes run in, each with another built beside it. More have a cause to be found.
+_MAX_BESIDE = 9
+_ADVICE = "Where old files are cleaned away, set BEAM_TFSCRIPT_CACHE to a directory that is left alone."
 
 
 class Built(NamedTuple):
@@ -69,7 +70,7 @@ def cache_directory() -> str:
 
 
 def build_once(
-    key: str, build: Callable[[str, int], str], *, what: str, is_whole: Callable[[Built], bool] = lambda built: True
+    key: str, build: Callable[[str, int], str], *, what: str, find_damage: Callable[[Built], str | None]
 ) -> Built:
     """What was built under that key on this machine; built now if it was not.
 
@@ -78,27 +79,30 @@ def build_once(
       build: builds it in the directory that it is given, which is there and empty, and returns a note. Processes that
         it starts must inherit the descriptor that it is given too, which is the lock.
       what: what it is, for the log and for errors; without secrets.
-      is_whole: whether what was built once is still usable; it is built again where it is not.
+      find_damage: why what was built once is no longer usable, and is built again; None where it is usable. Old files
+        in temporary directories are cleaned away, and not all at once.
 
     Raises:
       ScriptEnvironmentError: the cache cannot be used, or the build failed.
     """
     cache = cache_directory()
     _check_owner(cache)
-    built = _read(cache, key)
-    if built is not None and is_whole(built) and note_use(built.directory):
-        return built
     try:
+        built, _ = _find_whole(cache, key, find_damage)
+        if built is not None and note_use(built.directory):
+            return built
         os.makedirs(cache, mode=0o700, exist_ok=True)
         _check_owner(cache)
         waiting_since = time.time()
         with _locked(os.path.join(cache, key + ".lock"), what) as lock:
-            built = _read(cache, key)
-            if built is not None and is_whole(built):
+            built, damage = _find_whole(cache, key, find_damage)
+            if built is not None:
                 return built
             _raise_if_failed(cache, key, waiting_since)
-            _sweep(cache)
-            return _build(cache, key, build, lock, what)
+            for directory, reason in damage.items():
+                _LOGGER.warning("%s in %s is damaged, and is built again: %s. %s", what, directory, reason, _ADVICE)
+            sweep(cache)
+            return _build(_make_room(cache, key, what), os.path.join(cache, key + ".failed"), build, lock, what)
     except OSError as error:
         raise ScriptEnvironmentError(
             f"{what} cannot be built in {cache}: {error}. Set BEAM_TFSCRIPT_CACHE to a directory of your own "
@@ -120,7 +124,7 @@ def note_use(path: str) -> bool:
         return True
     try:
         with open(marker, "rb") as file:
-            if time.time() - os.fstat(file.fileno()).st_mtime < _DAY_S:
+            if time.time() - os.fstat(file.fileno()).st_mtime < DAY_S:
                 return True
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             with contextlib.suppress(OSError):
@@ -136,39 +140,70 @@ def use_marker(path: str) -> str | None:
     if os.path.commonpath([cache, os.path.abspath(path)]) != cache:
         return None
     key = os.path.relpath(os.path.abspath(path), cache).split(os.sep)[0]
-    return os.path.join(cache, key, _MARKER)
+    return os.path.join(cache, key, MARKER)
 
 
-def _build(cache: str, key: str, build: Callable[[str, int], str], lock: int, what: str) -> Built:
-    directory = os.path.join(cache, key)
-    failure = os.path.join(cache, key + ".failed")
+def _find_whole(
+    cache: str, key: str, find_damage: Callable[[Built], str | None]
+) -> tuple[Built | None, dict[str, str]]:
+    """What is complete and usable under a key; else the directories of what is damaged, with the reasons."""
+    damage = {}
+    for directory in _places(cache, key):
+        built = _read(cache, directory)
+        if built is not None:
+            reason = find_damage(built)
+            if reason is None:
+                return built, {}
+            damage[directory] = reason
+    return None, damage
+
+
+def _places(cache: str, key: str) -> Iterator[str]:
+    """Where what has that key may be, in the order in which it is looked for."""
+    yield os.path.join(cache, key)
+    for number in range(1, _MAX_BESIDE + 1):
+        yield os.path.join(cache, f"{key}.{number}")
+
+
+def _make_room(cache: str, key: str, what: str) -> str:
+    """The first place where nothing is, once what nobody uses there is removed."""
+    for directory in _places(cache, key):
+        if not os.path.lexists(directory) or remove_entry(directory):
+            return directory
+        mark_damaged(directory)
+        _LOGGER.warning("%s is built beside %s, which processes run in: they are left alone", what, directory)
+    raise ScriptEnvironmentError(
+        f"{what} was damaged {_MAX_BESIDE + 1} times in {cache}, and processes run in all of its copies: see what "
+        f"removes files there, and end those processes. {_ADVICE}"
+    )
+
+
+def _build(directory: str, failure: str, build: Callable[[str, int], str], lock: int, what: str) -> Built:
     started_at = time.monotonic()
     _LOGGER.info("building %s in %s", what, directory)
-    shutil.rmtree(directory, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(failure)
     os.mkdir(directory, mode=0o700)
     try:
         note = build(directory, lock)
-        with open(os.path.join(directory, _MARKER + ".part"), "w", encoding="utf-8") as marker:
+        with open(os.path.join(directory, MARKER + ".part"), "w", encoding="utf-8") as marker:
             marker.write(note)
-        os.rename(marker.name, os.path.join(directory, _MARKER))
+        os.rename(marker.name, os.path.join(directory, MARKER))
     except (ScriptEnvironmentError, OSError) as error:
         with contextlib.suppress(OSError), open(failure, "w", encoding="utf-8") as file:
             file.write(str(error))
         raise
     finally:
-        if not os.path.exists(os.path.join(directory, _MARKER)):
+        if not os.path.exists(os.path.join(directory, MARKER)):
             shutil.rmtree(directory, ignore_errors=True)
     _LOGGER.info("built %s in %.1f s", what, time.monotonic() - started_at)
     return Built(directory, note)
 
 
-def _read(cache: str, key: str) -> Built | None:
-    """What is complete under that key, which asks for no lock and writes nothing: the cache may be read-only."""
-    directory = os.path.join(cache, key)
+def _read(cache: str, directory: str) -> Built | None:
+    """What is complete there, which asks for no lock and writes nothing: the cache may be read-only."""
     try:
-        with open(os.path.join(directory, _MARKER), encoding="utf-8") as marker:
+        with open(os.path.join(directory, MARKER), encoding="utf-8") as marker:
             return Built(directory, marker.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -203,7 +238,7 @@ def _locked(path: str, what: str) -> Iterator[int]:
 def _wait_for_lock(lock: int, what: str) -> None:
     started_at = time.monotonic()
     notice_at = started_at
-    while not _try_lock(lock):
+    while not try_lock(lock):
         now = time.monotonic()
         if now - started_at > _WAIT_TIMEOUT_S:
             raise ScriptEnvironmentError(
@@ -216,69 +251,8 @@ def _wait_for_lock(lock: int, what: str) -> None:
         time.sleep(_POLL_S)  # the kernel's own wait has no time limit
 
 
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _holder(lock: int) -> str:
     return os.pread(lock, 1000, 0).decode(errors="replace") or "another process"
-
-
-def _sweep(cache: str) -> None:
-    """Removes what builders left that died, and what has not been used for long."""
-    kept_s = _kept_s()
-    for entry in os.scandir(cache):
-        if entry.name.endswith(".lock") or not entry.is_dir(follow_symlinks=False) or _is_kept(entry.path, kept_s):
-            continue
-        try:
-            lock = os.open(entry.path + ".lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue  # nobody's, or another user's
-        try:
-            if _try_lock(lock):
-                _remove_unused(entry.path, kept_s)
-        finally:
-            os.close(lock)
-
-
-def _remove_unused(directory: str, kept_s: float) -> None:
-    """Removes an entry that nobody builds, unless a process runs in it or it has just been used."""
-    marker = os.path.join(directory, _MARKER)
-    try:
-        in_use = os.open(marker, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        shutil.rmtree(directory, ignore_errors=True)  # of a builder that died
-        return
-    try:
-        if _try_lock(in_use) and not _is_kept(directory, kept_s):
-            _LOGGER.info("removing %s from the cache: it has not been used for %.0f days", directory, kept_s / _DAY_S)
-            os.unlink(marker)  # first, so that nobody takes what is half removed for whole
-            shutil.rmtree(directory, ignore_errors=True)
-    finally:
-        os.close(in_use)
-
-
-def _is_kept(directory: str, kept_s: float) -> bool:
-    """Whether an entry is complete, and was used not long ago."""
-    try:
-        used_at = os.stat(os.path.join(directory, _MARKER)).st_mtime
-    except OSError:
-        return False
-    return not kept_s or time.time() - used_at < kept_s
-
-
-def _kept_s() -> float:
-    days = os.environ.get("BEAM_TFSCRIPT_CACHE_DAYS", "")
-    try:
-        return _DAY_S * max(float(days) if days else _KEPT_DAYS, 0.0)
-    except ValueError as error:
-        raise ScriptEnvironmentError(
-            f"BEAM_TFSCRIPT_CACHE_DAYS must be a number of days, or 0 to keep all, got {days!r}."
-        ) from error
 
 
 def _check_owner(cache: str) -> None:

@@ -13,14 +13,16 @@ import platform
 import sys
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.script import archives, building, env_cache, pythons
+from beam_tfscript.script import archives, building, env_cache, manifest, pythons
 from beam_tfscript.script.fetch import hash_file
 from beam_tfscript.script.python_env import PYTHON, PythonEnv
 from beam_tfscript.script.staging import ScriptFile, find_file
 
 __all__ = ["find_interpreter"]
 
-# What this process found; an interpreter is looked for by every DoFn that is set up.
+# In an entry of the cache: the environment, and the list of its files.
+_ENV, _MANIFEST = "env", "manifest"
+# What this process found, and saw to be whole; an interpreter is looked for by every DoFn that is set up.
 _found: dict[PythonEnv, str] = {}
 
 
@@ -63,7 +65,7 @@ def _unpack_once(env: PythonEnv, file: ScriptFile) -> str:
     sha256 = file.sha256 or hash_file(fetched or "")
 
     def unpack(directory: str, lock: int) -> str:
-        root = os.path.join(directory, "env")
+        root = os.path.join(directory, _ENV)
         archives.unpack(fetched or find_file(file), root, name=f"the environment {env}", links=True)
         root = _find_root(root, archives.strip_suffix(file.name), env)
         relocate = os.path.join(root, "bin", "conda-unpack")
@@ -75,7 +77,7 @@ def _unpack_once(env: PythonEnv, file: ScriptFile) -> str:
         return _settle(directory, root)
 
     return _python_of(
-        env_cache.build_once(f"archive-{sha256}", unpack, what=f"the environment {env}", is_whole=_is_whole)
+        env_cache.build_once(f"archive-{sha256}", unpack, what=f"the environment {env}", find_damage=_find_damage)
     )
 
 
@@ -91,19 +93,20 @@ def _install_once(env: PythonEnv) -> str:
     made_of = json.dumps([env.requirements, base, version, platform.machine()])
 
     def install(directory: str, lock: int) -> str:
-        root = os.path.join(directory, "env")
+        root = os.path.join(directory, _ENV)
         building.install(
             root, env.requirements, python=python or version, lock=lock, what=f"the environment {env}"
         )  # fmt: skip
         return _settle(directory, root)
 
     key = f"requirements-{hashlib.sha256(made_of.encode()).hexdigest()}"
-    return _python_of(env_cache.build_once(key, install, what=f"the environment {env}", is_whole=_is_whole))
+    return _python_of(env_cache.build_once(key, install, what=f"the environment {env}", find_damage=_find_damage))
 
 
 def _settle(directory: str, root: str) -> str:
-    """Sees that the interpreter starts; where it is inside what was built."""
+    """Sees that the interpreter starts, and writes down what belongs to it; where it is inside what was built."""
     pythons.inspect_python(os.path.join(root, PYTHON))
+    manifest.write_manifest(os.path.join(directory, _ENV), os.path.join(directory, _MANIFEST))
     return os.path.relpath(os.path.join(root, PYTHON), directory)
 
 
@@ -111,15 +114,17 @@ def _python_of(built: env_cache.Built) -> str:
     return os.path.join(built.directory, built.note)
 
 
-def _is_whole(built: env_cache.Built) -> bool:
-    """Whether the interpreter is still there: temporary directories are cleaned, and base interpreters removed."""
-    return os.access(_python_of(built), os.X_OK)
+def _find_damage(built: env_cache.Built) -> str | None:
+    """Why an environment would fail in every run: parts of it, or the interpreter that it was made of, are gone."""
+    reason = manifest.find_damage(os.path.join(built.directory, _ENV), os.path.join(built.directory, _MANIFEST))
+    return reason or pythons.explain_broken(_python_of(built))
 
 
 def _find_root(unpacked: str, name: str, env: PythonEnv) -> str:
     """Where in an archive the environment is: at its top, in the directory named like it, or in the only one."""
     entries = sorted(os.listdir(unpacked))
-    for root in (unpacked, os.path.join(unpacked, name), os.path.join(unpacked, *entries[:1])):
+    named = [name] if name in entries else []
+    for root in (unpacked, *(os.path.join(unpacked, entry) for entry in named + entries[:1])):
         if os.access(os.path.join(root, PYTHON), os.X_OK):
             return root
     raise ScriptEnvironmentError(

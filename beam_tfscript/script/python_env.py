@@ -71,7 +71,8 @@ def check_python_env(
       ArgumentError: they cannot be used; the message says which, its value, and the rule.
     """
     if python_env is not None and not (isinstance(python_env, str) and python_env):
-        raise ArgumentError(f"python_env must be the path or URI of an environment, or None, got {python_env!r}.")
+        got = "''" if python_env == "" else type(python_env).__name__
+        raise ArgumentError(f"python_env must be the path or URI of an environment, or None, got {got}.")
     if requirements is not None:
         if python_env is not None:
             raise ArgumentError("python_env and requirements are two ways to name one environment: give one of them.")
@@ -96,7 +97,7 @@ def _check_requirements(requirements: Sequence[str]) -> tuple[str, ...]:
         if not isinstance(line, str) or not line.strip() or "\n" in line:
             raise ArgumentError(f"{rule}, got {mask_uris(repr(line))} in it.")
         if _FILE_OPTION.match(line.strip()):
-            raise ArgumentError(f"{rule}: workers do not have the file of {line!r}; list what is in it.")
+            raise ArgumentError(f"{rule}: workers do not have the file of {mask_uris(line)!r}; list what is in it.")
         password = _PASSWORD.search(line)
         if password is not None and not _NO_PASSWORD.fullmatch(password.group(1)):
             raise ArgumentError(

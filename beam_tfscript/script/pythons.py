@@ -5,22 +5,33 @@ In comes a version such as "3.8", or a path. Out goes the path, or what the inte
 
 from __future__ import annotations
 
+import errno
 import glob
+import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 
 from beam_tfscript.errors import ScriptEnvironmentError
 
-__all__ = ["OLDEST", "describe_own", "find_python", "inspect_python", "version_of"]
+__all__ = ["OLDEST", "describe_own", "explain_broken", "find_python", "inspect_python", "version_of"]
+
+_LOGGER = logging.getLogger("beam_tfscript.script")
 
 # What the runtime's syntax and standard library need.
 OLDEST = (3, 6)
 # An interpreter on a slow network disk, with cold caches.
 _START_TIMEOUT_S = 60.0
+# What the system says when it has no room for a process or a descriptor just now.
+_PASSING = {errno.EAGAIN, errno.EMFILE, errno.EINTR, errno.EIO, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY}
 _ASK = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+
+
+class _Broken(ScriptEnvironmentError):
+    """The interpreter does not start, and will not the next time."""
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -45,6 +56,37 @@ def inspect_python(python: str) -> tuple[int, ...]:
       ScriptEnvironmentError: it does not start, or is too old for the runtime.
     """
     try:
+        version = _ask_version(python)
+    except _Broken as error:
+        raise ScriptEnvironmentError(str(error)) from error.__cause__
+    if version < OLDEST:
+        raise ScriptEnvironmentError(
+            f"{python} is Python {_join(version)}, and the script's interpreter must be {_join(OLDEST)} or newer "
+            f"({describe_own()}, which does not matter)."
+        )
+    return version
+
+
+def explain_broken(python: str) -> str | None:
+    """Why an interpreter will never start; None for one that starts, or may the next time."""
+    try:
+        _ask_version(python)
+    except _Broken as error:
+        return str(error)
+    except ScriptEnvironmentError as error:
+        # A busy machine. The script's process has more time to start, and says so itself if it does not.
+        _LOGGER.info("whether %s starts is not known: %s", python, error)
+    return None
+
+
+def _ask_version(python: str) -> tuple[int, ...]:
+    """The version that an interpreter says it has.
+
+    Raises:
+      _Broken: it does not start, or does not work.
+      ScriptEnvironmentError: it does not start now, and may the next time.
+    """
+    try:
         asked = subprocess.run(
             [python, "-c", _ASK],
             env=clean_environment(),
@@ -57,18 +99,16 @@ def inspect_python(python: str) -> tuple[int, ...]:
     except subprocess.TimeoutExpired as error:
         raise ScriptEnvironmentError(f"{python} did not say its version in {_START_TIMEOUT_S:g} s.") from error
     except OSError as error:
-        raise ScriptEnvironmentError(f"{python} cannot be started: {error}.{_explain_home(python)}") from error
+        kind = ScriptEnvironmentError if error.errno in _PASSING else _Broken
+        raise kind(f"{python} cannot be started: {error}.{_explain_home(python)}") from error
     version = asked.stdout.strip()
     if asked.returncode != 0 or not re.fullmatch(r"\d+\.\d+\.\d+", version):
         said = "\n".join((asked.stderr or asked.stdout).strip().splitlines()[-10:])
-        raise ScriptEnvironmentError(
+        # The kernel sends the first where memory runs out, and a machine that shuts down sends both.
+        kind = ScriptEnvironmentError if asked.returncode in (-signal.SIGKILL, -signal.SIGTERM) else _Broken
+        raise kind(
             f"{python} does not work: `{python} -c 'import sys; …'` ended with exit status {asked.returncode}."
             f"{_explain_home(python)} It said:\n{said or '(nothing)'}"
-        )
-    if version_of(version) < OLDEST:
-        raise ScriptEnvironmentError(
-            f"{python} is Python {version}, and the script's interpreter must be {_join(OLDEST)} or newer "
-            f"({describe_own()}, which does not matter)."
         )
     return version_of(version)
 

@@ -12,20 +12,20 @@ there is settled while the pipeline is built:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import io
 import os
 import shutil
 import stat
+import tempfile
 import uuid
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import beam_tfscript
+from beam_tfscript.docs import page
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.script import archives, env_cache, packages, sources, uris
+from beam_tfscript.script import archives, env_cache, packages, sources, trees, uris
 from beam_tfscript.script.fetch import check_exists, fetch, hash_file, version_of
 from beam_tfscript.script.uris import mask_name
 
@@ -51,6 +51,7 @@ class ScriptFile:
       artifact: its name among the job's artifacts, if it is one of them.
       is_environment: whether it is the archive of `python_env`, of which every worker has one copy for all.
       nonce: of the pipeline, for a URI whose server does not tell one content from another.
+      is_sibling: whether it was found beside the script, and gives way to what archives hold.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ScriptFile:
     artifact: str | None = None
     is_environment: bool = False
     nonce: str | None = dataclasses.field(default=None, repr=False)
+    is_sibling: bool = False
 
 
 def collect_file(argument: str, uri: str) -> ScriptFile:
@@ -72,16 +74,17 @@ def collect_file(argument: str, uri: str) -> ScriptFile:
         such a URI.
     """
     plain, expected = uris.split_sha256(argument, uri)
-    name = uris.base_name(plain)
     path = uris.local_path(plain)
     if path is not None:
         path = os.path.abspath(path)
         if not os.path.exists(path):
             raise ArgumentError(f"{argument}: there is no file {uri!r} (looked for {path})")
-        return _collect_local(argument, path, name, path, expected)
+        return _collect_local(argument, path, uris.file_name(argument, plain), path, expected)
     sources.check_scheme(argument, plain)
     if uris.scheme_of(plain) == "res":
-        return _collect_local(argument, packages.find_resource(argument, plain), name, plain, expected)
+        path = packages.find_resource(argument, plain)
+        return _collect_local(argument, path, uris.file_name(argument, plain), plain, expected)
+    name = uris.file_name(argument, plain)
     if uris.has_secrets(plain):
         path = _fetch_here(argument, uri, expected)
         return _collect_local(argument, path, name, mask_name(plain), expected)
@@ -105,18 +108,23 @@ def limit_embedded(files: Iterable[ScriptFile]) -> tuple[ScriptFile, ...]:
 def stage_files(files: Iterable[ScriptFile], directory: str) -> None:
     """Writes the script's files on the worker, once a harness, read-only, archives unpacked beside themselves.
 
+    All runs of the harness share them. The directory itself stays writable: whoever owns it may still have to move it.
+
     Raises:
       ScriptEnvironmentError: a file cannot be had here, or an archive is broken or unsafe.
     """
+    files = tuple(files)
     os.makedirs(directory)
     for file in files:
-        try:
+        if not file.is_sibling:
             _stage_file(file, os.path.join(directory, file.name))
-        except OSError as error:
-            raise ScriptEnvironmentError(f"{mask_name(file.uri)} cannot be staged on this worker: {error}") from error
     for file in files:
         if file.name.endswith(_ARCHIVES) and not file.is_directory:
             archives.unpack(os.path.join(directory, file.name), directory, name=mask_name(file.uri))
+    for file in files:
+        if file.is_sibling and not _has_module(directory, file.name):
+            _stage_file(file, os.path.join(directory, file.name))
+    trees.make_read_only(directory)
 
 
 def stage_runtime(directory: str) -> None:
@@ -124,7 +132,8 @@ def stage_runtime(directory: str) -> None:
     source = os.path.dirname(os.path.abspath(beam_tfscript.__file__))
     target = os.path.join(directory, "beam_tfscript")
     os.makedirs(target)
-    shutil.copy(os.path.join(source, "__init__.py"), target)
+    for name in ("__init__.py", "docs.py"):
+        shutil.copy(os.path.join(source, name), target)
     shutil.copytree(
         os.path.join(source, "runtime"),
         os.path.join(target, "runtime"),
@@ -159,22 +168,11 @@ def find_file(file: ScriptFile) -> str:
     return path
 
 
-def zip_directory(directory: str, target: str | io.BytesIO, compression: int = zipfile.ZIP_DEFLATED) -> None:
-    """Packs the files of a directory, always in the same order."""
-    with zipfile.ZipFile(target, "w", compression) as archive:
-        for full, relative in _walk(directory):
-            archive.write(full, relative)
-
-
 def _collect_local(argument: str, path: str, name: str, uri: str, expected: str | None) -> ScriptFile:
     if os.path.isdir(path):
         if expected is not None:
             raise ArgumentError(f"{argument}: {uri!r} is a directory, for which #sha256= says nothing.")
-        size = sum(os.path.getsize(full) for full, _ in _walk(path))
-        buffer = io.BytesIO()
-        if size <= EMBED_MAX_BYTES:
-            zip_directory(path, buffer)
-        return ScriptFile(name, uri, buffer.getvalue() or None, is_directory=True, path=path)
+        return ScriptFile(name, uri, _pack_small(argument, path, uri), is_directory=True, path=path)
     try:
         sha256 = hash_file(path)
         content = None
@@ -190,6 +188,17 @@ def _collect_local(argument: str, path: str, name: str, uri: str, expected: str 
     return ScriptFile(name, uri, content, path=path, sha256=sha256)
 
 
+def _pack_small(argument: str, path: str, uri: str) -> bytes | None:
+    """A zip of a directory that fits into the graph; None for a larger one."""
+    try:
+        if sum(entry.size for entry in trees.list_tree(path) if not entry.is_directory) > EMBED_MAX_BYTES:
+            return None
+        trees.zip_tree(path, buffer := io.BytesIO())
+    except OSError as error:
+        raise ArgumentError(f"{argument}: the directory {mask_name(uri)!r} cannot be packed: {error}") from error
+    return buffer.getvalue() if buffer.tell() <= EMBED_MAX_BYTES else None
+
+
 def _fetch_here(argument: str, uri: str, expected: str | None) -> str:
     """Where a URI's content is on this machine, which is asked for anew unless its hash is known."""
     key = expected or uuid.uuid4().hex
@@ -199,7 +208,7 @@ def _fetch_here(argument: str, uri: str, expected: str | None) -> str:
         raise ArgumentError(
             f"{argument}: {error}. A URI that holds keys, a password or a signature is used while the pipeline is "
             "built, so that they do not go into the job. If only the workers can reach it, leave them out of the URI "
-            "and give them by the workers' environment, as docs/uris.md tells."
+            f"and give them by the workers' environment: {page('uris')}."
         ) from None
 
 
@@ -226,45 +235,54 @@ def _fetch_into_cache(uri: str, key: str) -> str:
         path = os.path.join(directory, "content")
         digest = fetch(uri, path)
         os.chmod(path, stat.S_IRUSR)
-        return digest
+        return f"{digest} {os.path.getsize(path)}"
 
-    built = env_cache.build_once(key, build, what=mask_name(uri))
+    built = env_cache.build_once(key, build, what=mask_name(uri), find_damage=_find_damage)
     return os.path.join(built.directory, "content")
 
 
+def _find_damage(built: env_cache.Built) -> str | None:
+    """What is wrong with a file that was fetched once: those who clean temporary directories take single files."""
+    _, _, size = built.note.partition(" ")
+    try:
+        found = os.path.getsize(os.path.join(built.directory, "content"))
+    except FileNotFoundError:
+        return "its content is gone"
+    return None if size in ("", str(found)) else f"its content has {found} bytes, and had {size}"
+
+
+def _has_module(directory: str, name: str) -> bool:
+    """Whether an archive has brought the module that a sibling would be."""
+    stem = os.path.join(directory, os.path.splitext(name)[0])
+    return os.path.lexists(stem) or os.path.lexists(stem + ".py")
+
+
 def _stage_file(file: ScriptFile, target: str) -> None:
-    if file.is_directory:
-        _stage_directory(file, target)
-        return
-    if file.content is None:
-        # A copy: the cache may be cleaned while the script runs, and the script may write to what is its own.
-        shutil.copyfile(find_file(file), target)
-    else:
-        with open(target, "wb") as out:
-            out.write(file.content)
-    os.chmod(target, stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+    try:
+        if file.is_directory:
+            _stage_directory(file, target)
+        elif file.content is None:
+            # A copy: the cache may be cleaned while the script runs, and no script reaches the original.
+            shutil.copyfile(find_file(file), target)
+        else:
+            with open(target, "wb") as out:
+                out.write(file.content)
+    except OSError as error:
+        raise ScriptEnvironmentError(f"{mask_name(file.uri)} cannot be staged on this worker: {error}") from error
 
 
 def _stage_directory(file: ScriptFile, target: str) -> None:
     if file.content is not None:
-        with _written(file.content, target + ".zip-of") as path:
-            archives.unpack(path, target, name=mask_name(file.uri))
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(os.path.dirname(target))) as packed:
+            packed.write(file.content)
+            packed.flush()
+            archives.unpack(packed.name, target, name=mask_name(file.uri))
         return
     path = find_file(file)
     if os.path.isdir(path):
-        os.symlink(path, target)
+        trees.copy_tree(path, target)
     else:
         archives.unpack(path, target, name=mask_name(file.uri))
-
-
-@contextlib.contextmanager
-def _written(content: bytes, path: str) -> Iterator[str]:
-    with open(path, "wb") as file:
-        file.write(content)
-    try:
-        yield path
-    finally:
-        os.unlink(path)
 
 
 def _explain_absent(file: ScriptFile) -> str:
@@ -278,11 +296,3 @@ def _explain_absent(file: ScriptFile) -> str:
         "the pipeline was built. Workers that Beam's container does not start get no artifacts: put it where every "
         f"worker can read it, such as gs://, s3:// or hdfs://, and name that for {mask_name(file.uri)}."
     )
-
-
-def _walk(directory: str) -> Iterator[tuple[str, str]]:
-    for folder, inner, names in os.walk(directory):
-        inner.sort()
-        for name in sorted(names):
-            full = os.path.join(folder, name)
-            yield full, os.path.relpath(full, directory)

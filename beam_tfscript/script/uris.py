@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from beam_tfscript.errors import ArgumentError
@@ -18,9 +19,11 @@ MASK = "***"
 # Presigned URLs have a dozen spellings of what is secret, so the few parameters that never are go through.
 _HARMLESS_PARAMETERS = {"addressing", "endpoint", "generation", "host", "http_port", "region", "user", "version"}
 _SCHEME = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://")
-_URI = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://[^\s\"'<>]+")
+# The scheme is bounded: without that, the time for a long text without any URI would grow by the square of its length.
+_URI = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]{0,31}://[^\s\"'<>]+")
 _QUERY = re.compile(r"\?[^\s\"'<>)]+")
 _SHA256 = re.compile(r"#sha256=([^#]*)$")
+_NO_NAMES = ("", ".", "..")
 # Shorter values are words of their own, which would be masked all over a message.
 _SCRUBBED_CHARS = 4
 
@@ -40,12 +43,38 @@ def local_path(uri: str) -> str | None:
 
 
 def base_name(uri: str) -> str:
-    """The last part of the name, which is the file's name in the run's directory."""
+    """The last part of the name, unchecked; `file_name` is for what is written."""
     if not _SCHEME.match(uri):
         return os.path.basename(uri.rstrip("/"))
     path = urlsplit(uri).path.rstrip("/") if scheme_of(uri) != "file" else local_path(uri) or ""
     name = os.path.basename(path.rstrip("/"))
     return unquote(name) if scheme_of(uri) in ("http", "https") else name
+
+
+def file_name(argument: str, uri: str) -> str:
+    """The file's name in the run's directory, which is inside that directory whatever the path or URI says.
+
+    Every name of a file that is staged or unpacked comes from here. What a server answers, such as a redirect, names
+    no file.
+
+    Args:
+      argument: the transform's argument that the URI was given as, for the error.
+      uri: without its hash.
+
+    Raises:
+      ArgumentError: the last part of the URI cannot be a file's name.
+    """
+    try:
+        name = base_name(uri)
+    except ValueError as error:
+        raise ArgumentError(f"{argument}: {mask_name(uri)!r} is no URI: {error}.") from None
+    if name in _NO_NAMES or any(char in "/\\" or unicodedata.category(char) == "Cc" for char in name):
+        raise ArgumentError(
+            f"{argument}: {mask_name(uri)!r} would be {name!r} in the run's directory, which is no name of a file "
+            "there: it must not be empty, '.' or '..', and must hold no slash, backslash or control character. Rename "
+            "the file, or name a directory by its own name."
+        )
+    return name
 
 
 def split_sha256(argument: str, uri: str) -> tuple[str, str | None]:
@@ -105,7 +134,7 @@ def has_secrets(uri: str) -> bool:
 
 def mask_uris(text: str) -> str:
     """A text with every URI in it masked."""
-    return _URI.sub(lambda match: mask_uri(match.group()), text)
+    return _URI.sub(lambda match: mask_uri(match.group()), text) if "://" in text else text
 
 
 def scrub(text: str, uri: str) -> str:

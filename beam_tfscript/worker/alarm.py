@@ -1,10 +1,13 @@
-"""Calls a function after a while, on a thread of its own that is there for as long as it is waited."""
+"""Calls a function after a while, on a thread that exists only while a call is due."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Alarm:
@@ -16,34 +19,50 @@ class Alarm:
 
     def __init__(self, ring: Callable[[], None]):
         self._ring = ring
-        self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
-        self._due = 0.0
+        self._changed = threading.Condition()
+        self._due: float | None = None
+        self._thread: threading.Thread | None = None
 
     def schedule(self, delay_s: float) -> None:
-        """Makes the call after the delay, or earlier if it was due earlier."""
-        with self._lock:
+        """Make the call after the delay, or earlier if it was due earlier."""
+        with self._changed:
             due = time.monotonic() + delay_s
-            if self._timer is not None:
-                if self._due <= due:
-                    return
-                self._timer.cancel()
-            self._due = due
-            self._timer = threading.Timer(delay_s, self._call)
-            self._timer.name = "beam_tfscript-idle"
-            self._timer.daemon = True
-            self._timer.start()
+            self._due = due if self._due is None else min(self._due, due)
+            if self._thread is None:
+                self._start()
+            self._changed.notify()
 
     def cancel(self) -> None:
-        """Makes no call, and waits for one that is being made, unless it is the one that asks."""
-        with self._lock:
-            timer, self._timer = self._timer, None
-        if timer is not None and timer is not threading.current_thread():
-            timer.cancel()
-            timer.join()
+        """Make no call that is not being made already; returns at once."""
+        with self._changed:
+            self._due = None
+            self._changed.notify()
 
-    def _call(self) -> None:
-        with self._lock:
-            if self._timer is threading.current_thread():
-                self._timer = None
-        self._ring()
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="beam_tfscript-idle", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # An interpreter that is shutting down starts no threads; its exit handler ends what there is.
+            _LOGGER.debug("no thread to look after idle processes: %s", error)
+            self._due = None
+        else:
+            self._thread = thread
+
+    def _run(self) -> None:
+        while self._is_due():
+            try:
+                self._ring()
+            except Exception:
+                # What is due next is still due.
+                _LOGGER.exception("looking after idle processes has failed")
+
+    def _is_due(self) -> bool:
+        """Wait until the call is due; return False, and forget this thread, where none is due any more."""
+        with self._changed:
+            while self._due is not None and (remaining := self._due - time.monotonic()) > 0:
+                self._changed.wait(remaining)
+            is_due, self._due = self._due is not None, None
+            if not is_due:
+                self._thread = None
+            return is_due

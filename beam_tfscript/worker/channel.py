@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import select
 import socket
 import time
+from collections.abc import Iterator
 
 from beam_tfscript.errors import ProtocolError
 from beam_tfscript.runtime import wire
 
 # Where the system cannot tell of a process' end through a descriptor, it is asked this often.
 _LIVENESS_TICK_S = 0.2
+# What `poll` takes; a longer wait is several of these.
+_LONGEST_WAIT_S = 3600.0
 # One read; larger ones do not get faster, smaller ones cost system calls.
 _READ_BYTES = 1 << 20
-# A header that announces more than this is taken for garbage: protobuf messages end at 2 GiB.
-_MAX_PAYLOAD_BYTES = (1 << 31) + (1 << 24)
 
 
 class ChannelClosed(Exception):
@@ -23,12 +25,15 @@ class ChannelClosed(Exception):
 
 
 class Channel:
-    """Sends and receives frames; waiting to receive also sends what is queued.
+    """Send and receive frames; receiving also sends what is queued.
 
     Args:
       sock: connected stream socket; owned by the channel.
       exit_descriptor: becomes readable when the other process ends, or None where there is no such thing.
       is_alive: asks whether the other process lives; used where there is no descriptor.
+
+    Attributes:
+      heard_at: when the last frame came, on this machine's clock that only goes forward.
     """
 
     def __init__(self, sock: socket.socket, exit_descriptor: int | None, is_alive):
@@ -40,37 +45,61 @@ class Channel:
         self._header = bytearray(wire.HEADER_BYTES)
         self._payload: bytearray | None = None
         self._kind = self._count = self._got = 0
+        self._num_sent = self._num_received = 0
         self._ended = False
+        self.heard_at = time.monotonic()
 
     def send(self, frame: wire.Frame) -> None:
-        """Queues a frame and sends as much as the socket takes; `receive` sends the rest."""
-        self._outbound.append(memoryview(wire.pack_header(frame)))
+        """Queue a frame and send as much as the socket takes; `receive` and `flush` send the rest."""
+        self._outbound.append(memoryview(wire.pack_header(frame, self._num_sent)))
+        self._num_sent += 1
         if frame.payload:
             self._outbound.append(memoryview(frame.payload))
         self._send_queued()
 
     def receive(self, timeout_s: float) -> wire.Frame | None:
-        """Waits for the next frame.
+        """Wait for the next frame; a timeout of 0 does one round without waiting.
+
+        Every round sends queued bytes, reads what is there, and looks whether the other process has ended. So a
+        caller that only polls drives the sending too, and sees a death even where a forked child of the process
+        holds the socket open.
 
         Returns:
           The frame, or None where none came within `timeout_s` seconds.
 
         Raises:
-          ChannelClosed: the other end is gone, and what it sent was all received.
-          ProtocolError: what came is not a frame.
+          ChannelClosed: the other process has ended, and all that it sent was received.
+          ProtocolError: the bytes received are not a frame.
         """
         deadline = time.monotonic() + timeout_s
-        dead = False
         while True:
+            self._send_queued()
             frame = self._read_frame()
+            if frame is None and not self._ended and self._has_exited():
+                # Read once more: the process may have written between the read above and its end.
+                frame = self._read_frame()
+                self._ended = frame is None
             if frame is not None:
                 return frame
-            if self._ended or dead:
+            if self._ended:
                 raise ChannelClosed
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            if not self._wait(self._events(), deadline - time.monotonic()):
                 return None
-            dead = self._wait(remaining)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send queued bytes until none is left, for at most `timeout_s` seconds.
+
+        Returns:
+          Whether all is sent. Bytes for a process that has ended count as sent: `receive` reports its end.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._send_queued()
+        while self._outbound and not self._has_exited():
+            # Not for input too, which is left unread here: the wait would return at once, again and again.
+            if not self._wait(select.POLLOUT, deadline - time.monotonic()):
+                return False
+            self._send_queued()
+        return True
 
     def close(self) -> None:
         """Closes the socket; the other end sees the end of the stream."""
@@ -78,24 +107,35 @@ class Channel:
         self._ended = True
 
     def register(self, poll: select.poll) -> float:
-        """Adds to `poll` what a wait for this channel waits for; returns how long such a wait may be, in seconds."""
-        poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbound else 0))
+        """Register what a wait for this channel waits for; return the longest such wait in seconds."""
+        return self._register(poll, self._events())
+
+    def _events(self) -> int:
+        return select.POLLIN | (select.POLLOUT if self._outbound else 0)
+
+    def _register(self, poll: select.poll, events: int) -> float:
+        poll.register(self._sock, events)
         if self._exit_descriptor is None:
             return _LIVENESS_TICK_S
         poll.register(self._exit_descriptor, select.POLLIN)
         return float("inf")
 
-    def _wait(self, timeout_s: float) -> bool:
-        """Waits for the socket or the other process' end; returns whether the process ended."""
+    def _wait(self, events: int, timeout_s: float) -> bool:
+        """Wait for the socket or the other process's end; return False if the time is up."""
+        if timeout_s <= 0:
+            return False
         poll = select.poll()
-        timeout_s = min(timeout_s, self.register(poll))
+        timeout_s = min(timeout_s, self._register(poll, events), _LONGEST_WAIT_S)
         # Rounded up: a wait of zero would spin until the deadline.
-        ready = dict(poll.poll(int(timeout_s * 1000) + 1))
-        if self._outbound and ready.get(self._sock.fileno(), 0) & select.POLLOUT:
-            self._send_queued()
-        if self._exit_descriptor is not None:
-            return self._exit_descriptor in ready
-        return not ready and not self._is_alive()
+        poll.poll(int(timeout_s * 1000) + 1)
+        return True
+
+    def _has_exited(self) -> bool:
+        if self._exit_descriptor is None:
+            return not self._is_alive()
+        poll = select.poll()
+        poll.register(self._exit_descriptor, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _send_queued(self) -> None:
         while self._outbound:
@@ -135,21 +175,29 @@ class Channel:
         return None
 
     def _start_payload(self) -> None:
-        try:
-            self._kind, self._count, length = wire.unpack_header(self._header)
-        except wire.WireError as error:
-            raise ProtocolError(
-                f"the script process sent something that is not a frame ({error}): the script may have written to a "
-                "file descriptor it did not open"
-            ) from error
-        if length > _MAX_PAYLOAD_BYTES:
-            raise ProtocolError(f"the script process announced a frame of {length} bytes; 2 GiB is the most there is")
+        with _translated():
+            self._kind, self._count, length = wire.unpack_header(self._header, self._num_received)
         self._payload = bytearray(length)
         self._got = 0
 
     def _finish_frame(self) -> wire.Frame:
         assert self._payload is not None
+        with _translated():
+            wire.check_payload(self._header, self._payload)
+        self._num_received += 1
         frame = wire.Frame(self._kind, self._count, self._payload)
         self._payload = None
         self._got = 0
+        self.heard_at = time.monotonic()
         return frame
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except wire.WireError as error:
+        raise ProtocolError(
+            f"the script process sent something that is not a frame ({error}): the script may have written to a file "
+            "descriptor it did not open"
+        ) from error

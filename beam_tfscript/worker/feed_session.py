@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import collections
 import logging
-import time
+from collections.abc import Callable
 from typing import Any
 
-from beam_tfscript.errors import FeedError, ScriptError
+from beam_tfscript.errors import FeedError, ProtocolError, ScriptError
 from beam_tfscript.runtime import wire
 from beam_tfscript.worker.process import ScriptProcess
 from beam_tfscript.worker.session import NeverStarted, RunRequest, Session
@@ -17,6 +17,8 @@ _LOGGER = logging.getLogger(__name__)
 # What may be on its way to a script or waiting there, in serialized rows: enough that the script never
 # waits for the pipeline's process, little beside what TensorFlow takes anyway.
 IN_FLIGHT_BYTES = 16 << 20
+# A script that is still at work when its feed has ended is mentioned in the log after this time.
+_END_NOTICE_S = 5.0
 
 
 class FeedSession(Session):
@@ -27,6 +29,7 @@ class FeedSession(Session):
       acked: how many of them are done, and their outputs received.
       wanted: what the last ACK asked for; None before the first one.
       in_flight_bytes: size of the rows that are sent and not done.
+      on_end: called when the process has ended, before its directory is removed.
       waiting: rows that are to be sent when the script asks for some.
     """
 
@@ -41,6 +44,7 @@ class FeedSession(Session):
         self._has_ended_bundle = False
         self._sizes: collections.deque[tuple[int, int]] = collections.deque()
         self._has_ended_feed = False
+        self.on_end: Callable[[], None] = lambda: None
 
     @property
     def has_room(self) -> bool:
@@ -73,6 +77,8 @@ class FeedSession(Session):
         """Says that no more rows come."""
         if not self._has_ended_feed:
             self._has_ended_feed = True
+            # From here on main has to return.
+            self._note_word()
             self.process.channel.send(wire.control_frame(wire.END_FEED))
 
     def receive(self, timeout_s: float | None = None) -> wire.Frame | None:
@@ -84,16 +90,17 @@ class FeedSession(Session):
                 self.in_flight_bytes -= self._sizes.popleft()[1]
         return frame
 
-    def close(self, grace_s: float) -> None:
-        """Ends the feed of a run that nothing is asked of any more; what it still says is told in the log."""
+    def close(self) -> None:
+        """End the feed of a run that nothing is asked of any more; the log says what it still gives, or its failure."""
         self.end_feed()
-        deadline = time.monotonic() + grace_s
         rows = 0
         try:
-            while self.summary is None and (remaining := deadline - time.monotonic()) > 0:
-                frame = self.receive(remaining)
+            if (frame := self.receive(_END_NOTICE_S)) is None and self.summary is None:
+                _LOGGER.info("%s: its feed has ended; waiting for main to return", self.label)
+            while self.summary is None:
                 rows += frame.count if frame is not None and frame.kind == wire.EXAMPLES else 0
-        except (ScriptError, NeverStarted) as error:
+                frame = self.receive()
+        except (ScriptError, NeverStarted, ProtocolError) as error:
             _LOGGER.warning("%s failed when its feed had ended, with all its rows done: %s", self.label, error)
         if rows:
             _LOGGER.warning(
@@ -114,9 +121,7 @@ class FeedSession(Session):
     def _note_turn(self) -> None:
         """Called before something is sent: the script's silence counts from when there is something to read."""
         if not self._may_read:
-            self._heard_at = time.monotonic()
-            # Where it was when there was nothing to read is of no interest any more.
-            self._probed = False
+            self._note_word()
 
     def _count_sent(self, count: int, size: int) -> None:
         self._note_turn()
@@ -139,12 +144,38 @@ class FeedSession(Session):
             "config.batches(n), config.datasets() or config.dataset_fn(), without a break. config.stop() ends a feed."
         )
 
+    @property
+    def _is_word_due(self) -> bool:
+        return self._may_read or self._has_ended_feed
+
+    @property
+    def _has_own_pace(self) -> bool:
+        """Whether the run was never given rows, and computes for as long as it likes."""
+        return self._has_ended_feed and not self.sent
+
     def _on_silence(self, stack: str) -> None:
-        if not self._may_read:
-            return  # it has nothing to say, having nothing to read
-        rows = self.sent - self.acked or self.waiting
-        raise FeedError(
-            f"{self.label}: the script has {rows} rows to read, and has neither asked for more nor "
-            f"written anything for feed_timeout={self._request.silence_s:g} s. If a batch takes that long, give a "
-            f"larger feed_timeout or ask for smaller batches. It is at\n{stack}"
+        if self._has_own_pace:
+            super()._on_silence(stack)
+        elif self._is_word_due:  # else it has been given nothing to read since it was asked
+            raise FeedError(f"{self._describe_silence()} It is at\n{stack}")
+
+    def _on_no_answer(self) -> None:
+        if self._has_own_pace:
+            super()._on_no_answer()
+        else:
+            raise self.process.hangs(self._describe_silence().rstrip("."))
+
+    def _describe_silence(self) -> str:
+        silence_s = self._request.silence_s
+        rows = self.sent - self.acked if self.sent or self.wanted is not None else self.waiting
+        if self._has_ended_feed and not rows:
+            return (
+                f"{self.label}: the feed of the script has ended, and main has neither returned nor written anything "
+                f"for feed_timeout={silence_s:g} s. If what it does behind its loop takes that long, give a larger "
+                "feed_timeout."
+            )
+        return (
+            f"{self.label}: the script has {rows} rows to read, and has neither asked for more nor written anything "
+            f"for feed_timeout={silence_s:g} s. If a batch takes that long, give a larger feed_timeout or ask for "
+            "smaller batches."
         )

@@ -1,8 +1,9 @@
-"""What the script prints, line by line, to the pipeline's log: one thread a process, which always drains."""
+"""The lines that a script prints, to the pipeline's log and to errors: one thread per process always drains them."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import os
 import re
@@ -11,17 +12,20 @@ import threading
 from typing import IO
 
 from beam_tfscript.runtime import streams
+from beam_tfscript.worker.known_noise import is_known_noise
 
 LOGGER = logging.getLogger("beam_tfscript.script")
 
 # A line longer than this is logged in pieces: memory stays bounded whatever the script prints.
 _LINE_BYTES = 64 << 10
 _READ_BYTES = 256 << 10
-# What an error shows of stderr: enough for a traceback of C++ or of a failed import.
+# The lines that are kept for errors: enough for a traceback of C++ or of a failed import.
 _TAIL_LINES = 40
 _TAIL_LINE_CHARS = 500
 
 _LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+# A number with more digits is no level: the line is the script's own, with marks like ours in it.
+_LEVEL_DIGITS = 4
 _RECORD = re.compile(f"{streams.RECORD_MARK}(\\d+){streams.FIELD_MARK}(.*?){streams.FIELD_MARK}(.*)", re.DOTALL)
 # How Google's C++ and absl logging begin a line: severity and date, such as `W0000 00:00:17…` or `I0521 12:…`.
 _GLOG = re.compile(r"([IWEF])\d{4} \d\d:\d\d:")
@@ -38,38 +42,92 @@ class LogLines:
     Args:
       stdout, stderr: the pipes; closed at their end.
       name: what lines carry that come before the first run.
+      level: the level of lines that carry none of their own.
     """
 
-    def __init__(self, stdout: IO[bytes], stderr: IO[bytes], name: str):
+    def __init__(self, stdout: IO[bytes], stderr: IO[bytes], name: str, level: int = logging.INFO):
+        self._level = level
         self._labels = {stdout: name, stderr: name}
+        # How many runs have begun in each stream: a line in the tail is of the present run if it is of the last one.
+        self._runs = {stdout: 0, stderr: 0}
+        self._is_over = {stdout: True, stderr: True}
         self._streams = (stdout, stderr)
         self._rests = {stdout: b"", stderr: b""}
-        self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
+        self._tail: collections.deque[tuple[int, str]] = collections.deque(maxlen=_TAIL_LINES)
+        self._is_settled = threading.Event()
+        self._asked, asking = os.pipe()
+        # A file, not a descriptor: once it is closed, its number may be that of another file.
+        self._asking = open(asking, "wb", buffering=0)  # noqa: SIM115 - closed by close()
         self._thread = threading.Thread(target=self._drain, name=f"beam_tfscript-log {name}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # there can be no more threads
+            os.close(self._asked)
+            self._asking.close()
+            raise
 
-    def tail(self) -> str:
-        """The last lines of stderr of the present run."""
-        return "\n".join(self._tail)
+    def tail(self, lines: int = _TAIL_LINES) -> str:
+        """The last lines of the present run, of both streams in the order they came in.
+
+        Args:
+          lines: the most lines.
+        """
+        run = max(self._runs.values())
+        # The list is made in one step, as the thread goes on.
+        last = [text for number, text in list(self._tail) if number == run]
+        rests = [self._rests[stream][:_TAIL_LINE_CHARS] for stream in self._streams if self._runs[stream] == run]
+        last += [parse_line(rest.decode("utf-8", "backslashreplace"))[1] for rest in rests if rest]
+        return "\n".join(last[-lines:])
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until all is read that the process has printed so far; no longer than the time."""
+        self._is_settled.clear()
+        if self._thread.is_alive():
+            with contextlib.suppress(OSError, ValueError):  # the thread has ended meanwhile, or `close` was called
+                self._asking.write(b"?")
+                self._is_settled.wait(timeout_s)
 
     def join(self, timeout_s: float) -> None:
-        """Waits for the last lines of a process that has ended."""
+        """Wait for the last lines of a process that has ended."""
         self._thread.join(timeout_s)
+
+    def close(self) -> None:
+        """End the thread, even where something that the script started lives on with the pipes; waits for that."""
+        self._asking.close()
+        self._thread.join()
 
     def _drain(self) -> None:
         stdout, stderr = self._streams
-        with selectors.DefaultSelector() as selector, stdout, stderr:
+        with (
+            selectors.DefaultSelector() as selector,
+            stdout,
+            stderr,
+            open(self._asked, "rb", buffering=0) as asked,
+        ):
+            selector.register(asked, selectors.EVENT_READ)
             selector.register(stdout, selectors.EVENT_READ)
             selector.register(stderr, selectors.EVENT_READ)
-            while selector.get_map():
-                for key, _ in selector.select():
+            is_asked = False
+            while len(selector.get_map()) > 1:
+                # Who has asked waits until there is nothing more to read at once.
+                ready = selector.select(0 if is_asked else None)
+                if not ready:
+                    is_asked = False
+                    self._is_settled.set()
+                for key, _ in ready:
                     stream = key.fileobj
                     data = os.read(key.fd, _READ_BYTES)
-                    self._take(stream, data, is_error=stream is stderr)
+                    if stream is asked:
+                        if not data:
+                            return
+                        is_asked = True
+                        continue
+                    self._take(stream, data)
                     if not data:
                         selector.unregister(stream)
+        self._is_settled.set()
 
-    def _take(self, stream, data: bytes, *, is_error: bool) -> None:
+    def _take(self, stream, data: bytes) -> None:
         *lines, rest = (self._rests[stream] + data).split(b"\n")
         while len(rest) > _LINE_BYTES or (rest and not data):
             lines.append(rest[:_LINE_BYTES])
@@ -78,25 +136,45 @@ class LogLines:
         for line in lines:
             text, *label = line.decode("utf-8", "backslashreplace").rstrip("\r").split(streams.RUN_MARK, 1)
             if text or not label:
-                self._log(text, self._labels[stream], is_error)
+                try:
+                    self._log(text, stream)
+                except Exception:
+                    # A reader that ended would leave the pipe to fill up, and the script to wait for ever.
+                    LOGGER.debug("a line cannot be logged: %r", text, exc_info=True)
             if label:
-                self._labels[stream] = label[0]
-                if is_error:
-                    self._tail.clear()
+                self._take_mark(stream, label[0])
 
-    def _log(self, line: str, label: str, is_error: bool) -> None:
-        level, text = parse_line(line)
-        if is_error:
-            self._tail.append(text[:_TAIL_LINE_CHARS])
-        LOGGER.log(level, "[%s] %s", label, text)
+    def _take_mark(self, stream, label: str) -> None:
+        """Note the begin or the end of a run; at the end, its label comes a second time."""
+        if self._is_over[stream] or label != self._labels[stream]:
+            self._runs[stream] += 1
+            self._is_over[stream] = False
+        else:
+            self._is_over[stream] = True
+        self._labels[stream] = label
+
+    def _log(self, line: str, stream) -> None:
+        level, text = parse_line(line, self._level)
+        if is_known_noise(text):
+            level = min(level, logging.DEBUG)
+        else:
+            self._tail.append((self._runs[stream], text[:_TAIL_LINE_CHARS]))
+        label = self._labels[stream]
+        # Other files log under this name too: only lines of scripts have these attributes.
+        LOGGER.log(level, "[%s] %s", label, text, extra={"script_label": label, "script_text": text})
 
 
-def parse_line(line: str) -> tuple[int, str]:
-    """The log level and the text of a line that the script process printed."""
+def parse_line(line: str, plain_level: int = logging.INFO) -> tuple[int, str]:
+    """The log level and the text of a line that the script process printed.
+
+    Args:
+      line: the line.
+      plain_level: the level of a line that carries none.
+    """
     record = _RECORD.match(line)
-    if record:
+    if record and len(record.group(1)) <= _LEVEL_DIGITS:
         level, name, text = record.groups()
         text = text.replace(streams.LINE_MARK, "\n")
         return int(level), text if name == "root" else f"{name}: {text}"
     found = _GLOG.match(line) or _TENSORFLOW.match(line)
-    return _LEVELS[found.group(1)] if found else logging.INFO, line
+    return _LEVELS[found.group(1)] if found else plain_level, line

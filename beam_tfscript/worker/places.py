@@ -1,16 +1,36 @@
-"""How many processes of a key there may be at a time, and who is next where there are too many."""
+"""How many processes of a transform there may be at a time, and who is next where there are too many."""
 
 from __future__ import annotations
 
 import collections
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from beam_tfscript.errors import ScriptEnvironmentError
 
 _LOGGER = logging.getLogger(__name__)
 
 # Whoever waits for a process says so in the log this often, so that a wait never looks like a hang.
 _WAIT_NOTICE_S = 60.0
+# A wait is as long as the runs before it, which may compute for days. But each of them says something now and then, if
+# only where it is when it is asked (`feed_timeout`). Where nothing was heard of any of them for so long, and none has
+# given its process back, they will not: a bundle that was never finished, or a place whose owner was lost.
+WAIT_LIMIT_S = 3600.0
+
+
+class Holder(NamedTuple):
+    """What has a process.
+
+    Attributes:
+      description: the run, and its process, in words.
+      heard_at: when it was heard of last, on this machine's clock that only goes forward.
+    """
+
+    description: str
+    heard_at: float
 
 
 class Places:
@@ -18,14 +38,15 @@ class Places:
 
     Args:
       changed: notified whenever a process is given back.
-      count_held: how many processes of a key are held; called with `changed` locked.
+      holders: gives who holds the processes of a key; called with `changed` locked.
     """
 
-    def __init__(self, changed: threading.Condition, count_held: Callable[[str], int]):
+    def __init__(self, changed: threading.Condition, holders: Callable[[str], Iterable[Holder]]):
         self._changed = changed
-        self._count_held = count_held
+        self._holders = holders
         self._taken: collections.Counter[str] = collections.Counter()
         self._queues: dict[str, collections.deque[object]] = collections.defaultdict(collections.deque)
+        self._given_at: dict[str, float] = collections.defaultdict(time.monotonic)
 
     @property
     def any_taken(self) -> bool:
@@ -33,32 +54,37 @@ class Places:
         return any(self._taken.values())
 
     def take(self, key: str, name: str, *, limit: int, n: int = 1) -> None:
-        """Takes places, and waits in order while there are too few.
-
-        The wait has no bound of its own: it is as long as the runs before it, each of which ends with
-        its process or with its bundle. It is said in the log while it lasts.
+        """Take places, and wait in order while there are too few.
 
         Args:
-          key: of the processes.
+          key: the transform's.
           name: the script's, for the log.
           limit: how many processes of the key there may be.
-          n: how many places, all at once.
+          n: how many places, all at once; at most `limit`.
+
+        Raises:
+          ScriptEnvironmentError: nothing was heard for an hour of those that have the processes.
         """
+        assert n <= limit
         ticket = object()
         with self._changed:
             queue = self._queues[key]
             queue.append(ticket)
+            began_at = looked_at = time.monotonic()
             try:
                 while queue[0] is not ticket or self._count(key) + n > limit:
-                    if not self._changed.wait(_WAIT_NOTICE_S):
-                        _LOGGER.info("%s: a run waits for one of %d processes; %d runs wait", name, limit, len(queue))
+                    look_at = looked_at + min(_WAIT_NOTICE_S, WAIT_LIMIT_S)
+                    self._changed.wait(max(0.0, look_at - time.monotonic()))
+                    if time.monotonic() >= look_at:
+                        looked_at = time.monotonic()
+                        self._look_into_wait(key, name, limit, began_at)
                 self._taken[key] += n
             finally:
                 queue.remove(ticket)
                 self._changed.notify_all()
 
     def try_take(self, key: str, *, limit: int, n: int = 1) -> bool:
-        """Takes places if there are so many and nobody waits for them; returns whether."""
+        """Take places if there are so many and nobody waits for them; return whether."""
         with self._changed:
             if self._queues[key] or self._count(key) + n > limit:
                 return False
@@ -66,10 +92,35 @@ class Places:
             return True
 
     def give(self, key: str, n: int = 1) -> None:
-        """Gives places back: the process is there, and counted as held, or it could not be started."""
+        """Give places back: the process exists, and is counted as held, or it could not be started."""
         with self._changed:
             self._taken[key] -= n
+            self._given_at[key] = time.monotonic()
             self._changed.notify_all()
 
+    def note_return(self, key: str) -> None:
+        """Note that a process was given back; called with `changed` locked."""
+        self._given_at[key] = time.monotonic()
+        self._changed.notify_all()
+
+    def _look_into_wait(self, key: str, name: str, limit: int, began_at: float) -> None:
+        """Say who is waited for, or give up on them."""
+        now = time.monotonic()
+        holders = list(self._holders(key))
+        shown = [holder.description for holder in holders]
+        shown += ["a process that is being started"] * self._taken[key]
+        heard_at = max([began_at, self._given_at[key], *(holder.heard_at for holder in holders)])
+        if now - heard_at < WAIT_LIMIT_S:
+            _LOGGER.info(
+                "%s: waited %.0f s for one of %d processes (max_processes), which %d runs wait for; they are at: %s",
+                name, now - began_at, limit, len(self._queues[key]), "; ".join(shown),
+            )  # fmt: skip
+            return
+        raise ScriptEnvironmentError(
+            f"{name}: a run has waited {now - began_at:.0f} s for one of {limit} processes (max_processes), and for "
+            f"{now - heard_at:.0f} s nothing was heard of those that have them: {'; '.join(shown) or 'none'}. See "
+            "whether their bundles hang downstream of the script, or give a larger max_processes."
+        )
+
     def _count(self, key: str) -> int:
-        return self._taken[key] + self._count_held(key)
+        return self._taken[key] + len(list(self._holders(key)))

@@ -1,30 +1,31 @@
 """The script processes of one SDK harness: started early, leased to runs, reused, and ended.
 
-There is one pool a harness process, behind `get_pool()`. DoFn instances come and go with bundles and
-own no process; they register as users of a key, and when the last user of a key goes, so do its idle processes.
-A runner that fails may forget to tear its DoFns down: users are held weakly, and what nobody uses ends when it has
-been idle for long.
+There is one pool per harness process, behind `get_pool()`. DoFn instances come and go with bundles and own no
+process; they register as users of their transform's key. Idle processes are shared by all transforms that would start
+the same interpreter, and end soon after the last of these transforms has lost its last user. A runner that fails may
+forget to tear its DoFns down: users are held weakly, and one that is gone counts as torn down.
 """
 
 from __future__ import annotations
 
 import atexit
-import collections
 import contextlib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.worker.alarm import Alarm
+from beam_tfscript.worker.idle import IdleProcesses
 from beam_tfscript.worker.lease import Lease
-from beam_tfscript.worker.live_run import LiveRuns
-from beam_tfscript.worker.places import Places
-from beam_tfscript.worker.process import ProcessSpec, ScriptProcess
+from beam_tfscript.worker.live_runs import LiveRuns
+from beam_tfscript.worker.places import Holder, Places
+from beam_tfscript.worker.process import ScriptProcess
+from beam_tfscript.worker.process_spec import ProcessSpec
 from beam_tfscript.worker.scratch import ScratchDirectory
+from beam_tfscript.worker.users import Users
 
 # An idle interpreter with TensorFlow in it holds some 400 MiB; starting it anew costs 4 to 5 s.
 IDLE_TIMEOUT_S = 60.0
@@ -42,14 +43,13 @@ def get_pool() -> ProcessPool:
     with _pool_lock:
         if _pool is None or _pool.owner_pid != os.getpid():
             _pool = ProcessPool()
-            # An interpreter that ends in order leaves nothing behind; after a kill -9 the script
-            # processes see to it.
+            # An interpreter that ends in order leaves nothing behind; after a kill -9 the guardian sees to it.
             atexit.register(_pool.shutdown)
         return _pool
 
 
 class ProcessPool:
-    """Leases script processes, at most `max_processes` of a key at a time.
+    """Leases script processes, at most `max_processes` of a transform at a time.
 
     Attributes:
       owner_pid: the process that the pool belongs to.
@@ -58,47 +58,38 @@ class ProcessPool:
 
     def __init__(self) -> None:
         self.owner_pid = os.getpid()
+        self.live_runs = LiveRuns()
         self._changed = threading.Condition()
-        self._idle: dict[str, list[tuple[ScriptProcess, float]]] = collections.defaultdict(list)
         # Held weakly: an owner that a failed bundle forgot takes its leases with it.
         self._leased: dict[ScriptProcess, weakref.ref[Any]] = {}
-        self._places = Places(self._changed, lambda key: sum(process.spec.key == key for process in self._leased))
+        self._places = Places(self._changed, self._holders)
         self._stopped: set[str] = set()
-        self._unused_since: dict[str, float] = {}
-        self.live_runs = LiveRuns()
-        self._users: dict[str, weakref.WeakSet[object]] = collections.defaultdict(weakref.WeakSet)
+        self._users = Users()
+        self._idle = IdleProcesses(self._users)
+        self._num_ending = 0  # processes that are in none of these any more, and have not ended yet
         self._scratch: ScratchDirectory | None = None
         self._reaper = Alarm(self._end_idle)
 
     def scratch(self) -> str:
-        """The harness' scratch directory; it goes when the last user of the pool goes."""
-        with self._changed:
-            if self._scratch is None:
-                self._scratch = ScratchDirectory()
-                self._reaper.schedule(min(_REAPER_TICK_S, IDLE_TIMEOUT_S))
-            return self._scratch.path
+        """The harness's scratch directory; it goes when the last user of the pool goes."""
+        return self._own_scratch().path
 
     def register(self, key: str, user: object) -> None:
-        """Counts `user` (a DoFn instance) among those who may lease processes of `key`."""
+        """Count `user` (a DoFn instance) among those who may lease processes of `key`."""
         with self._changed:
-            self._users[key].add(user)
-            self._unused_since.pop(key, None)
+            self._users.add(key, user)
 
     def unregister(self, key: str, user: object) -> None:
-        """Ends what `user` still leases; with the last user of `key`, its idle processes end soon."""
+        """End what `user` still leases; after the last user of `key`, idle processes that no other may use end soon."""
         with self._changed:
-            self._users[key].discard(user)
             ending = [process for process, owner in self._leased.items() if owner() in (user, None)]
             for process in ending:
                 del self._leased[process]
-            if not self._users[key]:
-                del self._users[key]
-                self._unused_since[key] = time.monotonic()
-                if self._scratch is not None:
-                    self._reaper.schedule(LINGER_S)
-        for process in ending:
-            process.kill()
-        self._remove_scratch_if_unused()
+                self._places.note_return(process.spec.key)
+            if self._users.discard(key, user) and self._scratch is not None:
+                self._reaper.schedule(LINGER_S)
+            self._num_ending += len(ending)
+        self._end(kill=ending)
 
     def stop(self, key: str) -> None:
         """Remembers that a script of `key` asked for the end of its feed."""
@@ -110,12 +101,13 @@ class ProcessPool:
         return key in self._stopped
 
     def warm(self, spec: ProcessSpec) -> None:
-        """Starts a process of this spec if there is none: a hint, so that its start overlaps with other work."""
+        """Start a process of this spec if none is idle: a hint, so that its start overlaps with other work."""
         with self._changed:
-            if self._idle[spec.key] or not self._places.try_take(spec.key, limit=1):
+            self._users.note_interpreter(spec)
+            if self._idle.has(spec) or not self._places.try_take(spec.key, limit=1):
                 return
         try:
-            process = ScriptProcess.start(spec, self.scratch())
+            process = self._start(spec)
         finally:
             self._places.give(spec.key)
         self._put_back(process)
@@ -142,7 +134,7 @@ class ProcessPool:
             self.release(process, keep=lease is not None and lease.reusable)
 
     def acquire(self, spec: ProcessSpec, *, max_processes: int, owner: object) -> ScriptProcess:
-        """Takes a process, which may still be coming up; waits in order while there is no place for one.
+        """Take a process, which may still be coming up; waits in order while there is no place for one.
 
         Args:
           spec: what process.
@@ -150,145 +142,154 @@ class ProcessPool:
           owner: who takes it; when it is gone, so is the process.
 
         Raises:
-          ScriptEnvironmentError: a new process cannot be started.
+          ScriptEnvironmentError: a new process cannot be started, or those that have the others are lost.
         """
         self._places.take(spec.key, spec.name, limit=max_processes)
         return self._take_idle_or_start(spec, owner)
 
     def acquire_all(
-        self, spec: ProcessSpec, count: int, *, limit: int, owner: object, wait: bool = True
+        self, spec: ProcessSpec, count: int, *, limit: int, owner: object, unused: bool, wait: bool = True
     ) -> list[ScriptProcess] | None:
-        """Takes the processes of a whole cluster at once.
+        """Take the processes of a whole run at once.
 
         Args:
           spec: what processes.
           count: how many.
           limit: how many of the key may be taken at a time.
           owner: who takes them.
+          unused: whether they must not have had a run: some of TensorFlow's settings, such as collective operations,
+            can only be made in a new interpreter.
           wait: whether to wait in order while there are too few places; else None is returned.
 
         Raises:
-          ScriptEnvironmentError: one cannot be started; then none is taken.
+          ScriptEnvironmentError: as `acquire`; then none is taken.
         """
         if wait:
             self._places.take(spec.key, spec.name, limit=limit, n=count)
         elif not self._places.try_take(spec.key, limit=limit, n=count):
             return None
         taken: list[ScriptProcess] = []
-        try:
-            while len(taken) < count:
-                taken.append(self._take_idle_or_start(spec, owner))
-        except ScriptEnvironmentError:
-            self._places.give(spec.key, count - len(taken) - 1)
-            for process in taken:
-                self.release(process, keep=False)
-            raise
+        for rest in range(count - 1, -1, -1):
+            try:
+                taken.append(self._take_idle_or_start(spec, owner, unused=unused))
+            except BaseException:
+                # Whatever it is: a place that is never given back is missing for good.
+                self._places.give(spec.key, rest)
+                for process in taken:
+                    self.release(process, keep=False)
+                raise
         return taken
 
-    def try_acquire(self, spec: ProcessSpec, *, max_processes: int, owner: object) -> ScriptProcess | None:
-        """As `acquire`, but None where there is no place."""
-        if not self._places.try_take(spec.key, limit=max_processes):
-            return None
-        return self._take_idle_or_start(spec, owner)
-
     def release(self, process: ScriptProcess, *, keep: bool) -> None:
-        """Gives a process back: to be used again, or else to be killed."""
+        """Give a process back: to be used again, or else to be killed."""
         if keep and process.returncode is None:
             self._put_back(process)
             return
         process.kill()
         with self._changed:
-            self._leased.pop(process, None)
-            self._changed.notify_all()
+            if self._leased.pop(process, None) is not None:
+                self._places.note_return(process.spec.key)
         self._remove_scratch_if_unused()
 
     def shutdown(self) -> None:
-        """Ends every process of this pool and removes its scratch directory."""
+        """End every process of this pool and remove its scratch directory."""
         if self.owner_pid != os.getpid():
             return  # a forked child: the processes are its parent's
         self.live_runs.clear()
         with self._changed:
-            leased, idle = list(self._leased), [process for those in self._idle.values() for process, _ in those]
+            leased, idle = list(self._leased), self._idle.take_all()
             self._leased.clear()
-            self._idle.clear()
             self._users.clear()
-        for process in leased:
-            process.kill()
-        _close_all(idle)
-        self._remove_scratch_if_unused()
+            self._num_ending += len(leased) + len(idle)
+        self._end(kill=leased, close=idle)
 
-    def _take_idle_or_start(self, spec: ProcessSpec, owner: object) -> ScriptProcess:
-        """Takes a process for a place that is counted already."""
+    def _own_scratch(self) -> ScratchDirectory:
+        with self._changed:
+            if self._scratch is None:
+                self._scratch = ScratchDirectory()
+                self._reaper.schedule(min(_REAPER_TICK_S, IDLE_TIMEOUT_S))
+            return self._scratch
+
+    def _holders(self, key: str) -> list[Holder]:
+        return [
+            Holder(f"{process.label} (pid {process.pid})", process.channel.heard_at)
+            for process in self._leased
+            if process.spec.key == key
+        ]
+
+    def _take_idle_or_start(self, spec: ProcessSpec, owner: object, *, unused: bool = False) -> ScriptProcess:
+        """Take a process for a place that is counted already."""
         dead: list[ScriptProcess] = []
         try:
             with self._changed:
-                idle = self._idle[spec.key]
-                while idle:
-                    process, _ = idle.pop()
-                    # One that ended before it was ever ready says why, at `wait_ready`.
-                    if process.returncode is None or process.ready is None:
-                        self._leased[process] = weakref.ref(owner)
-                        return process
-                    dead.append(process)
-            process = ScriptProcess.start(spec, self.scratch())
+                self._users.note_interpreter(spec)
+                process, dead = self._idle.take(spec, unused=unused)
+                if process is not None:
+                    process.spec = spec
+                    self._leased[process] = weakref.ref(owner)
+                    return process
+            process = self._start(spec)
             with self._changed:
                 self._leased[process] = weakref.ref(owner)
             return process
         finally:
-            self._places.give(spec.key)
             for process in dead:
                 process.kill()
+            self._places.give(spec.key)
+
+    def _start(self, spec: ProcessSpec) -> ScriptProcess:
+        scratch = self._own_scratch()
+        return ScriptProcess.start(spec, scratch.path, scratch.guardian)
 
     def _put_back(self, process: ScriptProcess) -> None:
         with self._changed:
             self._leased.pop(process, None)
-            self._idle[process.spec.key].append((process, time.monotonic()))
-            self._changed.notify_all()
-            if not self._users.get(process.spec.key):
+            self._idle.add(process)
+            self._places.note_return(process.spec.key)
+            if self._users.unused_since(process) is not None:
                 self._reaper.schedule(LINGER_S)
 
     def _end_idle(self) -> None:
-        """Ends what has been idle for long, and goes on as long as there is something; runs on the timer's thread."""
+        """End what has been idle for long, and go on as long as there is something; runs on the alarm's thread."""
         with self._changed:
             now = time.monotonic()
-            ending = []
-            used = {key for key, users in self._users.items() if users}
-            for key, idle in self._idle.items():
-                unused_since = None if key in used else self._unused_since.get(key, 0.0)
-                ending += [process for process, since in idle if _idle_until(process, since, unused_since) <= now]
-                self._idle[key] = [entry for entry in idle if entry[0] not in ending]
-            self._stopped &= used | {key for key, since in self._unused_since.items() if since + LINGER_S > now}
+            ending = self._idle.take_ended(idle_s=IDLE_TIMEOUT_S, unused_s=LINGER_S)
+            used = self._users.keys()
+            self._users.forget_left(before=now - LINGER_S)
+            just_left = {key for key in self._stopped if self._users.left_since(key) + LINGER_S > now}
+            self._stopped &= used | just_left
             orphans = [process for process, owner in self._leased.items() if owner() is None]
             for process in orphans:
                 del self._leased[process]
+                self._places.note_return(process.spec.key)
             if self._scratch is not None:
                 self._reaper.schedule(min(_REAPER_TICK_S, IDLE_TIMEOUT_S))
-        _close_all(ending)
-        for process in orphans:
-            process.kill()
+            self._num_ending += len(ending) + len(orphans)
+        self._end(kill=orphans, close=ending)
         for run in self.live_runs.take_abandoned(used):
             run.release(self)
-        self._remove_scratch_if_unused()
+
+    def _end(self, *, kill: Sequence[ScriptProcess], close: Sequence[ScriptProcess] = ()) -> None:
+        """End processes that were counted as ending; their files and their guardian are there until they have ended."""
+        try:
+            with contextlib.ExitStack() as stack:  # whatever becomes of one, the others are ended
+                for process in close:
+                    stack.callback(process.close)
+                for process in kill:
+                    stack.callback(process.kill)
+                for process in close:
+                    process.ask_to_close()
+        finally:
+            with self._changed:
+                self._num_ending -= len(kill) + len(close)
+            self._remove_scratch_if_unused()
 
     def _remove_scratch_if_unused(self) -> None:
         with self._changed:
-            in_use = self._leased or self._places.any_taken or any(self._users.values()) or any(self._idle.values())
-            if in_use or self._scratch is None:
+            in_use = self._leased or self._places.any_taken or self._users.keys() or self._idle
+            if in_use or self._num_ending or self._scratch is None:
                 return
             scratch, self._scratch = self._scratch, None
-        self._reaper.cancel()
+            # Before the lock is free: another thread may make a new directory, and schedule the alarm for that.
+            self._reaper.cancel()
         scratch.remove()
-
-
-def _idle_until(process: ScriptProcess, since: float, unused_since: float | None) -> float:
-    """When a process is to be ended that is idle since a time; `unused_since` is None where its transform has users."""
-    if unused_since is not None:
-        return max(since, unused_since) + LINGER_S
-    return since + (process.spec.idle_timeout_s or IDLE_TIMEOUT_S)
-
-
-def _close_all(processes: list[ScriptProcess]) -> None:
-    for process in processes:
-        process.ask_to_close()
-    for process in processes:
-        process.close()

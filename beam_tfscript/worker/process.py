@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -13,120 +13,107 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from beam_tfscript.errors import ProtocolError, ScriptDied, ScriptEnvironmentError
-from beam_tfscript.runtime import launcher, wire
+from beam_tfscript.runtime import launcher, scratch, wire
+from beam_tfscript.worker.activity import count_oom_kills, describe_activity
 from beam_tfscript.worker.channel import Channel, ChannelClosed
+from beam_tfscript.worker.exit_status import ExitStatus
+from beam_tfscript.worker.guardian import Guardian
 from beam_tfscript.worker.handshake import COMMAND, check_sides
 from beam_tfscript.worker.log_lines import LogLines
+from beam_tfscript.worker.process_spec import ProcessSpec, make_environment
 
 if TYPE_CHECKING:
     from beam_tfscript.worker.feed_session import FeedSession
+
+_LOGGER = logging.getLogger(__name__)
 
 # How long a process that was told to close may take for its exit handlers before it is killed.
 _CLOSE_GRACE_S = 5.0
 # How long the log may take to drain after a process' end; a grandchild that holds the pipe is dead by then.
 _DRAIN_S = 5.0
-# Packages of this interpreter are none of the script's; nor is it a task of a cluster that this process is in.
-_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "TF_CONFIG")
+# How long a killed process may take to be gone: one that waits for a device or a file server takes its time.
+_GONE_S = 10.0
+# How long lines that a failed run has printed may take to arrive; they are in the pipe by then.
+_SETTLE_S = 1.0
+# The lines that an error shows beside a traceback.
+_PRINTED_LINES = 20
+# How long a stopped interpreter's dump of its Python stack may take to arrive in the log.
+_DUMP_S = 1.0
 # Starting processes from several threads at once leaks descriptors into each other's children.
 _SPAWN_LOCK = threading.Lock()
-
-
-@dataclasses.dataclass(frozen=True)
-class ProcessSpec:
-    """What a script process is started with.
-
-    Attributes:
-      key: processes of one key are interchangeable.
-      name: what the log calls it before it serves a run: the script's name.
-      python: path of the interpreter.
-      runtime_path: directory that holds the copy of this package for the script's interpreter.
-      env: environment variables on top of the pipeline's own.
-      intra_op_parallelism: threads of TensorFlow's and OpenMP's pools; 0 leaves them alone.
-      start_timeout_s: how long the interpreter and its import of TensorFlow may take.
-      idle_timeout_s: how long it may be idle before it is ended; None for the pool's default.
-      use_marker: a file to hold a shared lock on while the process lives, by which its environment is not removed.
-    """
-
-    key: str
-    name: str
-    python: str
-    runtime_path: str
-    env: Mapping[str, str]
-    intra_op_parallelism: int
-    start_timeout_s: float
-    idle_timeout_s: float | None = None
-    use_marker: str | None = None
 
 
 class ScriptProcess:
     """A running interpreter with the runtime in it; made by `start`, and owned by one lease at a time.
 
     Attributes:
+      spec: what it was started with, and the transform that has it now or had it last.
       pid: its process id, and its process group's.
       channel: frames to and from it.
       runs: how many runs it was given.
+      label: the run that it was given last, for the log and for errors.
       directory: its own directory, which goes when it ends.
       start_s: seconds from its start until it was ready; 0 until then.
       live: the run that goes on in it from lease to lease, where there is one.
     """
 
-    def __init__(self, spec: ProcessSpec, popen: subprocess.Popen, sock: socket.socket, directory: str):
+    def __init__(
+        self, spec: ProcessSpec, popen: subprocess.Popen, sock: socket.socket, directory: str, guardian: Guardian
+    ):
         self.spec = spec
         self.pid = popen.pid
         self.runs = 0
+        self.label = f"{spec.name}, not at a run yet"
         self.start_s = 0.0
         self.started_at = time.monotonic()
         self.ready: dict | None = None
         self.live: FeedSession | None = None
-        self._popen = popen
         self.directory = directory
+        self._popen = popen
+        self._guardian = guardian
         self._is_closing = False
         self._ended = False
-        self._oom_kills = _count_oom_kills()
-        self._exit_descriptor = _open_exit_descriptor(popen.pid)
-        self.channel = Channel(sock, self._exit_descriptor, lambda: popen.poll() is None)
+        self._end_lock = threading.Lock()
+        self._oom_kills = count_oom_kills()
         assert popen.stdout is not None and popen.stderr is not None
-        self.log = LogLines(popen.stdout, popen.stderr, spec.name)
+        # First, as it may fail: what follows opens a descriptor.
+        self.log = LogLines(popen.stdout, popen.stderr, spec.name, spec.log_level)
+        self._exit = ExitStatus(popen)
+        self.channel = Channel(sock, self._exit.descriptor, lambda: self._exit.returncode is None)
 
     @classmethod
-    def start(cls, spec: ProcessSpec, scratch: str) -> ScriptProcess:
-        """Starts an interpreter; returns at once, `wait_ready` waits for it.
+    def start(cls, spec: ProcessSpec, scratch_path: str, guardian: Guardian) -> ScriptProcess:
+        """Start an interpreter; returns at once, `wait_ready` waits for it.
 
         Args:
           spec: what to start.
-          scratch: the harness' scratch directory.
+          scratch_path: the harness's scratch directory.
+          guardian: ends the process if this one dies.
 
         Raises:
           ScriptEnvironmentError: the interpreter cannot be started.
         """
-        ours, theirs = socket.socketpair()
-        directory = tempfile.mkdtemp(prefix="process-", dir=scratch)
-        try:
-            with _SPAWN_LOCK, _shared_lock(spec.use_marker) as held:
-                popen = subprocess.Popen(
-                    [spec.python, "-c", COMMAND],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    cwd=directory,
-                    env=_make_environment(spec, theirs.fileno(), scratch),
-                    pass_fds=(theirs.fileno(), *held),
-                    # A group of its own: what the script starts is ended with it.
-                    start_new_session=True,
-                )
-        except OSError as error:
-            ours.close()
-            shutil.rmtree(directory, ignore_errors=True)
-            raise ScriptEnvironmentError(
-                f"the interpreter {spec.python!r} of script {spec.name} cannot be started: {error}"
-            ) from error
-        finally:
-            theirs.close()
-        return cls(spec, popen, ours, directory)
+        with contextlib.ExitStack() as undo:
+            try:
+                ours, theirs = socket.socketpair()
+                undo.callback(ours.close)
+                with theirs:
+                    directory = tempfile.mkdtemp(prefix="process-", dir=scratch_path)
+                    undo.callback(shutil.rmtree, directory, ignore_errors=True)
+                    popen = _spawn(spec, theirs.fileno(), directory, scratch_path)
+                undo.callback(_kill_group, popen, guardian)
+                guardian.watch(popen.pid)
+                process = cls(spec, popen, ours, directory, guardian)
+            except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+                raise ScriptEnvironmentError(
+                    f"the interpreter {spec.python!r} of script {spec.name} cannot be started: {error}"
+                ) from error
+            undo.pop_all()
+            return process
 
     def wait_ready(self, timeout_s: float | None = None) -> bool:
         """Waits until the interpreter is up.
@@ -138,7 +125,7 @@ class ScriptProcess:
           Whether it is up.
 
         Raises:
-          ScriptDied: a signal has ended it.
+          ScriptDied: a signal has ended it, or it sent what is not a frame and was killed.
           ScriptEnvironmentError: it ended by itself, or was not up within `start_timeout_s`.
           ProtocolError: it speaks another protocol.
         """
@@ -153,6 +140,10 @@ class ScriptProcess:
                 # A signal is the machine's doing: what it ended may well come up next time.
                 raise ScriptDied(explained, returncode=self.returncode) from error
             raise ScriptEnvironmentError(explained) from error
+        except ProtocolError as error:
+            self.kill()
+            explained = self._explain_failed_start(f"was killed ({error})")
+            raise ScriptDied(explained, returncode=self.returncode) from error
         if frame is None:
             if time.monotonic() < self.started_at + self.spec.start_timeout_s:
                 return False
@@ -170,30 +161,50 @@ class ScriptProcess:
     @property
     def returncode(self) -> int | None:
         """Exit status, negative for a signal; None while it lives."""
-        return self._popen.poll()
+        return self._exit.returncode
 
     def describe_end(self) -> str:
         """How the process ended, in words; waits for the end of a process that is ending."""
-        try:
-            code = self._popen.wait(_CLOSE_GRACE_S)
-        except subprocess.TimeoutExpired:
+        if not self._exit.wait(_CLOSE_GRACE_S):
             return "lives on, but does not answer on its channel"
         self.log.join(_DRAIN_S)
+        code = self.returncode or 0
         if code >= 0:
             return f"ended with exit status {code}"
         name = signal.Signals(-code).name
         if -code != signal.SIGKILL:
             return f"was ended by {name}"
-        kills = _count_oom_kills() - self._oom_kills
+        kills = count_oom_kills() - self._oom_kills
         if kills > 0:
             return f"was ended by {name}, out of memory: the kernel's count of such kills rose by {kills}"
         return f"was ended by {name}, likely out of memory if nobody killed it by hand"
 
     def died(self, what: str) -> ScriptDied:
         """The error for a process that ended in the middle of `what`."""
-        end = self.describe_end()
+        end = f"{what}: its process (pid {self.pid}) {self.describe_end()}."
+        tail = self._show_tail()
+        # What has happened is the first line and the last one: runners show a long traceback before the message.
+        last = f"\n{end}" if "\n" in tail else ""
+        return ScriptDied(end + tail + last, returncode=self.returncode)
+
+    def hangs(self, what: str) -> ScriptDied:
+        """Kill a process that cannot answer; return the error that says what it was found doing.
+
+        Args:
+          what: the run, and how long it has been silent.
+        """
+        doing = describe_activity(self.pid)
+        # Written by a signal handler, which needs no lock of Python's: where it is inside a C call, this shows which.
+        if launcher.STACK_SIGNAL is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, launcher.STACK_SIGNAL)
+            self._exit.wait(_DUMP_S)
+        tail = self._show_tail()
+        self.kill()
         return ScriptDied(
-            f"{what}: its process (pid {self.pid}) {end}.{self._show_tail()}", returncode=self._popen.poll()
+            f"{what}, and its process (pid {self.pid}) does not answer when it is asked where it is: {doing}. A "
+            f"process that cannot answer counts as dead, and was killed.{tail}",
+            returncode=self.returncode,
         )
 
     def ask_to_close(self) -> None:
@@ -205,33 +216,28 @@ class ScriptProcess:
             self.channel.send(wire.control_frame(wire.CLOSE))
 
     def close(self) -> None:
-        """Ends an idle process in order; kills one that does not end, or that nobody has seen come up."""
+        """End an idle process in order; kill one that does not end, or that nobody has seen come up."""
         self.ask_to_close()
         if self.returncode is None and self.ready is not None:
             if self.live is not None:
-                self.live.close(_CLOSE_GRACE_S)
-            try:
-                self._popen.wait(_CLOSE_GRACE_S)
-            except subprocess.TimeoutExpired:
-                pass  # `kill` is next
+                self.live.close()
+            self._exit.wait(_CLOSE_GRACE_S)
         self.kill()
 
     def kill(self) -> None:
-        """Ends the process and all it started, at once, and gives back what it held; may be called again."""
-        if self._ended:
-            return
-        self._ended = True
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass  # all of its group is gone
-        self._popen.wait()
+        """End the process and all it started, at once, and give back what it held; may be called again."""
+        with self._end_lock:
+            if self._ended:
+                return
+            self._ended = True
+        _kill_group(self._popen, self._guardian)
         self.log.join(_DRAIN_S)
+        self.log.close()
         self.channel.close()
-        if self._exit_descriptor is not None:
-            os.close(self._exit_descriptor)
-            self._exit_descriptor = None
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._exit.close()
+        if self.live is not None:
+            self.live.on_end()
+        scratch.remove_tree(self.directory)
 
     def _explain_failed_start(self, end: str) -> str:
         return (
@@ -240,13 +246,47 @@ class ScriptProcess:
             f"`{self.spec.python} -c 'import tensorflow'` works there.{self._show_tail()}"
         )
 
+    def printed(self) -> str:
+        """The last lines that the present run printed, each behind a bar; empty where there are none."""
+        self.log.settle(_SETTLE_S)
+        return "".join(f"  | {line}\n" for line in self.log.tail(_PRINTED_LINES).splitlines())
+
     def _show_tail(self) -> str:
-        tail = self.log.tail()
-        return f" The last lines of its stderr:\n{tail}" if tail else " It printed nothing on stderr."
+        self.log.settle(_SETTLE_S)
+        return f" The last lines that it printed:\n{tail}" if (tail := self.log.tail()) else " It printed nothing."
 
     def __repr__(self) -> str:
         state = "alive" if self.returncode is None else f"ended with {self.returncode}"
         return f"<ScriptProcess {self.spec.name} pid={self.pid}: {state}, {self.runs} runs>"
+
+
+def _spawn(spec: ProcessSpec, channel: int, directory: str, scratch_path: str) -> subprocess.Popen:
+    with _SPAWN_LOCK, _shared_lock(spec.use_marker) as held:
+        return subprocess.Popen(
+            [spec.python, "-c", COMMAND],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=directory,
+            env=make_environment(spec, channel, scratch_path),
+            pass_fds=(channel, *held),
+            # A group of its own: what the script starts is ended with it.
+            start_new_session=True,
+        )
+
+
+def _kill_group(popen: subprocess.Popen, guardian: Guardian) -> None:
+    """Kill a process and its group, then reap it: not before, as its id may then be another group's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(popen.pid, signal.SIGKILL)
+    guardian.forget(popen.pid)
+    try:
+        popen.wait(_GONE_S)
+    except subprocess.TimeoutExpired:
+        _LOGGER.error(
+            "process %d is killed, and not gone after %g s: it waits for the kernel (a device, a file server)",
+            popen.pid, _GONE_S,
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -258,39 +298,3 @@ def _shared_lock(path: str | None) -> Iterator[list[int]]:
     with open(path, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield [file.fileno()]
-
-
-def _make_environment(spec: ProcessSpec, descriptor: int, scratch: str) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
-    # The import of TensorFlow says a dozen lines about the processor; `env` may ask for them again.
-    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    if spec.intra_op_parallelism:
-        threads = str(spec.intra_op_parallelism)
-        environment.update(OMP_NUM_THREADS=threads, TF_NUM_INTRAOP_THREADS=threads)
-    environment.update(spec.env)
-    more = environment.get("PYTHONPATH")
-    environment["PYTHONPATH"] = spec.runtime_path + (os.pathsep + more if more else "")
-    environment[launcher.CHANNEL_VARIABLE] = str(descriptor)
-    environment[launcher.SCRATCH_VARIABLE] = scratch
-    environment[launcher.THREADS_VARIABLE] = str(spec.intra_op_parallelism)
-    return environment
-
-
-def _open_exit_descriptor(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends, where the system has such."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
-
-
-def _count_oom_kills() -> int:
-    """How many processes this machine's kernel killed for want of memory; 0 where it does not say."""
-    try:
-        with open("/proc/vmstat", encoding="ascii") as counters:
-            for line in counters:
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
-    return 0

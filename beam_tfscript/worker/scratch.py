@@ -1,13 +1,13 @@
-"""The harness' scratch directory: made when first needed, swept of what dead harnesses left, removed at the end."""
+"""The harness's scratch directory: made when first needed, swept of what dead harnesses left, removed at the end."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.runtime import scratch
+from beam_tfscript.worker.guardian import Guardian
 
 
 class ScratchDirectory:
@@ -15,34 +15,31 @@ class ScratchDirectory:
 
     Attributes:
       path: where it is.
+      guardian: removes it, and ends the processes it is told of, if this process dies.
     """
 
     def __init__(self) -> None:
         parent = tempfile.gettempdir()
         _sweep(parent)
         try:
-            self.path, self._lock = _make_owned(parent)
+            self.path, self._lock = scratch.make_owned(parent)
         except OSError as error:
             raise ScriptEnvironmentError(
                 f"no scratch directory can be made in {parent}: {error}. Set TMPDIR to a directory with space."
             ) from error
+        try:
+            self.guardian = Guardian(self.path)
+        except ScriptEnvironmentError:
+            scratch.remove_tree(self.path)
+            os.close(self._lock)
+            raise
 
     def remove(self) -> None:
-        """Removes it with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove it with all that is in it."""
+        scratch.remove_tree(self.path)
+        # Not before: this process may be killed while it removes the directory.
+        self.guardian.close()
         os.close(self._lock)
-
-
-def _make_owned(parent: str) -> tuple[str, int]:
-    while True:
-        path = tempfile.mkdtemp(prefix=scratch.PREFIX, dir=parent)
-        try:
-            lock = scratch.own(path)
-        except (BlockingIOError, FileNotFoundError):
-            continue  # another harness' sweep came between the two steps, and removes it
-        if os.path.exists(path):
-            return path, lock
-        os.close(lock)
 
 
 def _sweep(parent: str) -> None:

@@ -1,10 +1,9 @@
-"""Files of one run: its rows, complete before `main`, and its outputs where the run may be repeated."""
+"""Files of frames and rows: the rows of a run, complete before `main`, and frames that may be needed again."""
 
 from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO
 
@@ -52,14 +51,12 @@ class ShardFiles:
 
     Attributes:
       lengths: rows of each shard.
-      checksum: of all chunks, the same in whatever order they come.
     """
 
     def __init__(self, directory: str, num_shards: int):
         self._paths = [os.path.join(directory, f"dataset-{shard}.tfrecord") for shard in range(num_shards)]
         self._empty = os.path.join(directory, "dataset-empty.tfrecord")
         self.lengths = [0] * num_shards
-        self.checksum = 0
 
     def fill(self, chunks: Iterable[tuple[int, int, bytes]]) -> None:
         """Appends each chunk, (shard, count, TFRecord bytes), to its file.
@@ -72,7 +69,6 @@ class ShardFiles:
         for shard, count, payload in chunks:
             write_dataset(self._paths[shard], [(count, payload)])
             self.lengths[shard] += count
-            self.checksum += zlib.crc32(payload, shard)
 
     def file(self, shard: int | None) -> tuple[str, int]:
         """The path and the rows of a shard; an empty file for None."""
@@ -108,8 +104,8 @@ class OutputSpool:
                     file.write(frame.payload)
         except OSError as error:
             raise ScriptEnvironmentError(
-                f"the outputs of the run cannot be spooled to {self._path}: {error}. What may have to be repeated is "
-                "kept there until it is done (max_attempts > 1): free space, or set TMPDIR to a larger disk."
+                f"rows or outputs of the run cannot be spooled to {self._path}: {error}. What may be needed again is "
+                "kept there until the run is done with it: free space, or set TMPDIR to a larger disk."
             ) from error
 
     def reports(self) -> Iterator[wire.Frame]:

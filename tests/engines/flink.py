@@ -13,15 +13,16 @@ ANNOUNCEMENT = "JobService started on "
 OPTIONS = ("--parallelism=2",)
 
 _POM = pathlib.Path(__file__).with_name("flink_pom.xml")
-_JARS = BUILD / "flink"
+JARS = BUILD / "flink"
 # Flink's serializers reach into the classes of the JDK, which Java 17 allows nobody by itself.
-_OPENED = ("java.lang", "java.lang.invoke", "java.net", "java.nio", "java.time", "java.util", "java.util.concurrent")
+_PACKAGES = ("java.lang", "java.lang.invoke", "java.net", "java.nio", "java.time", "java.util", "java.util.concurrent")
+OPENED = tuple(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _PACKAGES)
 
 
 def build() -> None:
     """Resolves the jars."""
     find_tool("java", engine=NAME)
-    resolve_jars(_POM, _JARS, engine=NAME)
+    resolve_jars(_POM, JARS, engine=NAME)
 
 
 def command(directory: pathlib.Path) -> list[str]:
@@ -30,9 +31,9 @@ def command(directory: pathlib.Path) -> list[str]:
         find_tool("java", engine=NAME),
         "-Xmx1g",
         f"-Djava.io.tmpdir={directory}",
-        *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
+        *OPENED,
         "-cp",
-        os.path.join(_JARS, "*"),
+        os.path.join(JARS, "*"),
         "org.apache.beam.runners.flink.FlinkJobServerDriver",
         "--flink-master=[local]",
         "--job-host=localhost",

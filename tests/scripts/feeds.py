@@ -3,9 +3,11 @@
 Those that use `example_batches` need no TensorFlow, and start in a tenth of a second where there is none.
 """
 
+import multiprocessing
 import os
 import signal
 import struct
+import sys
 import time
 
 
@@ -99,6 +101,22 @@ def stops_at_once(config):
     config.stop()
 
 
+def stops_before_it_reads(config):
+    """The same, and says so."""
+    config.stop()
+    write_one(config, "stopped")
+
+
+def stops_between_bundles(config):
+    """Has done all of the first bundle when it asks for the end, and says so."""
+    for number, names in named_batches(config):
+        if number:
+            break
+        write_names(config, number, names)
+    config.stop()
+    write_one(config, "stopped")
+
+
 def never_reads(config):
     """Waits for something else."""
     time.sleep(600)
@@ -157,16 +175,32 @@ def echo(config):
     write_mark(config, "ended")
 
 
+def counts(config):
+    """As `echo`, with a counter that is told of a batch before it fails."""
+    for number, names in named_batches(config):
+        config.counter("seen").inc(len(names))
+        write_names(config, number, names)
+        fail_at(config, names)
+
+
 def echo_file(config):
     """The rows of `dataset_file`."""
-    with open(config.dataset_file, "rb") as file:
-        while True:
-            header = file.read(12)
-            if not header:
-                return
-            (length,) = struct.unpack("<Q", header[:8])
-            write_one(config, name_of(file.read(length)))
-            file.read(4)
+    for record in file_records(config):
+        write_one(config, name_of(record))
+
+
+def echo_all(config):
+    """As `echo`, in whatever feed."""
+    for number, names in read_all(config):
+        write_names(config, number, names)
+        fail_at(config, names)
+
+
+def echo_file_backwards(config):
+    """The same, the last row first."""
+    for _, names in read_all(config):
+        for name in reversed(names):
+            write_one(config, name)
 
 
 def fail_at(config, names):
@@ -263,3 +297,129 @@ def silent_without_rows(config):
     """Takes longer than a script may be silent that has rows to read."""
     time.sleep(1)
     write_one(config, "done")
+
+
+def read_all(config):
+    """(number, ids) of each batch, in whatever feed."""
+    if config.feed is None:
+        yield from enumerate([[name_of(record) for record in file_records(config)]])
+    else:
+        yield from named_batches(config)
+
+
+def file_records(config):
+    """The records of `dataset_file`, a TFRecord file, as they are read."""
+    with open(config.dataset_file, "rb") as file:
+        while True:
+            header = file.read(12)
+            if not header:
+                return
+            (length,) = struct.unpack("<Q", header[:8])
+            yield file.read(length)
+            file.read(4)
+
+
+def forks(config):
+    """Forks a child in the middle of each batch, which ends in the way that it is told to."""
+    how = config.user_params["how"]
+    for number, names in read_all(config):
+        half = len(names) // 2
+        write_names(config, number, names[:half])
+        pid = os.fork()
+        if pid == 0:
+            end_child(config, how, names)
+            return
+        _, status = os.waitpid(pid, 0)
+        write_names(config, number, names[half:])
+        write_mark(config, "child ended with {}".format(os.WEXITSTATUS(status)))
+
+
+def end_child(config, how, names):
+    if how == "sys.exit":
+        sys.exit(0)
+    if how == "sys.exit(3)":
+        sys.exit(3)
+    if how == "raises":
+        raise ArithmeticError("in the child")
+    if how == "writes":
+        write_names(config, 0, names)
+    elif how == "flushes":
+        config.output_writer.flush()
+    elif how == "counts":
+        config.counter("children").inc()
+    elif how == "reads":
+        next(config.example_batches(1))
+    elif how == "stops":
+        config.stop()
+
+
+def lengths(names):
+    """What a pool's worker does."""
+    return [len(name) for name in names]
+
+
+def uses_a_pool(config):
+    """Has processes of a pool look at the rows, as scripts that load data do."""
+    context = multiprocessing.get_context(config.user_params["how"])
+    with context.Pool(2) as pool:
+        for number, names in read_all(config):
+            assert sum(pool.map(lengths, [names[::2], names[1::2]]), []), names
+            write_names(config, number, names)
+        pool.close()
+        pool.join()
+
+
+def leaves_a_child(config):
+    """Leaves a child behind that has a copy of all that its parent has open."""
+    if os.fork() == 0:
+        write_mark(config, "child")
+        time.sleep(600)
+        os._exit(0)
+    echo(config)
+
+
+def freezes(config):
+    """Says its pid, and cannot answer any more from the second batch on, as often as it is told to."""
+    for number, names in read_all(config):
+        write_mark(config, "reading")
+        if number and marked(config.user_params["marks"]) < config.user_params.get("times", 99):
+            freeze(config.user_params["how"])
+        write_names(config, number, names)
+
+
+def freeze(how):
+    if how == "stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif how == "computing":
+        sum(range(10**13))  # one call of C, which lets no other thread run
+    else:
+        time.sleep(600)
+
+
+def freezes_with_a_file(config):
+    """The same where the rows are complete before."""
+    write_mark(config, "reading")
+    freeze(config.user_params["how"])
+
+
+def hangs_behind_its_loop(config):
+    """Has all its rows done, and never returns."""
+    echo(config)
+    write_mark(config, "behind the loop")
+    time.sleep(600)
+
+
+def works_behind_its_loop(config):
+    """Has something to do when all rows are done."""
+    echo(config)
+    time.sleep(config.user_params["seconds"])
+    write_mark(config, "saved")
+
+
+def waits_with_the_last_rows(config):
+    """Gives back all rows but the last batch, which it keeps for good."""
+    for number, names in named_batches(config):
+        if number == 10:
+            write_mark(config, "reading")
+            time.sleep(600)
+        write_names(config, number, names)

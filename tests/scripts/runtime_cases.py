@@ -13,8 +13,9 @@ from beam_tfscript.runtime.columns import columns_from_wire
 FOLDER = tempfile.mkdtemp()
 
 _KINDS = {
+    "uint8": ("int64", "uint8"), "uint16": ("int64", "uint16"), "uint32": ("int64", "uint32"),
     "smallint": ("int64", "int16"), "bigint": ("int64", "int64"), "float": ("float", "float32"),
-    "double": ("float", "float32"), "double exact": ("int64", "float64"), "boolean": ("int64", "bool"),
+    "double": ("float", "float32"), "float64": ("int64", "float64"), "boolean": ("int64", "bool"),
     "string": ("bytes", "bytes"), "varbinary": ("bytes", "bytes"), "date": ("int64", "int32"),
     "time": ("int64", "int64"), "timestamp": ("int64", "int64"), "decimal": ("bytes", "bytes"),
 }  # fmt: skip
@@ -22,6 +23,8 @@ _KINDS = {
 
 def column(name, kind, shape=(), nullable=False, default=None, type=None):
     feature, dtype = _KINDS[kind]
+    if kind == "uint8" and shape not in ((), (None, None)):
+        feature = "bytes"
     return {
         "name": name, "type": type or kind, "kind": kind, "feature": feature, "dtype": dtype, "shape": list(shape),
         "unit": "us" if kind in ("time", "timestamp") else None, "nullable": nullable, "default": default,
@@ -31,10 +34,12 @@ def column(name, kind, shape=(), nullable=False, default=None, type=None):
 
 ALL = columns_from_wire([
     column("small", "smallint"), column("big", "bigint"), column("single", "float"), column("double", "double"),
-    column("exact", "double exact"), column("flag", "boolean"), column("text", "string"), column("raw", "varbinary"),
+    column("exact", "float64"), column("flag", "boolean"), column("text", "string"), column("raw", "varbinary"),
     column("day", "date"), column("clock", "time"), column("when", "timestamp"),
     column("price", "decimal", type="decimal(10, 2)"), column("array", "float", (None,)),
     column("words", "string", (None,)), column("nested", "bigint", (None, None)), column("tensor", "float", (2, 3)),
+    column("tiny", "uint8"), column("wide", "uint32"), column("wider", "uint16", (None,)),
+    column("pixels", "uint8", (2, 3)), column("bytes", "uint8", (None,)), column("layers", "uint8", (None, None)),
 ])  # fmt: skip
 
 ROWS = {
@@ -47,7 +52,9 @@ ROWS = {
     "when": [datetime.datetime(1969, 12, 31), -(2 ** 63), np.datetime64("2020-02-29T12:00:00.000001")],
     "price": ["-0.01", 12, "12345678.90"], "array": [[], [1.0], [2.0, 3.0]],
     "words": [["a", ""], [], ["ü"]], "nested": [[[1], [], [2, 3]], [], [[]]],
-    "tensor": np.arange(18).reshape(3, 2, 3),
+    "tensor": np.arange(18).reshape(3, 2, 3), "tiny": [0, 1, 255], "wide": [0, 1, 2**32 - 1],
+    "wider": [[], [0], [65535, 1]], "pixels": np.arange(238, 256).reshape(3, 2, 3), "bytes": [[], [0], [255, 1]],
+    "layers": [[[1], [], [255, 3]], [], [[]]],
 }  # fmt: skip
 
 READ = {
@@ -60,21 +67,26 @@ READ = {
     "when": np.array([-86400000000, -(2 ** 63), 1582977600000001], np.int64),
     "price": [b"-0.01", b"12.00", b"12345678.90"], "array": [[], [1.0], [2.0, 3.0]],
     "words": [[b"a", b""], [], [b"\xc3\xbc"]], "nested": [[[1], [], [2, 3]], [], [[]]],
-    "tensor": np.arange(18, dtype=np.float32).reshape(3, 2, 3),
+    "tensor": np.arange(18, dtype=np.float32).reshape(3, 2, 3), "tiny": np.array([0, 1, 255], np.uint8),
+    "wide": np.array([0, 1, 2**32 - 1], np.uint32), "wider": [[], [0], [65535, 1]],
+    "pixels": np.arange(238, 256, dtype=np.uint8).reshape(3, 2, 3), "bytes": [[], [0], [255, 1]],
+    "layers": [[[1], [], [255, 3]], [], [[]]],
 }  # fmt: skip
 
 
 NULLABLE = columns_from_wire([
     column("x", "bigint", nullable=True), column("t", "string", nullable=True),
     column("v", "float", (2,), nullable=True), column("a", "float", (None,), nullable=True),
-    column("n", "string", (None, None), nullable=True),
-    column("d", "bigint", nullable=True, default=7), column("e", "double exact", nullable=True, default=-0.5),
+    column("n", "string", (None, None), nullable=True), column("b", "uint8", (None,), nullable=True),
+    column("i", "uint8", (2,), nullable=True),
+    column("d", "bigint", nullable=True, default=7), column("e", "float64", nullable=True, default=-0.5),
     column("f", "boolean", nullable=True, default=True), column("p", "decimal", nullable=True, default="1.50"),
     column("s", "string", nullable=True, default="ü"), column("w", "varbinary", nullable=True, default="ü"),
 ])  # fmt: skip
 SOME_NULLS = {
     "x": [None, 0, 3], "t": ["", None, "a"], "v": [[0.0, 0.0], None, [1.0, 2.0]], "a": [None, [], [1.0]],
-    "n": [[], None, [["a"], []]], "d": [None, 0, 1], "e": [None, 0.0, 1.0], "f": [None, False, True],
+    "n": [[], None, [["a"], []]], "b": [[], None, [1, 2]], "i": [[0, 0], None, [1, 255]],
+    "d": [None, 0, 1], "e": [None, 0.0, 1.0], "f": [None, False, True],
     "p": [None, 0, 1], "s": [None, "", "a"], "w": [None, b"", b"a"],
 }  # fmt: skip
 

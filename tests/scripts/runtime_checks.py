@@ -33,7 +33,7 @@ from runtime_cases import (
     save,
 )
 
-from beam_tfscript.runtime import reader, tf_versions
+from beam_tfscript.runtime import reader, tf_state
 from beam_tfscript.runtime.columns import InputMismatch, columns_from_wire
 from beam_tfscript.runtime.encode import ExampleEncoder
 
@@ -84,6 +84,8 @@ def check_masks_tell_null_from_zero_and_from_empty():
         "x": [0, 0, 3], "x__present": [False, True, True], "t": [b"", b"", b"a"], "t__present": [True, False, True],
         "v": [[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]], "v__present": [True, False, True], "a": [[], [], [1.0]],
         "a__present": [False, True, True], "n": [[], [], [[b"a"], []]], "n__present": [True, False, True],
+        "b": [[], [], [1, 2]], "b__present": [True, False, True], "i": [[0, 0], [0, 0], [1, 255]],
+        "i__present": [True, False, True],
         "d": [7, 0, 1], "e": [-0.5, 0.0, 1.0], "f": [True, False, True], "p": [b"1.50", b"0", b"1"],
         "s": ["ü".encode("utf-8"), b"", b"a"], "w": ["ü".encode("utf-8"), b"", b"a"],
     }  # fmt: skip
@@ -96,7 +98,7 @@ def check_masks_tell_null_from_zero_and_from_empty():
     again = [tf.train.Example.FromString(record) for record in encoder.encode_batch(batch)]
     for index, record in enumerate(records):
         message = tf.train.Example.FromString(record)
-        for name in ("x", "t", "v", "a", "n"):
+        for name in ("x", "t", "v", "a", "n", "b", "i"):
             assert again[index].features.feature[name] == message.features.feature[name]
 
 
@@ -125,6 +127,11 @@ def check_ready_examples_that_do_not_fit_are_errors():
         ("x", column("x", "bigint"), example(x=[1.0]), False),
         ("", column("x", "bigint", nullable=True), example(x=[1, 2]), True),
         ("neither", column("x", "float", (3,), nullable=True), example(x=[1.0, 2.0]), True),
+        ("range of uint8", column("x", "uint8"), example(x=[256]), False),
+        ("range of uint32", column("x", "uint32"), example(x=[-1]), False),
+        ("3 bytes", column("x", "uint8", (3,)), example(x=[b"ab"]), False),
+        ("3 bytes", column("x", "uint8", (3,), nullable=True), example(x=[b"ab"]), True),
+        ("", column("x", "uint8", (3,), nullable=True), example(x=[b"abc", b"abc"]), True),
         ("add up", column("x", "float", (None, None)), example(x=[1.0, 2.0], x__row_lengths=[1]), False),
     ]
     for words, wire, message, masks in cases:
@@ -233,31 +240,60 @@ def check_reset_clears_what_a_script_left():
     left = tf.Graph().as_default()
     left.__enter__()
     tf.compat.v1.placeholder(tf.float32)
-    tf_versions.reset(tf)
+    tf_state.reset(tf)
     assert tf.compat.v1.get_default_session() is None
     assert tf.executing_eagerly() == eager
     assert tf.compat.v1.get_default_graph().get_operations() == []
     name = tf.keras.layers.Dense(1).name
-    tf_versions.reset(tf)
+    tf_state.reset(tf)
     assert tf.keras.layers.Dense(1).name == name
 
 
 def check_threads_are_limited():
-    tf_versions.reset(tf)
-    # TensorFlow 1 knows of it by the session that has made the pool, and is asked anew what eager code is to have.
-    assert tf.config.threading.get_intra_op_parallelism_threads() == (THREADS if tf.executing_eagerly() else 0)
+    tf_state.reset(tf)
+    assert tf.config.threading.get_intra_op_parallelism_threads() == THREADS
+
+
+def check_pool_has_as_many_threads_as_the_limit_says_whatever_a_session_asks_for():
+    in_session = (
+        "with tf.Graph().as_default():\n"
+        "    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=9, inter_op_parallelism_threads=1)\n"
+        "    tf.compat.v1.Session(config=config).run(tf.matmul(tf.ones([600, 600]), tf.ones([600, 600])))\n"
+    )
+    in_eager_code = (
+        "if not tf.executing_eagerly(): tf.compat.v1.enable_eager_execution()\n"
+        "tf.matmul(tf.ones([600, 600]), tf.ones([600, 600])).numpy()\n"
+    )
+    for operation in (in_session, in_eager_code):
+        code = LIMITED + operation + "import os; print(len(os.listdir('/proc/self/task')))"
+        few, many = [int(output) for output in run_programs([code.format(2), code.format(6)])]
+        # Were the limit not kept, they would differ by no more than a thread that comes and goes.
+        assert many - few > 2, (few, many)
 
 
 def check_dataset_of_a_generator_works_where_eager_execution_was_just_turned_on():
-    code = (
-        "import tensorflow as tf; from beam_tfscript.runtime import tf_versions; tf_versions.limit_threads(tf, 2);"
-        "tf_versions.reset(tf); tf.compat.v1.enable_eager_execution();"
+    code = LIMITED.format(2) + (
+        "tf_state.reset(tf); tf.compat.v1.enable_eager_execution()\n"
         "print([int(n) for n in tf.data.Dataset.from_generator(lambda: iter([1, 2]), tf.int64)])"
     )
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert done.stdout.decode().strip() == "[1, 2]", done.stderr.decode()
+    assert run_programs([code]) == ["[1, 2]"]
 
 
+def run_programs(codes):
+    """What some programs print, that run side by side."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for code in codes
+    ]
+    outputs = [program.communicate() for program in started]
+    for program, (_, errors) in zip(started, outputs):
+        assert program.returncode == 0, errors.decode()
+    return [output.decode().strip() for output, _ in outputs]
+
+
+LIMITED = (
+    "import tensorflow as tf; from beam_tfscript.runtime import tf_state\n"
+    "tf_state.note(tf); tf_state.limit_threads(tf, {})\n"
+)
 THREADS = 3
 CHECKS = {
     name: value
@@ -268,7 +304,8 @@ CHECKS = {
 
 
 def main(names):
-    tf_versions.limit_threads(tf, THREADS)
+    tf_state.note(tf)
+    tf_state.limit_threads(tf, THREADS)
     for name in names or CHECKS:
         error = None
         try:

@@ -9,8 +9,8 @@ import uuid
 def trace(config):
     """Each row in the order of its coming, then one row that says how many they were."""
     run = Run(config)
-    for batch in config.batches(config.user_params.get("n", 16)):
-        run.give(batch["id"])
+    for names in _batches(config, 16):
+        run.give(names)
     run.end()
 
 
@@ -30,9 +30,9 @@ def trace_records(config):
 def dies_at(config):
     """Is killed while it has the row `id`, for as many runs as `times` says."""
     run = Run(config)
-    for batch in config.batches(config.user_params.get("n", 1)):
-        run.give(batch["id"])
-        if config.user_params["id"].encode() in batch["id"] and _mark(config) <= config.user_params["times"]:
+    for names in _batches(config, 1):
+        run.give(names)
+        if config.user_params["id"].encode() in names and _mark(config) <= config.user_params["times"]:
             config.output_writer.flush()
             os.kill(os.getpid(), signal.SIGKILL)
     run.end()
@@ -41,9 +41,9 @@ def dies_at(config):
 def raises_at(config):
     """Raises while it has the row `id`, for as many runs as `times` says."""
     run = Run(config)
-    for batch in config.batches(1):
-        run.give(batch["id"])
-        if config.user_params["id"].encode() in batch["id"] and _mark(config) <= config.user_params["times"]:
+    for names in _batches(config, 1):
+        run.give(names)
+        if config.user_params["id"].encode() in names and _mark(config) <= config.user_params["times"]:
             raise ValueError("cannot take " + config.user_params["id"])
     run.end()
 
@@ -51,9 +51,9 @@ def raises_at(config):
 def stops_at(config):
     """Asks for the end when it has seen the row `id`."""
     run = Run(config)
-    for batch in config.batches(1):
-        run.give(batch["id"])
-        if config.user_params["id"].encode() in batch["id"]:
+    for names in _batches(config, 1):
+        run.give(names)
+        if config.user_params["id"].encode() in names:
             config.stop()
     run.end()
 
@@ -61,17 +61,17 @@ def stops_at(config):
 def slow(config):
     """Takes its time for each row."""
     run = Run(config)
-    for batch in config.batches(1):
+    for names in _batches(config, 1):
         time.sleep(config.user_params["seconds"])
-        run.give(batch["id"])
+        run.give(names)
     run.end()
 
 
 def leaves_early(config):
     """Returns with the second row."""
     run = Run(config)
-    for batch in config.batches(1):
-        run.give(batch["id"])
+    for names in _batches(config, 1):
+        run.give(names)
         if run.count == 2:
             return
 
@@ -106,9 +106,81 @@ class Run(object):
         )  # fmt: skip
 
 
+def _batches(config, n):
+    """The ids of each batch; where `raw` is given, without TensorFlow, which takes seconds to come up."""
+    n = config.user_params.get("n", n)
+    if config.user_params.get("raw"):
+        for records in config.example_batches(n):
+            yield [_id_of(record) for record in records]
+    else:
+        for batch in config.batches(n):
+            yield list(batch["id"])
+
+
+def _id_of(record):
+    """The one value of an Example whose one feature is `id`."""
+    at = 0
+    for what in ("features", "entry", "id", "feature", "bytes_list", "value"):
+        at += 1  # the field's number
+        length = shift = 0
+        while True:
+            byte = record[at]
+            length |= (byte & 127) << shift
+            shift += 7
+            at += 1
+            if byte < 128:
+                break
+        if what == "id":
+            at += length
+    assert at + length == len(record), record
+    return record[at:]
+
+
 def _mark(config):
     """How often this was called, in whatever process."""
     with open(config.user_params["marks"], "a+") as marks:
         marks.write("x")
         marks.flush()
         return marks.tell()
+
+
+def keeps_from(config):
+    """Gives rows back until the one that begins with `id`; keeps that in its first life, and notes that it has it."""
+    run = Run(config)
+    for names in _batches(config, 1):
+        if names[0].startswith(config.user_params["id"].encode()) and config.attempt == 1:
+            with open(config.user_params["noted"] + ".part", "w") as noted:
+                noted.write(str(os.getpid()))
+            os.rename(config.user_params["noted"] + ".part", config.user_params["noted"])
+            time.sleep(600)
+        run.give(names)
+    run.end()
+
+
+def notes_size(config):
+    """Notes how long the first row's id is."""
+    run = Run(config)
+    for names in _batches(config, 1):
+        with open(config.user_params["noted"], "w") as noted:
+            noted.write(str(len(names[0])))
+    run.end()
+
+
+def leaves_a_child(config):
+    """Leaves a child behind that has a copy of all that its parent has open."""
+    run = Run(config)
+    for names in _batches(config, 1):
+        run.give(names)
+        if os.fork() == 0:
+            with open(config.user_params["noted"], "w") as noted:
+                noted.write(str(os.getpid()))
+            time.sleep(600)
+            os._exit(0)
+
+
+def fails_at_the_end(config):
+    """Raises when all rows are done, each time something else."""
+    run = Run(config)
+    for names in _batches(config, 16):
+        run.give(names)
+    raise ValueError("failure {} with {} rows".format(_mark(config), run.count))

@@ -88,3 +88,22 @@ def exports_broken(config):
 def reports_text(config):
     """Reports what is no number."""
     config.report(loss="small")
+
+
+def counts_rows(config):
+    """Exports a model, on the chief."""
+    import tensorflow as tf
+
+    rows = sum(1 for _ in config.example_batches(1))
+    if config.task_type == "chief":
+        export(tf, config.saved_model_dir, weight=float(rows))
+
+
+def leaves_checkpoint(config):
+    """Keeps something for the next attempt, where it must find nothing of another window."""
+    import tensorflow as tf
+
+    assert "mine" not in os.listdir(config.checkpoint_dir)
+    with open(os.path.join(config.checkpoint_dir, "mine"), "w"):
+        pass
+    export(tf, config.saved_model_dir, weight=1.0)

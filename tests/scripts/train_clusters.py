@@ -26,7 +26,8 @@ def keras_mirrored(config):
     weights = [float(value) for weight in model.get_weights() for value in np.ravel(weight)]
     config.report(**{"kernel_{}".format(config.shard): weights[0], "bias_{}".format(config.shard): weights[1]})
     # All workers take part in saving; what counts is the chief's.
-    own = config.saved_model_dir if config.task_type == "chief" else os.path.join(config.work_dir, "model")
+    own = os.path.join(config.work_dir, "model-{}".format(config.task_index))
+    own = config.saved_model_dir if config.task_type == "chief" else own
     model.save(own, save_format="tf")
 
 

@@ -23,6 +23,12 @@ def learn(config):
 
 
 def export(config, weight):
+    """A model that multiplies, to be published."""
+    save(config, weight)
+    config.export()
+
+
+def save(config, weight):
     """A model that multiplies."""
     module = tf.Module()
     module.weight = tf.Variable(np.float32(weight))
@@ -33,7 +39,6 @@ def export(config, weight):
 
     module.serve = serve
     tf.saved_model.save(module, config.saved_model_dir, signatures={"serving_default": serve})
-    config.export()
 
 
 def with_ps(config):
@@ -80,3 +85,33 @@ def remember(config):
     with open(seen, "a") as file:
         file.write(config.checkpoint_dir + "\n")
     export(config, 1.0)
+
+
+def exports_without_saying_so(config):
+    """Leaves a model where models are expected, and says nothing."""
+    rows = sum(len(batch["id"]) for batch in config.batches(8))
+    save(config, float(rows))
+
+
+def exports_nothing(config):
+    """Trains for nothing."""
+    for _ in config.batches(8):
+        pass
+
+
+def every_task_exports(config):
+    """Each task exports as often as its strategy has it, and the chief is not alone."""
+    for batch in config.batches(8):
+        config.report(rows=len(batch["id"]))
+    for _ in range(2):
+        export(config, 1.0)
+
+
+def one_model_a_batch(config):
+    """A model for each batch; dies after the batch that it is told to, once."""
+    for number, _ in enumerate(config.batches(4)):
+        export(config, float(number))
+        mark = config.user_params.get("mark")
+        if mark and number == config.user_params["dies_at"] and not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -22,12 +22,14 @@ class WebServer:
       asked: (method, path, Range header) of each request.
       content: what it serves.
       tag: the ETag of that, or None.
+      location: where `/redirect` leads; None for the same name under `/plain`.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str | None]] = []
         self.content = CONTENT
         self.tag: str | None = '"one"'
+        self.location: str | None = None
         self.ended = threading.Event()
         self.url = ""
 
@@ -76,7 +78,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.state.asked.append((self.command, self.path, self.headers["Range"]))
         self.close_connection = True
         if way == "redirect":
-            self._send_head(302, {"Location": f"/plain/{self.path.rpartition('/')[2]}"}, 0)
+            location = self.state.location or f"/plain/{self.path.rpartition('/')[2]}"
+            self._send_head(302, {"Location": location}, 0)
         elif way == "loop":
             self._send_head(302, {"Location": self.path}, 0)
         elif way == "status":

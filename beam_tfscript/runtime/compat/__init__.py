@@ -22,6 +22,8 @@ import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
+from beam_tfscript.docs import page
+
 _ROOM = "beam_tfscript.runtime.compat."
 
 # Name that a script imports -> where it is made; None for a package that holds nothing but others.
@@ -62,8 +64,8 @@ class _CompatFinder(MetaPathFinder, Loader):
             return ModuleSpec(name, self, is_package=NAMES[name] is None)
         if name.rpartition(".")[0] in NAMES:
             raise ModuleNotFoundError(
-                "No module named {!r}: of this package only what docs/compat.md lists is here. Install the package in "
-                "the script's environment, or give it in user_files.".format(name),
+                "No module named {!r}: of this package only what {} lists is here. Install the package in the script's "
+                "environment, or give it in user_files.".format(name, page("compat")),
                 name=name,
             )
         return None

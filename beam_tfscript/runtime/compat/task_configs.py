@@ -36,6 +36,7 @@ class BatchTaskConfig(_TaskConfig):
 
     def __init__(self, dataset_file, dataset_length, output_writer, **fields):
         super(BatchTaskConfig, self).__init__(**fields)
+        config.note_reading()  # its rows are read by way of this object
         self.dataset_file = dataset_file
         self.dataset_length = dataset_length
         self.output_writer = output_writer
@@ -69,6 +70,7 @@ class TrainTaskConfig(_TaskConfig):
 
     def __init__(self, dataset_file, dataset_length, saved_model_dir, latest_ckpt_dir=None, **fields):
         super(TrainTaskConfig, self).__init__(**fields)
+        config.note_reading()
         self.dataset_file = dataset_file
         self.dataset_length = dataset_length
         self.saved_model_dir = saved_model_dir

@@ -1,4 +1,4 @@
-"""Outputs of a batch that is not acknowledged: kept until it is, or forgotten with the process that wrote them."""
+"""What a script gave for a batch that is not acknowledged: kept until it is, or forgotten with the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MEMORY_BYTES = 32 << 20
 
 
 class HeldOutputs:
-    """EXAMPLES frames in order.
+    """Frames in order; false where there are none.
 
     Args:
       scratch: gives the directory for files.
@@ -25,6 +25,9 @@ class HeldOutputs:
         self._frames: list[wire.Frame] = []
         self._bytes = 0
         self._path: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._frames) or self._path is not None
 
     def add(self, frame: wire.Frame) -> None:
         """Keeps one frame."""
@@ -37,14 +40,12 @@ class HeldOutputs:
             OutputSpool(self._path).extend(self._frames)
             self._frames, self._bytes = [], 0
 
-    def take(self) -> Iterator[list[bytes]]:
-        """Yields the records of each frame, and forgets them."""
+    def take(self) -> Iterator[wire.Frame]:
+        """Yield the frames, and forget them."""
         if self._path is not None:
-            for frame in OutputSpool(self._path).reports():
-                yield frame.records()
+            yield from OutputSpool(self._path).reports()
         frames, self._frames = self._frames, []
-        for frame in frames:
-            yield frame.records()
+        yield from frames
         self.drop()
 
     def drop(self) -> None:

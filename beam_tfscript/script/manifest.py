@@ -1,0 +1,62 @@
+"""The files of an environment, written down when it is complete, so that it is seen later when some are gone.
+
+In comes a directory. Out goes a list of its files with their sizes, or what of such a list is no longer there. Files
+that were added or grew are no damage: scripts and their packages write caches.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["find_damage", "write_manifest"]
+
+# Compiled modules come and go, and are made anew.
+_LEFT_OUT = "__pycache__"
+_ENCODING, _ERRORS = "utf-8", "surrogateescape"
+
+
+def write_manifest(root: str, path: str) -> None:
+    """Write down the files of a directory.
+
+    Args:
+      root: the directory.
+      path: the file for that, outside of it.
+    """
+    lines = []
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if name != _LEFT_OUT]
+        links = [name for name in inner if os.path.islink(os.path.join(folder, name))]
+        for name in names + links:
+            full = os.path.join(folder, name)
+            lines.append(f"{os.lstat(full).st_size} {os.path.relpath(full, root)}")
+    # Names may have any other character. The number tells a list that was cut short.
+    with open(path, "w", encoding=_ENCODING, errors=_ERRORS, newline="") as file:
+        file.write("\0".join([str(len(lines)), *lines]))
+
+
+def find_damage(root: str, path: str) -> str | None:
+    """What has gone since the manifest was written, in words; None where all is there.
+
+    Raises:
+      OSError: the files cannot be looked at.
+    """
+    try:
+        with open(path, encoding=_ENCODING, errors=_ERRORS, newline="") as file:
+            count, *lines = file.read().split("\0")
+    except FileNotFoundError:
+        # An environment of an earlier version has none. Where nobody can write, nobody has cleaned it away.
+        return "there is no list of its files" if os.access(os.path.dirname(path), os.W_OK) else None
+    if count != str(len(lines)):
+        return "the list of its files is cut short"
+    lost = [line.partition(" ")[2] for line in lines if not _is_there(root, line)]
+    if not lost:
+        return None
+    return f"{len(lost)} of its {len(lines)} files are gone or cut short, {lost[0]} the first"
+
+
+def _is_there(root: str, line: str) -> bool:
+    size, _, name = line.partition(" ")
+    try:
+        return os.lstat(os.path.join(root, name)).st_size >= int(size)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -1,0 +1,86 @@
+"""Processes that no run has: which of them serves a run best, and which are to be ended."""
+
+from __future__ import annotations
+
+import time
+
+from beam_tfscript.worker.process import ScriptProcess
+from beam_tfscript.worker.process_spec import ProcessSpec
+from beam_tfscript.worker.users import Users
+
+
+class IdleProcesses:
+    """Idle processes, interchangeable where their interpreters are the same.
+
+    Every method is called with the pool's lock held.
+
+    Args:
+      users: the transforms that may want one.
+    """
+
+    def __init__(self, users: Users):
+        self._users = users
+        self._since: dict[ScriptProcess, float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
+    def add(self, process: ScriptProcess) -> None:
+        """Add a process that has just become idle."""
+        self._since[process] = time.monotonic()
+
+    def has(self, spec: ProcessSpec) -> bool:
+        """Whether there is a process for runs of this spec."""
+        return any(self._fits(process, spec) for process in self._since)
+
+    def take(self, spec: ProcessSpec, *, unused: bool) -> tuple[ScriptProcess | None, list[ScriptProcess]]:
+        """Remove a process for a run of this spec: one whose run goes on for the transform, else the last used one.
+
+        Args:
+          spec: what process.
+          unused: whether it must be one that has had no run.
+
+        Returns:
+          (the process, or None where there is none; processes that were found dead, which are removed too).
+        """
+        dead: list[ScriptProcess] = []
+        fitting = [process for process in self._since if self._fits(process, spec) and not (unused and process.runs)]
+        for process in sorted(fitting, key=lambda process: (process.live is None, -self._since[process])):
+            del self._since[process]
+            # One that ended before it was ever ready says why, at `wait_ready`.
+            if process.returncode is None or process.ready is None:
+                return process, dead
+            dead.append(process)
+        return None, dead
+
+    def take_ended(self, *, idle_s: float, unused_s: float) -> list[ScriptProcess]:
+        """Remove those that have been idle for long.
+
+        Args:
+          idle_s: how long they are kept where their transform does not say.
+          unused_s: how long they are kept where no transform may want them.
+        """
+        now = time.monotonic()
+        ended = [process for process in self._since if self._until(process, idle_s, unused_s) <= now]
+        for process in ended:
+            del self._since[process]
+        return ended
+
+    def take_all(self) -> list[ScriptProcess]:
+        """Remove all."""
+        processes = list(self._since)
+        self._since.clear()
+        return processes
+
+    def _until(self, process: ScriptProcess, idle_s: float, unused_s: float) -> float:
+        since = self._since[process]
+        unused_since = self._users.unused_since(process)
+        if unused_since is not None:
+            return max(since, unused_since) + unused_s
+        return since + (process.spec.idle_timeout_s or idle_s)
+
+    @staticmethod
+    def _fits(process: ScriptProcess, spec: ProcessSpec) -> bool:
+        # A run that goes on from bundle to bundle is of its own transform alone.
+        is_free = process.live is None or process.spec.key == spec.key
+        return is_free and process.spec.interpreter == spec.interpreter

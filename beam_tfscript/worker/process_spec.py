@@ -1,0 +1,76 @@
+"""What a script process is started with: its interpreter, its environment, and for which transform."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Hashable, Mapping
+
+from beam_tfscript.runtime import launcher
+
+# Packages of this interpreter are none of the script's; nor is it a task of a cluster that this process is in.
+_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "TF_CONFIG")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessSpec:
+    """What a script process is started with, and for which transform.
+
+    Attributes:
+      key: the transform's; processes are counted by it.
+      name: the script's name, for the log and for errors.
+      python: path of the interpreter.
+      runtime_path: directory that holds the copy of this package for the script's interpreter.
+      env: environment variables on top of the pipeline's own.
+      intra_op_parallelism: threads of TensorFlow's and OpenMP's pools; 0 leaves them alone.
+      start_timeout_s: how long the interpreter and its import of TensorFlow may take.
+      idle_timeout_s: how long it may be idle before it is ended; None for the pool's default.
+      log_level: the level at which lines that the script prints are logged.
+      use_marker: a file to hold a shared lock on while the process lives, by which its environment is not removed.
+    """
+
+    key: str
+    name: str
+    python: str
+    runtime_path: str
+    env: Mapping[str, str] = dataclasses.field(repr=False)
+    intra_op_parallelism: int
+    start_timeout_s: float
+    idle_timeout_s: float | None = None
+    use_marker: str | None = None
+    log_level: int = logging.INFO
+
+    @property
+    def interpreter(self) -> Hashable:
+        """What makes idle processes interchangeable, whichever transform started them."""
+        return (
+            self.python,
+            self.runtime_path,
+            tuple(sorted(self.env.items())),
+            self.intra_op_parallelism,
+            self.log_level,
+        )
+
+
+def make_environment(spec: ProcessSpec, descriptor: int, scratch: str) -> dict[str, str]:
+    """The environment variables of a script process.
+
+    Args:
+      spec: what is started.
+      descriptor: the process's end of the channel.
+      scratch: the harness's scratch directory.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
+    # The import of TensorFlow says a dozen lines about the processor; `env` may ask for them again.
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    if spec.intra_op_parallelism:
+        threads = str(spec.intra_op_parallelism)
+        environment.update(OMP_NUM_THREADS=threads, TF_NUM_INTRAOP_THREADS=threads)
+    environment.update(spec.env)
+    more = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = spec.runtime_path + (os.pathsep + more if more else "")
+    environment[launcher.CHANNEL_VARIABLE] = str(descriptor)
+    environment[launcher.SCRATCH_VARIABLE] = scratch
+    environment[launcher.THREADS_VARIABLE] = str(spec.intra_op_parallelism)
+    return environment

@@ -1,0 +1,76 @@
+"""Who uses the pool's processes: DoFn instances, by transform, and the interpreters that each transform starts."""
+
+from __future__ import annotations
+
+import collections
+import time
+import weakref
+from collections.abc import Hashable
+
+from beam_tfscript.worker.process import ScriptProcess
+from beam_tfscript.worker.process_spec import ProcessSpec
+
+
+class Users:
+    """DoFn instances by their transform's key, held weakly: a runner may forget to tear one down.
+
+    Every method is called with the pool's lock held.
+    """
+
+    def __init__(self) -> None:
+        self._users: dict[str, weakref.WeakSet[object]] = collections.defaultdict(weakref.WeakSet)
+        self._interpreters: dict[str, Hashable] = {}
+        # When the last user of a key, or of an interpreter, went.
+        self._left_at: dict[Hashable, float] = {}
+
+    def add(self, key: str, user: object) -> None:
+        """Count a user among those of a key."""
+        self._users[key].add(user)
+        self._left_at.pop(key, None)
+
+    def note_interpreter(self, spec: ProcessSpec) -> None:
+        """Note which interpreter a key's processes are."""
+        self._interpreters[spec.key] = spec.interpreter
+
+    def discard(self, key: str, user: object) -> bool:
+        """Forget a user; return whether it was the last of its key."""
+        self._users[key].discard(user)
+        if self._users[key]:
+            return False
+        del self._users[key]
+        self._left_at[key] = time.monotonic()
+        interpreter = self._interpreters.pop(key, None)
+        if interpreter is not None and interpreter not in self._interpreters.values():
+            self._left_at[interpreter] = time.monotonic()
+        return True
+
+    def keys(self) -> set[str]:
+        """The keys that have users."""
+        return {key for key, users in self._users.items() if users}
+
+    def left_since(self, key: str) -> float:
+        """When the last user of a key went; 0 where it was forgotten without a word."""
+        return self._left_at.get(key, 0.0)
+
+    def unused_since(self, process: ScriptProcess) -> float | None:
+        """When the last transform went that could use an idle process; None while there is one."""
+        used = self.keys()
+        if process.live is not None:
+            # A run that goes on from bundle to bundle is of its own transform alone.
+            return None if process.spec.key in used else self.left_since(process.spec.key)
+        interpreter = process.spec.interpreter
+        if any(self._interpreters.get(key) == interpreter for key in used):
+            return None
+        return self._left_at.get(interpreter, 0.0)
+
+    def forget_left(self, *, before: float) -> None:
+        """Forget what is remembered of those that left before a time, which counts as long ago then."""
+        used = self.keys()
+        self._interpreters = {key: value for key, value in self._interpreters.items() if key in used}
+        self._left_at = {key: left for key, left in self._left_at.items() if left >= before}
+
+    def clear(self) -> None:
+        """Forget all users."""
+        self._left_at.clear()
+        self._users.clear()
+        self._interpreters.clear()

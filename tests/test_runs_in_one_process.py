@@ -1,0 +1,90 @@
+"""Runs of one process that use TensorFlow in different modes: each finds it as a new interpreter would give it.
+
+On every interpreter there is: those in BEAM_TFSCRIPT_TEST_PYTHONS, paths with ':' between them; by default the one that
+runs the tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+
+import apache_beam as beam
+import pytest
+from apache_beam.transforms.window import FixedWindows, TimestampedValue
+
+from beam_tfscript import RunTFScript
+from tests.checks import PYTHONS
+from tests.running import SCRIPTS, script
+
+SCHEMA = "id string, run int, mode string, pid bigint, found string, context boolean, outside boolean"
+# Graph and eager mode, each first, again, and after the other.
+FROM_GRAPH = ["session", "session", "session", "graph", "graph", "eager", "eager", "graph", "v1", "v2", "session", "v1"]
+FROM_EAGER = ["v2", "eager", "graph", "v2", "v1", "eager", "eager", "v1"]
+
+
+def name_of(python: str) -> str:
+    return pathlib.Path(python).parent.parent.name
+
+
+def modes_script(python, tmp_path, feed, modes, **arguments):
+    params = {"modes": modes, "marks": str(tmp_path / "marks"), **arguments.pop("user_params", {})}
+    return RunTFScript(
+        script("modes.py"), SCHEMA, input_schema="id string not null", feed=feed, user_params=params,
+        python_env=str(pathlib.Path(python).parent.parent), max_processes=1, **arguments,
+    )  # fmt: skip
+
+
+@functools.cache
+def new_interpreter(python: str) -> dict:
+    """How a script that is started by hand finds TensorFlow, and how it is when the script has left eager mode."""
+    code = """
+import json, modes
+new = {"found": modes.state(), "context": modes.has_context()}
+modes.enter("graph")
+new["outside"] = modes.is_eager_outside(modes.tf.data.Dataset.range(1))
+print(json.dumps(new))
+"""
+    variables = {**os.environ, "PYTHONPATH": str(SCRIPTS), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    shown = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, env=variables)
+    return json.loads(shown.stdout)
+
+
+def in_windows(rows):
+    """A window for every four rows."""
+    stamped = rows | beam.Map(lambda row: TimestampedValue(row, int(row["id"])))
+    return stamped | beam.WindowInto(FixedWindows(4))
+
+
+@pytest.mark.parametrize(
+    ("feed", "modes"),
+    [("dataset", FROM_GRAPH), ("stream", FROM_GRAPH), ("stream", FROM_EAGER)],
+    ids=["dataset, graph first", "stream, graph first", "stream, eager first"],
+)
+@pytest.mark.parametrize("python", PYTHONS, ids=name_of)
+def test_each_run_of_a_process_finds_tensorflow_as_it_was(in_memory, tmp_path, python, feed, modes):
+    rows = [{"id": str(number)} for number in range(4 * len(modes))]
+    got = in_memory.run(modes_script(python, tmp_path, feed, modes, max_attempts=1), rows, before=in_windows)
+    assert sorted(int(row["id"]) for row in got) == list(range(len(rows)))
+    assert len({row["pid"] for row in got}) == 1
+    assert {(row["run"], row["mode"]) for row in got} == set(enumerate(modes))
+    new = new_interpreter(python)
+    assert {row["found"] for row in got} == {new["found"]}
+    # An eager context that has been in use stays: also what reads the file of the dataset feed has used it.
+    unused = [run for run in range(len(modes)) if set(modes[:run]) <= ({"session"} if feed == "stream" else set())]
+    assert {row["context"] for row in got if row["run"] in unused} == {new["context"]}
+    assert {row["outside"] for row in got if row["mode"] in ("eager", "v2")} == {True}
+    assert {row["outside"] for row in got if row["mode"] in ("graph", "v1")} <= {False, new["outside"]}
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=name_of)
+def test_run_that_follows_a_failed_one_in_the_bundles_feed_reads_in_its_own_mode(in_memory, tmp_path, python):
+    transform = modes_script(python, tmp_path, "bundles", ["v1", "eager"], user_params={"raises": 0}, max_attempts=2)
+    got = in_memory.run(transform, [{"id": str(number)} for number in range(8)])
+    assert sorted(int(row["id"]) for row in got) == list(range(8))
+    assert {(row["run"], row["mode"]) for row in got} == {(1, "eager")}
+    # A process of this feed serves one run.
+    assert in_memory.metrics["process_starts"] == in_memory.metrics["runs"] == 2

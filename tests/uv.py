@@ -1,0 +1,23 @@
+"""The `uv` that is installed beside the interpreter of the tests: environments, and what is installed in them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+_UV = str(pathlib.Path(sys.executable).parent / "uv")
+
+
+def run_uv(*arguments: str, environment: pathlib.Path | None = None) -> str:
+    """Runs it, and returns what it printed.
+
+    Args:
+      arguments: what to do.
+      environment: the directory of the environment to do it in.
+    """
+    variables = os.environ if environment is None else {**os.environ, "VIRTUAL_ENV": str(environment)}
+    return subprocess.run(
+        [_UV, "--quiet", *arguments], check=True, env=variables, stdout=subprocess.PIPE, text=True
+    ).stdout
