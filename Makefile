@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-prism test-flink test-large test-envs soak lint bench clean
+.PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint bench dist clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
@@ -15,9 +15,12 @@ help:
 	@echo "make test      the tests"
 	@echo "make test-prism   what holds on every engine, on Prism; needs go"
 	@echo "make test-flink   the same on Flink; needs java and mvn"
+	@echo "make test-cluster  a stream on a Flink of two machines that are killed; needs java, mvn, ip and root"
 	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, where their Pythons are"
+	@echo "make test-install  the wheel as pip and uv install it, on Python 3.10 and 3.13; lowest and newest versions"
 	@echo "make test-large   a shard of 2 GiB; takes 14 GiB of memory"
-	@echo "make soak      ten minutes of a stream on Flink: does anything grow? needs java and mvn"
+	@echo "make soak      ten minutes of a stream on Flink, does anything grow? then an hour of drawn"
+	@echo "               faults on every engine here, is all kept that is promised? needs java, mvn and go"
 	@echo "make lint      formatting, lint and types"
 	@echo "make bench     throughput and memory, beside other ways to do the same"
 
@@ -29,6 +32,14 @@ $(STAMP): setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[demo,bench,test,lint]'
 	@touch $@
+
+# All that is installed, on every Python; uv keeps the versions that still fit, UPGRADE=--upgrade takes the newest.
+constraints: $(STAMP)
+	cp constraints.txt build/constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --all-extras \
+	  $(UPGRADE) --output-file build/constraints.txt setup.py
+	(echo "# The versions that \`make install\` and CI use, made by \`make constraints\`; what a user may have is in setup.py."; \
+	 grep -v '^#' build/constraints.txt) > constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python -m pipelines.digits --output build/digits
@@ -44,8 +55,15 @@ test-prism test-flink: test-%: $(STAMP)
 	$(BIN)/python -m tests.engines $*
 	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/test_conformance.py tests/test_conformance_unbounded.py tests/test_conformance_train.py $(ONLY_$*)
 
+# One job after the other: the cluster has as many slots as one takes.
+test-cluster: $(STAMP)
+	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest tests/test_flink_cluster.py
+
 test-envs: $(STAMP)
 	JOBS=$(JOBS) $(BIN)/python -m tests.interpreters
+
+test-install: $(STAMP)
+	$(BIN)/python -m tests.install
 
 # One after the other and apart from the rest: its figures are peaks of memory.
 test-large: $(STAMP)
@@ -53,6 +71,11 @@ test-large: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.chaos
+
+dist: $(STAMP)
+	rm -rf dist
+	$(BIN)/uv build --quiet
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
