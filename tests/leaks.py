@@ -17,7 +17,7 @@ from beam_tfscript.runtime.scratch import PREFIX
 from beam_tfscript.worker import pool
 
 # How long what is ending may take to be gone.
-_GRACE_S = 15.0
+_GRACE_S = 30.0
 # Of an idle process: the channel, its two streams, and what its log's thread waits with; of the pool: the guardian's
 # streams and the lock of the scratch directory.
 _DESCRIPTORS_OF_PROCESS, _DESCRIPTORS_OF_POOL = 8, 4
