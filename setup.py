@@ -15,7 +15,7 @@ def constant(name, file):
 
 
 VERSION = constant("__version__", "__init__.py")
-ADDRESS = constant("ADDRESS", "docs.py")
+ADDRESS = constant("ADDRESS", "runtime/docs.py")
 
 
 def long_description():
@@ -60,7 +60,7 @@ setup(
     ],
     packages=find_packages(include=["beam_tfscript", "beam_tfscript.*"]),
     package_data={"beam_tfscript": ["py.typed"], "beam_tfscript.runtime": ["*.pyi"]},
-    entry_points={"console_scripts": ["beam-tfscript = beam_tfscript.cli:main"]},
+    entry_points={"console_scripts": ["beam-tfscript = beam_tfscript.cli.main:main"]},
     python_requires=">=3.10",
     # tests/install.py installs the lowest and the newest of these on the first and the last Python and runs pipelines.
     install_requires=[

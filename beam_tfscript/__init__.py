@@ -25,9 +25,9 @@ neither Beam nor Arrow: it imports nothing, and its public names are loaded when
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "ModelRowsToSavedModel": "beam_tfscript.model_rows",
-    "RunTFScript": "beam_tfscript.transforms",
-    "TrainTFScript": "beam_tfscript.training",
+    "ModelRowsToSavedModel": "beam_tfscript.transforms.model_rows_to_saved_model",
+    "RunTFScript": "beam_tfscript.transforms.run_tf_script",
+    "TrainTFScript": "beam_tfscript.transforms.train_tf_script",
     "TFScriptError": "beam_tfscript.errors",
 }
 
@@ -37,9 +37,9 @@ __all__ = ["ModelRowsToSavedModel", "RunTFScript", "TFScriptError", "TrainTFScri
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from beam_tfscript.errors import TFScriptError as TFScriptError
-    from beam_tfscript.model_rows import ModelRowsToSavedModel as ModelRowsToSavedModel
-    from beam_tfscript.training import TrainTFScript as TrainTFScript
-    from beam_tfscript.transforms import RunTFScript as RunTFScript
+    from beam_tfscript.transforms.model_rows_to_saved_model import ModelRowsToSavedModel as ModelRowsToSavedModel
+    from beam_tfscript.transforms.run_tf_script import RunTFScript as RunTFScript
+    from beam_tfscript.transforms.train_tf_script import TrainTFScript as TrainTFScript
 else:
 
     def __getattr__(name):

@@ -57,8 +57,8 @@ def drive(rows: Iterator[bytes], infer: Callable[[bytes], Any], *, count: int, r
 def measure_tfscript(rows: Iterator[bytes], model: str, *, count: int, rate: float) -> dict[str, list[float]]:
     """Milliseconds of RunTFScript: the whole, the script's own, and what is added."""
     from beam_tfscript import RunTFScript
-    from beam_tfscript.dofns import RunBundles
-    from beam_tfscript.inputs import plan_input
+    from beam_tfscript.dofns.run_bundles import RunBundles
+    from beam_tfscript.transforms.input_plan import plan_input
 
     transform = RunTFScript(
         os.path.join(SCRIPTS, "time_batches.py"),

@@ -73,7 +73,7 @@ class ChunkExamples(beam.DoFn):
 
     def start_bundle(self) -> None:
         """Begins with no rows."""
-        from beam_tfscript.sharding import Chunker
+        from beam_tfscript.data.chunks import Chunker
 
         self._chunker = Chunker(1, 0)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.runtime.columns import columns_from_wire
-from beam_tfscript.runtime.encode import ExampleEncoder
+from beam_tfscript.runtime.writing.encode import ExampleEncoder
 
 _REPEATS = 5
 

@@ -10,8 +10,8 @@ import tempfile
 
 import pytest
 
-from beam_tfscript.script import environment
-from beam_tfscript.script.python_env import PythonEnv
+from beam_tfscript.python_env import environment
+from beam_tfscript.python_env.python_env import PythonEnv
 from tests import checks
 from tests.engines import ENGINES
 from tests.engines.server import started
@@ -57,7 +57,7 @@ def scripts_python(monkeypatch):
     if sys.executable != SCRIPTS_PYTHON:
         found = environment.find_interpreter
         monkeypatch.setattr(
-            "beam_tfscript.dofn_setup.find_interpreter",
+            "beam_tfscript.dofns.script_dofns.find_interpreter",
             lambda env: SCRIPTS_PYTHON if env == PythonEnv() else found(env),
         )
 

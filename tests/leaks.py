@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
 from beam_tfscript.worker import pool
 
 # How long what is ending may take to be gone.

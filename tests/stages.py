@@ -9,7 +9,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 
 WINDOW = IntervalWindow(0, 10)
 

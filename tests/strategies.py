@@ -13,9 +13,10 @@ import pyarrow as pa
 from apache_beam.utils.timestamp import Timestamp
 from hypothesis import strategies as st
 
-from beam_tfscript.beam_types import beam_timestamps
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.rows import record_batch_to_tuples
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.beam_types import beam_timestamps
 
 _INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _UNSIGNED_BITS = {"uint8": 8, "uint16": 16, "uint32": 32}

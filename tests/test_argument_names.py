@@ -55,7 +55,7 @@ def test_signature_is_the_plain_one(transform):
 
 def test_type_checker_sees_the_signature(tmp_path):
     (tmp_path / "use.py").write_text(
-        "from beam_tfscript.transforms import RunTFScript\n"
+        "from beam_tfscript.transforms.run_tf_script import RunTFScript\n"
         "RunTFScript('score.py', num_workers=2)\n"
         "RunTFScript('score.py', num_wrkers=2)\n"
         "RunTFScript('score.py', num_workers='two')\n"

@@ -23,9 +23,9 @@ from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_tfscript.beam_types import beam_rows, beam_timestamps, row_class, row_hint, schema_of
 from beam_tfscript.data.rows import rows_to_record_batch
 from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.beam_types import beam_rows, beam_timestamps, row_class, row_hint, schema_of
 from beam_tfscript.errors import SchemaError
 from tests.strategies import canonical, schemas_and_rows
 

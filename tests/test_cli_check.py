@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from beam_tfscript.cli import main
+from beam_tfscript.cli.main import main
 from tests.cli_files import NAMES, SCHEMA, write_rows
 from tests.environments import write_wheel
 from tests.without_tensorflow import blocked
@@ -158,7 +158,7 @@ FAILURES = {
     ),
     "writes a row that does not fit": (
         "def main(config): config.write(y='a')\n", ("--output-schema=y float",),
-        1, "ScriptRaised", 'File "beam_tfscript/runtime/config.py"', "--output-schema",
+        1, "ScriptRaised", 'File "beam_tfscript/runtime/config/task_config.py"', "--output-schema",
     ),
     "imports what is not of the runtime": (
         "import akdl.models.tf\ndef main(config): pass\n", (), 1, "ScriptLoadError", "akdl.models", "docs/compat.md",
@@ -263,7 +263,7 @@ def main(config):
 
 def test_environment_that_takes_long_to_build_is_told_of_and_used(check, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("beam_tfscript.script.building.NOTICE_S", 0.05)
+    monkeypatch.setattr("beam_tfscript.python_env.building.NOTICE_S", 0.05)
     wheels = write_wheel(tmp_path / "wheels", "tiny")
     text = "import tiny\ndef main(config): print('tiny', tiny.VERSION)\n"
     status, out, err = check(text, "--data", rows, "--requirements=--no-index", f"--requirements={wheels}",

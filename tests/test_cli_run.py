@@ -15,9 +15,9 @@ import apache_beam as beam
 import pyarrow.parquet
 import pytest
 
-from beam_tfscript.cli import main
-from beam_tfscript.command import progress
-from beam_tfscript.command.unknown_flags import check_beam_flags
+from beam_tfscript.cli import progress
+from beam_tfscript.cli.main import main
+from beam_tfscript.cli.unknown_flags import check_beam_flags
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.data.schema import Schema
@@ -175,7 +175,7 @@ def test_flags_that_a_job_server_may_know_pass_with_a_note(capsys):
 
 def test_versions_are_shown_without_importing_tensorflow():
     code = (
-        "import sys\nfrom beam_tfscript.cli import main\ntry:\n    main(['--version'])\n"
+        "import sys\nfrom beam_tfscript.cli.main import main\ntry:\n    main(['--version'])\n"
         "finally:\n    print('tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

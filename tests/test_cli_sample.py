@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from beam_tfscript.command import sample as samples
-from beam_tfscript.command.formats import format_of
-from beam_tfscript.command.sample import take_sample
-from beam_tfscript.command.show import table
+from beam_tfscript.cli import sample as samples
+from beam_tfscript.cli.formats import format_of
+from beam_tfscript.cli.sample import take_sample
+from beam_tfscript.cli.show import table
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, RowError, SchemaError
 from tests.cli_files import make_rows, write_rows
@@ -68,7 +68,7 @@ def test_records_that_are_no_examples_are_passed_on(tmp_path):
 
 
 def test_records_larger_than_the_head_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.command.formats._HEAD_BYTES", 64)
+    monkeypatch.setattr("beam_tfscript.cli.formats._HEAD_BYTES", 64)
     found = take_sample(write_rows(tmp_path / "x.tfrecord.gz"), "tfrecord", None, rows=30)
     assert len(found.rows) == 30
 

@@ -9,8 +9,8 @@ from apache_beam.transforms.display import DisplayData
 
 from beam_tfscript import RunTFScript, TrainTFScript
 from beam_tfscript.cluster.counts import Counts
-from beam_tfscript.cluster_options import check_cluster
 from beam_tfscript.errors import ArgumentError
+from beam_tfscript.options.cluster_options import check_cluster
 from tests.running import script
 
 DEFAULTS = {

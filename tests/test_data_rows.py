@@ -15,9 +15,9 @@ import pytest
 from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given
 
-from beam_tfscript.beam_types import beam_timestamps
 from beam_tfscript.data.rows import record_batch_to_tuples, rows_to_record_batch, split_rows
 from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.beam_types import beam_timestamps
 from beam_tfscript.errors import RowError
 from tests.strategies import canonical, canonical_rows, schemas_and_rows
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.column import Column
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.data.schema_features import (
     schema_from_feature_spec,
     schema_from_metadata,
@@ -289,7 +290,7 @@ def test_survives_feature_spec():
 
 def test_feature_spec_is_the_same_in_the_script():
     from beam_tfscript.runtime.columns import columns_from_wire
-    from beam_tfscript.runtime.reader import feature_spec
+    from beam_tfscript.runtime.reading.reader import feature_spec
 
     schema = Schema.parse(
         SPEC_TEXT + ", e float64 default 0.5, b boolean default true, d date, v varbinary default 'é'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.script.uris import mask_uri
+from beam_tfscript.files.uris import mask_uri
 from tests.running import script
 
 

@@ -11,7 +11,7 @@ import traceback
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from beam_tfscript.command import advice
+from beam_tfscript.cli import advice
 from beam_tfscript.errors import ArgumentError, ScriptDied, ScriptRaised
 from tests.running import ENGINES
 from tests.without_tensorflow import blocked

@@ -22,7 +22,7 @@ import pytest
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, SchemaError, ScriptLoadError
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.running import SCRIPTS_PYTHON, script
 
 IDS = [{"id": str(i)} for i in range(95)]

@@ -20,7 +20,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.running import Runner, script
 from tests.test_faults import is_gone, wait_until
 from tests.without_tensorflow import InBundles, blocked, ids, run_of
@@ -30,7 +30,7 @@ from tests.without_tensorflow import InBundles, blocked, ids, run_of
 # other.
 WALK = """
 import os, signal, threading
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 
 lock = threading.Lock()
 steps = {"send": iter(range(1 << 30)), "receive": iter(range(1 << 30))}
@@ -200,7 +200,7 @@ class TestBundles:
     def test_attempts_are_counted_for_each_batch(self, in_memory, no_tensorflow, tmp_path):
         sitecustomize = textwrap.dedent("""
             import os, signal
-            from beam_tfscript.runtime import feed
+            from beam_tfscript.runtime.reading import feed
 
             acknowledge = feed.Feed._acknowledge
 
@@ -270,7 +270,7 @@ class TestBundles:
     def test_process_that_dies_when_all_is_done_costs_nothing(self, in_memory, tmp_path, caplog):
         sitecustomize = textwrap.dedent("""
             import os, signal
-            from beam_tfscript.runtime import feed
+            from beam_tfscript.runtime.reading import feed
 
             acknowledge = feed.Feed._acknowledge
 

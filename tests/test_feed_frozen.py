@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.running import script
 from tests.test_faults import is_gone, wait_until
 from tests.without_tensorflow import blocked, ids, run_of
@@ -20,7 +20,7 @@ from tests.without_tensorflow import blocked, ids, run_of
 
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.session.ANSWER_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.feeds.session.ANSWER_S", 1.0)
 
 
 @pytest.fixture

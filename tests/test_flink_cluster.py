@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.engines import flink_cluster
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing

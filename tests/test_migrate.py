@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from beam_tfscript.cli import main
+from beam_tfscript.cli.main import main
 from tests.cli_files import write_rows
 from tests.running import SCRIPTS, script
 

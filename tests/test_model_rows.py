@@ -16,7 +16,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_tfscript.errors import ArgumentError, RowError, ScriptEnvironmentError
-from beam_tfscript.model_rows import ModelRow, ModelRowsToSavedModel, PublishedModel, model_to_rows, rows_to_model
+from beam_tfscript.models.model_rows import ModelRow, model_to_rows, rows_to_model
+from beam_tfscript.transforms.model_rows_to_saved_model import ModelRowsToSavedModel, PublishedModel
 
 ENGINE = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 LARGE = random.Random(7).randbytes(2_500_000)

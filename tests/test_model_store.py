@@ -17,9 +17,9 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_tfscript import model_store
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.model_store import check_model_dir, publish
+from beam_tfscript.models import model_store
+from beam_tfscript.models.model_store import check_model_dir, publish
 from tests import memory_file_system
 from tests.engines.server import started
 from tests.memory_file_system import MEMORY, Died
@@ -204,7 +204,7 @@ def test_rejects_a_model_dir_that_is_a_pattern_or_unknown():
 
 _PUBLISHER = """
 import sys
-from beam_tfscript.model_store import publish
+from beam_tfscript.models.model_store import publish
 for number in range(int(sys.argv[3]), 10 ** 6):
     publish(sys.argv[1], sys.argv[2], token=str(number))
     if number == int(sys.argv[3]):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beam_tfscript.runtime import saved_model
+from beam_tfscript.runtime.tf import saved_model
 from tests.test_pipelines_digits import HELD_OUT, PROJECT
 
 

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from beam_tfscript.attempts import ShardRun
+from beam_tfscript.data.chunks import Chunker
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofn_setup import stage_once
-from beam_tfscript.options import ScriptOptions
-from beam_tfscript.outputs import OutputMaker
-from beam_tfscript.run_requests import make_spec
-from beam_tfscript.runtime import wire
-from beam_tfscript.script.staging import stage_files, stage_runtime
-from beam_tfscript.sharding import Chunker
-from beam_tfscript.staged_script import StagedScript
-from beam_tfscript.transforms import RunTFScript
+from beam_tfscript.dofns.decode_output import OutputMaker
+from beam_tfscript.dofns.script_dofns import stage_once
+from beam_tfscript.feeds.dataset import ShardRun
+from beam_tfscript.feeds.run_requests import make_spec
+from beam_tfscript.feeds.staged_script import StagedScript
+from beam_tfscript.files.staging import stage_files, stage_runtime
+from beam_tfscript.options.script_options import ScriptOptions
+from beam_tfscript.runtime.transport import wire
+from beam_tfscript.transforms.run_tf_script import RunTFScript
 from beam_tfscript.worker.pool import get_pool
 from tests import strategies
 from tests.running import script

@@ -178,10 +178,10 @@ def test_columns_of_python_floats_warn_once_each_and_float64_keeps_them(in_memor
     rows = [beam.Row(id=str(i), at=now + i, x=1e300 if i == 150 else 0.1, half=0.5) for i in range(200)]
     (tmp_path / "quiet.py").write_text("def main(config):\n    pass\n")
     arguments = {"main_script_file": str(tmp_path / "quiet.py"), "env": blocked(tmp_path)}
-    with caplog.at_level("WARNING", "beam_tfscript.row_gatherer"):
+    with caplog.at_level("WARNING", "beam_tfscript.dofns.row_gatherer"):
         in_memory.run(RunTFScript(**arguments), rows)
     at, x, infinite = sorted(
-        (record.getMessage() for record in caplog.records if record.name == "beam_tfscript.row_gatherer"),
+        (record.getMessage() for record in caplog.records if record.name == "beam_tfscript.dofns.row_gatherer"),
         key=lambda text: (text.partition(":")[0], "infinite" in text),
     )
     assert re.search(r"Column 'at' is double.*1763769634.125, which the script reads as 1763769600.0.*float64", at)
@@ -191,7 +191,7 @@ def test_columns_of_python_floats_warn_once_each_and_float64_keeps_them(in_memor
     caplog.clear()
     exact = "id string, at float64, x float64, half double"
     in_memory.run(RunTFScript(input_schema=exact, **arguments), rows)
-    assert not [record for record in caplog.records if record.name == "beam_tfscript.row_gatherer"]
+    assert not [record for record in caplog.records if record.name == "beam_tfscript.dofns.row_gatherer"]
 
 
 def test_null_scalar_is_an_error_in_the_script_and_never_a_zero(in_memory):

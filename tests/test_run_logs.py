@@ -60,7 +60,7 @@ def files_in(directory) -> list[str]:
 
 
 def warnings(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "beam_tfscript.run_logs"]
+    return [record.getMessage() for record in caplog.records if record.name == "beam_tfscript.feeds.run_logs"]
 
 
 @pytest.mark.parametrize("feed", FEEDS)

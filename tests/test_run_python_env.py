@@ -14,7 +14,7 @@ from apache_beam.transforms.display import DisplayData
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.script import environment
+from beam_tfscript.python_env import environment
 from tests.environments import pack_python, pack_wrapper, write_wheel
 from tests.interpreters import find_python
 from tests.running import script
@@ -82,7 +82,7 @@ def test_an_environment_that_was_partly_cleaned_away_is_put_right(in_memory, pac
         environment._found.clear()  # each pipeline has a worker process of its own
         return environment.find_interpreter(env)
 
-    monkeypatch.setattr("beam_tfscript.dofn_setup.find_interpreter", find)
+    monkeypatch.setattr("beam_tfscript.dofns.script_dofns.find_interpreter", find)
     (before,) = in_memory.run(which_python(python_env=packed), ROWS)
     pathlib.Path(before["prefix"], "lib", f"python{OWN}", "socket.py").unlink()
     (after,) = in_memory.run(which_python(python_env=packed), ROWS)

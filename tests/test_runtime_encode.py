@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.data.rows import record_batch_to_tuples
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.runtime.columns import OutputMismatch, columns_from_wire
-from beam_tfscript.runtime.encode import ExampleEncoder
-from beam_tfscript.runtime.features import HeadersByLength
+from beam_tfscript.runtime.writing.encode import ExampleEncoder
+from beam_tfscript.runtime.writing.features import HeadersByLength
 from tests.strategies import canonical, schemas_and_rows
 
 
@@ -223,7 +224,7 @@ def test_floats_keep_their_bits():
 
 
 def test_headers_of_many_lengths_do_not_pile_up(monkeypatch):
-    monkeypatch.setattr("beam_tfscript.runtime.features._KEPT_HEADERS", 10)
+    monkeypatch.setattr("beam_tfscript.runtime.writing.features._KEPT_HEADERS", 10)
     heads = HeadersByLength(lambda size: bytes([size % 256]))
     assert [heads[size] for size in range(100)] == [bytes([size]) for size in range(100)]
     assert len(heads) <= 10

@@ -6,8 +6,8 @@ import queue
 
 import pytest
 
-from beam_tfscript.runtime import wire
-from beam_tfscript.runtime.feed import Feed, FeedMisused
+from beam_tfscript.runtime.reading.feed import Feed, FeedMisused
+from beam_tfscript.runtime.transport import wire
 
 
 class Ends:

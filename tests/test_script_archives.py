@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.script.archives import strip_suffix, unpack
+from beam_tfscript.files.archives import strip_suffix, unpack
 
 
 class Entry(NamedTuple):
@@ -127,7 +127,7 @@ def test_makes_hard_links_within_the_archive(tmp_path):
 
 
 def test_says_in_the_log_how_far_a_large_archive_is(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("beam_tfscript.script.archives._NOTICE_S", -1.0)
+    monkeypatch.setattr("beam_tfscript.files.archives._NOTICE_S", -1.0)
     unpack(write_zip(tmp_path / "a.zip", Entry("a"), Entry("b")), str(tmp_path / "out"), name="the pack")
     assert "unpacking the pack: 2 of 2 entries" in caplog.text
 

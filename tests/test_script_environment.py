@@ -22,10 +22,11 @@ import time
 import pytest
 
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.script import env_cache, environment
-from beam_tfscript.script.building import uv_variables
-from beam_tfscript.script.environment import find_interpreter
-from beam_tfscript.script.python_env import check_python_env
+from beam_tfscript.files import machine_cache as env_cache
+from beam_tfscript.python_env import environment
+from beam_tfscript.python_env.building import uv_variables
+from beam_tfscript.python_env.environment import find_interpreter
+from beam_tfscript.python_env.python_env import check_python_env
 from beam_tfscript.worker.guardian import Guardian
 from beam_tfscript.worker.process import ScriptProcess
 from beam_tfscript.worker.process_spec import ProcessSpec
@@ -281,8 +282,8 @@ def test_uv_is_told_of_pips_indexes():
 FIND = """
 import logging, sys
 logging.basicConfig(format="%(message)s", level="INFO", stream=sys.stdout)
-from beam_tfscript.script.environment import find_interpreter
-from beam_tfscript.script.python_env import check_python_env
+from beam_tfscript.python_env.environment import find_interpreter
+from beam_tfscript.python_env.python_env import check_python_env
 print("found", find_interpreter(check_python_env(sys.argv[1])))
 """
 
@@ -460,8 +461,8 @@ def test_how_long_things_are_kept_is_a_setting(tmp_path, cache, monkeypatch):
 
 
 def test_a_tool_that_hangs_is_ended(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("beam_tfscript.script.building.BUILD_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("beam_tfscript.script.building.NOTICE_S", 0.4)
+    monkeypatch.setattr("beam_tfscript.python_env.building.BUILD_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.python_env.building.NOTICE_S", 0.4)
     with pytest.raises(ScriptEnvironmentError, match="conda-unpack` was ended after 1 s"):
         find_interpreter(check_python_env(pack_slow(tmp_path)))
     assert messages(caplog, "still building the environment")
@@ -470,7 +471,7 @@ def test_a_tool_that_hangs_is_ended(tmp_path, monkeypatch, caplog):
 
 def test_a_waiter_gives_up_with_the_builders_name(tmp_path, monkeypatch):
     archive = pack_slow(tmp_path)
-    monkeypatch.setattr("beam_tfscript.script.env_cache._WAIT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("beam_tfscript.files.machine_cache._WAIT_TIMEOUT_S", 0.5)
     with harness(archive, tmp_path, "one") as one:
         wait_until((tmp_path / "pid").exists)
         with pytest.raises(ScriptEnvironmentError, match=f"still being built by process {one.process.pid} on"):
@@ -565,7 +566,7 @@ def test_an_interpreter_that_does_not_start_just_now_is_not_thrown_away(tmp_path
         program = pathlib.Path(python).read_text()
         pathlib.Path(python).write_text("#!/bin/sh\nkill -9 $$\n".ljust(len(program)))
     else:
-        monkeypatch.setattr("beam_tfscript.script.pythons._START_TIMEOUT_S", 0.0)
+        monkeypatch.setattr("beam_tfscript.python_env.pythons._START_TIMEOUT_S", 0.0)
     assert look_again(env) == python
     assert len(messages(caplog, "building")) == 1 and messages(caplog, f"whether {python} starts is not known")
 
@@ -593,7 +594,7 @@ def test_a_damaged_environment_is_left_to_those_who_run_in_it(tmp_path, cache, c
 
 
 def test_what_is_damaged_again_and_again_under_live_processes_ends_with_an_error(tmp_path, monkeypatch, running):
-    monkeypatch.setattr("beam_tfscript.script.env_cache._MAX_BESIDE", 1)
+    monkeypatch.setattr("beam_tfscript.files.machine_cache._MAX_BESIDE", 1)
     env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz", {"lib/lost": "x"}))
     for _ in range(2):
         python = pathlib.Path(look_again(env))
@@ -634,9 +635,7 @@ def test_an_entry_that_this_user_cannot_lock_stays(tmp_path, cache):
     make_old(cache)
     for marker in cache.glob("*/complete"):
         marker.chmod(0o444)  # of the user who built the image
-    run_unprivileged(
-        "import sys; from beam_tfscript.script import cache_removal as c; c.sweep(sys.argv[1])", str(cache)
-    )
+    run_unprivileged("import sys; from beam_tfscript.files import cache_removal as c; c.sweep(sys.argv[1])", str(cache))
     assert os.path.exists(python)
 
 

@@ -21,11 +21,11 @@ from fsspec.implementations.webhdfs import WebHDFS
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptLoadError
-from beam_tfscript.script import env_cache
-from beam_tfscript.script.environment import find_interpreter
-from beam_tfscript.script.fetch import Patience, fetch
-from beam_tfscript.script.python_env import check_python_env
-from beam_tfscript.script.staging import collect_file, stage_files
+from beam_tfscript.files import machine_cache as env_cache
+from beam_tfscript.files.fetch import Patience, fetch
+from beam_tfscript.files.staging import collect_file, stage_files
+from beam_tfscript.python_env.environment import find_interpreter
+from beam_tfscript.python_env.python_env import check_python_env
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
 from tests.environments import pack_wrapper

@@ -13,9 +13,9 @@ import pytest
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.runtime import scratch
-from beam_tfscript.script.artifacts import attach_files
-from beam_tfscript.script.staging import collect_file, stage_files
+from beam_tfscript.files.artifacts import attach_files
+from beam_tfscript.files.staging import collect_file, stage_files
+from beam_tfscript.runtime.transport import scratch
 from tests.running import script
 from tests.scripts.user_files import show
 from tests.unprivileged import run_unprivileged
@@ -160,7 +160,7 @@ def test_no_script_can_change_what_its_runs_share_and_all_of_it_goes(tmp_path):
 
 REMOVE = """
 import os, sys
-from beam_tfscript.runtime import scratch
+from beam_tfscript.runtime.transport import scratch
 os.close(scratch.own(sys.argv[1]))
 print(scratch.remove_if_abandoned(sys.argv[1]), os.path.exists(sys.argv[1]))
 """

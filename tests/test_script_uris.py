@@ -13,9 +13,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.script import staging, uris
-from beam_tfscript.script.artifacts import attach_files, runs_here
-from beam_tfscript.script.staging import collect_file, limit_embedded, stage_files
+from beam_tfscript.files import staging, uris
+from beam_tfscript.files.artifacts import attach_files, runs_here
+from beam_tfscript.files.staging import collect_file, limit_embedded, stage_files
 
 HASH = hashlib.sha256(b"content").hexdigest()
 LARGE = b"large" * 300_000

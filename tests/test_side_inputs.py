@@ -17,9 +17,9 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindow, Timestampe
 from beam_tfscript import RunTFScript, TrainTFScript
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofns import RunShard
+from beam_tfscript.dofns.run_dataset import RunShard
+from beam_tfscript.dofns.side_files import side_input_files
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptError
-from beam_tfscript.side_files import side_input_files
 from tests.disks import tmpfs
 from tests.running import script
 from tests.without_tensorflow import blocked

@@ -18,8 +18,8 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import FixedWindows, GlobalWindow, GlobalWindows, IntervalWindow, Sessions
 
 from beam_tfscript import RunTFScript
+from beam_tfscript.dofns.run_stream import StreamShards
 from beam_tfscript.errors import ArgumentError, FeedError, ScriptDied, ScriptEnvironmentError, ScriptRaised
-from beam_tfscript.stream_dofns import StreamShards
 from beam_tfscript.worker.pool import get_pool
 from tests.running import script
 from tests.stages import WINDOW, Shard

@@ -13,9 +13,10 @@ import pytest
 from apache_beam.portability.api import schema_pb2
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_tfscript import ModelRowsToSavedModel, TrainTFScript, model_store
-from beam_tfscript.model_rows import ModelRow
-from beam_tfscript.trained_model import TrainedModel
+from beam_tfscript import ModelRowsToSavedModel, TrainTFScript
+from beam_tfscript.models import model_store
+from beam_tfscript.models.model_rows import ModelRow
+from beam_tfscript.models.trained_model import TrainedModel
 from tests.running import Runner, script
 from tests.training import POINTS, line_training, read_row, serve, train
 
@@ -92,7 +93,7 @@ def test_version_is_the_same_when_the_bundle_is_repeated(tmp_path, monkeypatch):
             raise OSError("lost after it was published")
         return published[-1]
 
-    monkeypatch.setattr("beam_tfscript.cluster_dofns.model_store", types.SimpleNamespace(publish=publish_and_fail))
+    monkeypatch.setattr("beam_tfscript.dofns.run_cluster.model_store", types.SimpleNamespace(publish=publish_and_fail))
     # The engine that repeats bundles; it does not tear down the DoFns of those that failed.
     monkeypatch.setattr("beam_tfscript.worker.pool.IDLE_TIMEOUT_S", 4.0)
     (row,) = Runner("bundle_based", tmp_path).run(note(tmp_path), POINTS)

@@ -40,7 +40,7 @@ def failures(caplog) -> list[str]:
     """What the log said of the clusters that were ended."""
     return [
         record.getMessage() for record in caplog.records
-        if record.name == "beam_tfscript.cluster_run" and record.levelno == logging.WARNING
+        if record.name == "beam_tfscript.feeds.dataset_cluster" and record.levelno == logging.WARNING
     ]  # fmt: skip
 
 

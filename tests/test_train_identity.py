@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_tfscript import TrainTFScript
-from beam_tfscript.checkpoints import window_name
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.checksum import RowsChecksum
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.stream_training import StreamTraining
+from beam_tfscript.dofns.train_stream import StreamTraining
+from beam_tfscript.feeds.checkpoints import window_name
 from tests.running import script
 from tests.stages import Shard
 from tests.training import LINE, POINTS

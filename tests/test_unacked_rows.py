@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from beam_tfscript.data import tfrecord
-from beam_tfscript.unacked_rows import UnackedRows
+from beam_tfscript.feeds.unacked_rows import UnackedRows
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from beam_tfscript.runtime import streams
+from beam_tfscript.runtime.transport import streams
 from beam_tfscript.worker.known_noise import is_known_noise
 from beam_tfscript.worker.log_lines import LogLines, parse_line
 

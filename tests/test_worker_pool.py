@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.script.staging import stage_runtime
+from beam_tfscript.files.staging import stage_runtime
 from beam_tfscript.worker import pool as pool_module
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.process_spec import ProcessSpec

@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as is_type
 
+from beam_tfscript.data.arrow_types import arrow_type, element_arrow_type, list_array, tensor_array
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.faults import Misfit, find_first, shorten
+from beam_tfscript.data.near_names import near_names
 from beam_tfscript.data.scalars_to_arrow import check_lengths
-from beam_tfscript.data.schema import Column, Schema, near_names
-from beam_tfscript.data.schema_arrow import arrow_type, element_arrow_type, list_array, tensor_array
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import RowError, SchemaError
 
 __all__ = ["align_record_batch"]

@@ -18,10 +18,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.cc.tfx_bsl_extension.coders import ExampleToNumpyDict
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.faults import Misfit, find_first, find_ranges
 from beam_tfscript.data.features import Rounding, array_from_features, array_to_features, find_rounded
+from beam_tfscript.data.near_names import near_names
 from beam_tfscript.data.rows import rows_to_record_batch, split_rows
-from beam_tfscript.data.schema import Column, Schema, near_names
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import OutputError, RowError
 
 __all__ = ["ExampleDecoder", "ExampleEncoder", "is_example_message"]

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_tfscript.data.arrow_types import element_arrow_type, list_array, tensor_array
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.faults import Misfit
 from beam_tfscript.data.kinds import INTEGER_RANGES, units_a_second
 from beam_tfscript.data.packed import pack_numbers, unpack_numbers
-from beam_tfscript.data.schema import Column
-from beam_tfscript.data.schema_arrow import element_arrow_type, list_array, tensor_array
 
 __all__ = ["FEATURE_TYPES", "Rounding", "array_from_features", "array_to_features", "find_rounded"]
 

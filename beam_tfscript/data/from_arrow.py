@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.kinds import INTEGER_RANGES
-from beam_tfscript.data.schema import Column
 
 __all__ = ["Timestamps", "arrow_to_values"]
 

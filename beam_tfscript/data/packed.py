@@ -11,9 +11,9 @@ import math
 import numpy as np
 import pyarrow as pa
 
+from beam_tfscript.data.arrow_types import list_array, tensor_array
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.faults import Misfit
-from beam_tfscript.data.schema import Column
-from beam_tfscript.data.schema_arrow import list_array, tensor_array
 
 __all__ = ["pack_numbers", "unpack_numbers"]
 

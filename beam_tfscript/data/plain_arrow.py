@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from beam_tfscript.data.arrow_types import plain_type
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.data.schema_arrow import plain_type
 from beam_tfscript.errors import OutputError
 
 __all__ = ["plain_record_batches", "plain_schema"]

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.faults import Misfit, find_first, find_ranges, shorten
 from beam_tfscript.data.from_arrow import Timestamps, arrow_to_values
-from beam_tfscript.data.schema import Column, Schema, near_names
+from beam_tfscript.data.near_names import near_names
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.data.to_arrow import values_to_arrow
 from beam_tfscript.errors import RowError
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_tfscript.data.arrow_types import element_arrow_type
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.faults import Misfit, with_article
 from beam_tfscript.data.kinds import INTEGER_RANGES, KINDS
-from beam_tfscript.data.schema import Column
-from beam_tfscript.data.schema_arrow import element_arrow_type
 
 __all__ = [
     "ARROW_ERRORS",

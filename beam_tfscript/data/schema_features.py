@@ -11,8 +11,9 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.kinds import INTEGER_RANGES
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import SchemaError
 
 __all__ = ["schema_from_feature_spec", "schema_from_metadata", "schema_to_feature_spec", "schema_to_metadata"]

@@ -22,8 +22,9 @@ import re
 from dataclasses import replace
 from typing import NoReturn
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.kinds import SYNONYMS, UNITS
-from beam_tfscript.data.schema import Column, near_names
+from beam_tfscript.data.near_names import near_names
 from beam_tfscript.data.schema_literals import EXAMPLES, value_of_number, value_of_text
 from beam_tfscript.errors import SchemaError
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_tfscript.data.arrow_types import element_arrow_type
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.faults import Misfit
 from beam_tfscript.data.kinds import units_a_second
-from beam_tfscript.data.schema import Column
-from beam_tfscript.data.schema_arrow import element_arrow_type
 
 __all__ = ["fits_time", "times_to_arrow"]
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_tfscript.data.arrow_types import arrow_type, list_array, tensor_array
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.faults import Misfit, with_article
 from beam_tfscript.data.scalars_to_arrow import (
     ARROW_ERRORS,
@@ -23,8 +25,6 @@ from beam_tfscript.data.scalars_to_arrow import (
     numbers_to_arrow,
     scalars_to_arrow,
 )
-from beam_tfscript.data.schema import Column
-from beam_tfscript.data.schema_arrow import arrow_type, list_array, tensor_array
 
 __all__ = ["values_to_arrow"]
 

@@ -6,13 +6,13 @@ config from any module of the script, and the classes are for annotations, such 
 1.15 are enough; nothing but the standard library is loaded until it is needed.
 """
 
-from beam_tfscript.runtime.config import BatchTaskConfig as DatasetConfig
-from beam_tfscript.runtime.config import TaskConfig as Config
-from beam_tfscript.runtime.config import get_config
-from beam_tfscript.runtime.feed_config import BundleTaskConfig as BundlesConfig
-from beam_tfscript.runtime.feed_config import StreamTaskConfig as StreamConfig
-from beam_tfscript.runtime.train_config import StreamTrainTaskConfig as StreamTrainConfig
-from beam_tfscript.runtime.train_config import TrainTaskConfig as TrainConfig
+from beam_tfscript.runtime.config.current import get_config
+from beam_tfscript.runtime.config.feed_config import BundleTaskConfig as BundlesConfig
+from beam_tfscript.runtime.config.feed_config import StreamTaskConfig as StreamConfig
+from beam_tfscript.runtime.config.task_config import BatchTaskConfig as DatasetConfig
+from beam_tfscript.runtime.config.task_config import TaskConfig as Config
+from beam_tfscript.runtime.config.train_config import StreamTrainTaskConfig as StreamTrainConfig
+from beam_tfscript.runtime.config.train_config import TrainTaskConfig as TrainConfig
 
 __all__ = [
     "BundlesConfig", "Config", "DatasetConfig", "StreamConfig", "StreamTrainConfig", "TrainConfig", "get_config",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from beam_tfscript.errors import ProtocolError
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 
 # Where the system cannot tell of a process' end through a descriptor, it is asked this often.
 _LIVENESS_TICK_S = 0.2

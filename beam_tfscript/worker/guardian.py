@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.runtime import scratch
+from beam_tfscript.runtime.transport import scratch
 
 _LOGGER = logging.getLogger(__name__)
 

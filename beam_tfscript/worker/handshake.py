@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from beam_tfscript.errors import ProtocolError, ScriptEnvironmentError
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 
 _OLDEST_TENSORFLOW = [1, 15]
 
@@ -18,7 +18,7 @@ COMMAND = (
     "if sys.version_info < (3, 6):\n"
     "    sys.exit('the script\\'s interpreter is Python %d.%d; the runtime needs Python 3.6 or newer (the pipeline\\'s "
     "is {}.{})' % sys.version_info[:2])\n"
-    "from beam_tfscript.runtime import launcher; launcher.main()"
+    "from beam_tfscript.runtime.run import launcher; launcher.main()"
 ).format(*sys.version_info[:2])
 
 

@@ -11,7 +11,7 @@ import selectors
 import threading
 from typing import IO
 
-from beam_tfscript.runtime import streams
+from beam_tfscript.runtime.transport import streams
 from beam_tfscript.worker.known_noise import is_known_noise
 
 LOGGER = logging.getLogger("beam_tfscript.script")

@@ -14,20 +14,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from beam_tfscript.errors import ProtocolError, ScriptDied, ScriptEnvironmentError
-from beam_tfscript.runtime import launcher, scratch, wire
+from beam_tfscript.runtime.run import launcher
+from beam_tfscript.runtime.transport import scratch, wire
 from beam_tfscript.worker.activity import count_oom_kills, describe_activity
 from beam_tfscript.worker.channel import Channel, ChannelClosed
 from beam_tfscript.worker.exit_status import ExitStatus
 from beam_tfscript.worker.guardian import Guardian
 from beam_tfscript.worker.handshake import COMMAND, check_sides
+from beam_tfscript.worker.kept_run import KeptRun
 from beam_tfscript.worker.log_lines import LogLines
 from beam_tfscript.worker.process_spec import ProcessSpec, make_environment
-
-if TYPE_CHECKING:
-    from beam_tfscript.worker.feed_session import FeedSession
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -71,7 +69,7 @@ class ScriptProcess:
         self.start_s = 0.0
         self.started_at = time.monotonic()
         self.ready: dict | None = None
-        self.live: FeedSession | None = None
+        self.live: KeptRun | None = None
         self.directory = directory
         self._popen = popen
         self._guardian = guardian

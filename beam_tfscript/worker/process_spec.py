@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Hashable, Mapping
 
-from beam_tfscript.runtime import launcher
+from beam_tfscript.runtime.run import launcher
 
 # Packages of this interpreter are none of the script's; nor is it a task of a cluster that this process is in.
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "TF_CONFIG")

@@ -6,7 +6,7 @@ import os
 import tempfile
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.runtime import scratch
+from beam_tfscript.runtime.transport import scratch
 from beam_tfscript.worker.guardian import Guardian
 
 

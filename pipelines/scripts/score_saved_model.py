@@ -28,8 +28,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from beam_tfscript.runtime import saved_model
-from beam_tfscript.runtime.record_parser import RecordParser
+from beam_tfscript.runtime.reading.record_parser import RecordParser
+from beam_tfscript.runtime.tf import saved_model
 
 DEFAULTS = {
     "model_dir": None,

@@ -14,9 +14,10 @@ import types
 
 from beam_tfscript.runtime import compat
 from beam_tfscript.runtime.columns import columns_from_wire
-from beam_tfscript.runtime.config import Schema, set_config
-from beam_tfscript.runtime.context import TFContext
-from beam_tfscript.runtime.writer import OutputWriter
+from beam_tfscript.runtime.config.context import TFContext
+from beam_tfscript.runtime.config.current import set_config
+from beam_tfscript.runtime.config.task_config import Schema
+from beam_tfscript.runtime.writing.writer import OutputWriter
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}
 WIRE = [

@@ -33,9 +33,10 @@ from runtime_cases import (
     save,
 )
 
-from beam_tfscript.runtime import reader, tf_state
 from beam_tfscript.runtime.columns import InputMismatch, columns_from_wire
-from beam_tfscript.runtime.encode import ExampleEncoder
+from beam_tfscript.runtime.reading import reader
+from beam_tfscript.runtime.tf import tf_state
+from beam_tfscript.runtime.writing.encode import ExampleEncoder
 
 
 def check_every_type_survives_writing_and_reading():
@@ -291,7 +292,7 @@ def run_programs(codes):
 
 
 LIMITED = (
-    "import tensorflow as tf; from beam_tfscript.runtime import tf_state\n"
+    "import tensorflow as tf; from beam_tfscript.runtime.tf import tf_state\n"
     "tf_state.note(tf); tf_state.limit_threads(tf, {})\n"
 )
 THREADS = 3

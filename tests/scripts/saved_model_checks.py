@@ -14,8 +14,8 @@ import traceback
 import tensorflow as tf
 from saved_models import save_graph, save_half_plus_two
 
-from beam_tfscript.runtime import saved_model
-from beam_tfscript.runtime.saved_model import SavedModelError
+from beam_tfscript.runtime.tf import saved_model
+from beam_tfscript.runtime.tf.saved_model import SavedModelError
 
 v1 = tf.compat.v1
 FOLDER = tempfile.mkdtemp()

@@ -13,8 +13,9 @@ installed in its environment, is the one that counts.
     output_writers  writers of Examples
     tf_settings     threads, and a look at TFRecord files
     flink_context   the class of what an entry function is handed
-    flink_tables    readers and writers by the schema
     flink_servers   server, device and session configuration of parameter-server training
+
+The readers and writers of `flink_tables` and the context are in `runtime/config/`: a config gives them too.
 """
 
 import importlib
@@ -22,7 +23,7 @@ import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
-from beam_tfscript.docs import page
+from beam_tfscript.runtime.docs import page
 
 _ROOM = "beam_tfscript.runtime.compat."
 
@@ -43,9 +44,9 @@ NAMES = {
 # The same by the names of three releases.
 for _package in ("dl_on_flink_tensorflow", "flink_ml_tensorflow", "flink_ml_tensorflow2"):
     NAMES[_package] = None
-    NAMES[_package + ".tensorflow_context"] = "beam_tfscript.runtime.context"
-    NAMES[_package + ".flink_row_writer"] = _ROOM + "flink_tables"
-    NAMES[_package + ".flink_tables"] = _ROOM + "flink_tables"
+    NAMES[_package + ".tensorflow_context"] = "beam_tfscript.runtime.config.context"
+    NAMES[_package + ".flink_row_writer"] = "beam_tfscript.runtime.config.flink_tables"
+    NAMES[_package + ".flink_tables"] = "beam_tfscript.runtime.config.flink_tables"
     NAMES[_package + ".flink_servers"] = _ROOM + "flink_servers"
 for _package in ("dl_on_flink_framework", "flink_ml_framework"):
     NAMES[_package] = None

@@ -5,8 +5,8 @@ The config is an instance of it (`isinstance` says so), and has its methods: `Ta
 
 from abc import ABCMeta
 
-from beam_tfscript.runtime.config import TaskConfig
-from beam_tfscript.runtime.context import TFContext
+from beam_tfscript.runtime.config.context import TFContext
+from beam_tfscript.runtime.config.task_config import TaskConfig
 
 __all__ = ["Context"]
 

@@ -6,7 +6,7 @@ which session to make with them.
 
 from collections import namedtuple
 
-from beam_tfscript.runtime import tf_versions
+from beam_tfscript.runtime.tf import tf_versions
 
 __all__ = ["flink_cluster_device", "flink_server_device"]
 

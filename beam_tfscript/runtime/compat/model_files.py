@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 
-from beam_tfscript.runtime import saved_model
+from beam_tfscript.runtime.tf import saved_model
 
 __all__ = [
     "file_io_copy_fix",

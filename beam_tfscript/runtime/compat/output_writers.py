@@ -3,8 +3,8 @@
 import logging
 from abc import ABCMeta
 
-from beam_tfscript.runtime import writer
-from beam_tfscript.runtime.config import get_config
+from beam_tfscript.runtime.config.current import get_config
+from beam_tfscript.runtime.writing import writer
 
 __all__ = ["DirectOutputWriter", "OutputWriter", "get_fake_output_writer"]
 

@@ -7,7 +7,7 @@ graphs with `tf.compat.v1`. Where TensorFlow has no Estimators, importing it fai
 import json
 import os
 
-from beam_tfscript.runtime import tf_versions
+from beam_tfscript.runtime.tf import tf_versions
 
 __all__ = ["generate_run_config"]
 

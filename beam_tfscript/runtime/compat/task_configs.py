@@ -6,7 +6,7 @@ are given: `TrainTaskConfig(saved_model_dir=path, **config.__dict__)`.
 
 from abc import ABCMeta
 
-from beam_tfscript.runtime import config, feed_config, train_config
+from beam_tfscript.runtime.config import current, feed_config, task_config, train_config
 
 __all__ = ["BatchTaskConfig", "StreamTaskConfig", "TrainTaskConfig"]
 
@@ -36,7 +36,7 @@ class BatchTaskConfig(_TaskConfig):
 
     def __init__(self, dataset_file, dataset_length, output_writer, **fields):
         super(BatchTaskConfig, self).__init__(**fields)
-        config.note_reading()  # its rows are read by way of this object
+        current.note_reading()  # its rows are read by way of this object
         self.dataset_file = dataset_file
         self.dataset_length = dataset_length
         self.output_writer = output_writer
@@ -70,13 +70,13 @@ class TrainTaskConfig(_TaskConfig):
 
     def __init__(self, dataset_file, dataset_length, saved_model_dir, latest_ckpt_dir=None, **fields):
         super(TrainTaskConfig, self).__init__(**fields)
-        config.note_reading()
+        current.note_reading()
         self.dataset_file = dataset_file
         self.dataset_length = dataset_length
         self.saved_model_dir = saved_model_dir
         self.latest_ckpt_dir = latest_ckpt_dir
 
 
-BatchTaskConfig.register(config.BatchTaskConfig)
+BatchTaskConfig.register(task_config.BatchTaskConfig)
 StreamTaskConfig.register(feed_config.StreamTaskConfig)
 TrainTaskConfig.register(train_config.TrainTaskConfig)

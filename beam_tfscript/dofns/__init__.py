@@ -1,0 +1,1 @@
+"""DoFns: wiring between Beam and the feeds; windows, state, timers, dead letters, coders."""

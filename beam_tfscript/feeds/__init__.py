@@ -1,0 +1,1 @@
+"""Feeds: what drives a run. Send rows; receive outputs, acknowledgements and the end; retry."""

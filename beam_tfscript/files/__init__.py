@@ -1,0 +1,1 @@
+"""Files of the script: looked up by path or URI, fetched, unpacked, staged, cached."""

@@ -1,0 +1,42 @@
+"""Reads files of Beam's file systems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from beam_tfscript.files.source import READ_BYTES, Failed, Missing, Opened, Unreachable
+
+
+class BeamSource:
+    """A file of one of Beam's file systems, which have their own ways to wait and to try again."""
+
+    def __init__(self, uri: str):
+        self._uri = uri
+
+    def stat(self) -> str | None:
+        """What Beam knows of a file's version is its time, which not every file system tells."""
+        try:
+            if not FileSystems.exists(self._uri):
+                raise Missing("there is no such file")
+            return str(FileSystems.last_updated(self._uri))
+        except (BeamIOError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+            raise Unreachable(f"{type(error).__name__}: {error}") from error
+
+    def open(self, offset: int, version: str | None) -> Opened:
+        """Opens it at its beginning."""
+        return Opened(0, None, None, self._read())
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def _read(self) -> Iterator[bytes]:
+        try:
+            # Beam would take .gz and the like apart, which here are archives.
+            with FileSystems.open(self._uri, compression_type="uncompressed") as file:
+                while chunk := file.read(READ_BYTES):
+                    yield chunk
+        except (BeamIOError, OSError, ValueError, RuntimeError) as error:
+            raise Failed(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,107 @@
+"""Reads files of HDFS by its namenode's web interface, WebHDFS, by fsspec.
+
+In comes `hdfs://namenode:port/path`. Out go its bytes, from any offset. No Java and no Hadoop client is needed; the
+port is the one that the namenode answers HTTP on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from fsspec.implementations.webhdfs import WebHDFS
+from requests.adapters import HTTPAdapter
+
+from beam_tfscript.files.source import Failed, Missing, Opened, Patience, Unreachable
+from beam_tfscript.files.uris import parameters_of
+
+_DEFAULT_HTTP_PORT = 9870
+# Each block is a request of its own to the namenode and to a datanode.
+_BLOCK_BYTES = 8 << 20
+# What Hadoop answers HTTP with on the port of its other protocol.
+_WRONG_PORT = "Hadoop IPC port"
+
+
+class HadoopSource:
+    """A file of HDFS."""
+
+    def __init__(self, uri: str, patience: Patience):
+        parts, given = urlsplit(uri), parameters_of(uri)
+        if not parts.hostname:
+            raise Failed("it does not name the namenode: give hdfs://namenode:9870/path")
+        self._path = parts.path
+        with _translated():
+            self._files = WebHDFS(
+                parts.hostname,
+                port=int(given.get("http_port") or parts.port or _DEFAULT_HTTP_PORT),
+                user=given.get("user") or parts.username or os.environ.get("HADOOP_USER_NAME"),
+                skip_instance_cache=True,
+            )
+        for scheme in ("http://", "https://"):
+            self._files.session.mount(scheme, _Bounded(patience))
+
+    def stat(self) -> str | None:
+        """Its size and time."""
+        return self._info()[1]
+
+    def open(self, offset: int, version: str | None) -> Opened:
+        """Opens it where the file is still the same."""
+        size, found = self._info()
+        start = offset if found == version and offset <= size else 0
+        return Opened(start, size, found, self._read(start, size))
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._files.session.close()
+
+    def _info(self) -> tuple[int, str]:
+        with _translated():
+            info = self._files.info(self._path)
+        if info["type"] != "file":
+            raise Failed("it is a directory: name a file, such as an archive of it")
+        return info["size"], f"{info['size']}-{info['modificationTime']}"
+
+    def _read(self, start: int, size: int) -> Iterator[bytes]:
+        with _translated(), self._files.open(self._path, block_size=_BLOCK_BYTES, size=size) as file:
+            file.seek(start)
+            while chunk := file.read(_BLOCK_BYTES):
+                yield chunk
+
+
+class _Bounded(HTTPAdapter):
+    """Gives every request a time limit: fsspec gives none."""
+
+    def __init__(self, patience: Patience):
+        super().__init__()
+        self._timeout = (patience.connect_s, patience.stall_s)
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Sends one request."""
+        kwargs["timeout"] = self._timeout
+        return super().send(request, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """The libraries' errors as ours."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Missing(f"the namenode says: {error}") from None
+    except PermissionError as error:
+        raise Failed(f"the namenode says: {error}") from None
+    except requests.HTTPError as error:
+        if error.response is not None and _WRONG_PORT in error.response.text:
+            raise Failed(
+                "that is the port of Hadoop's own protocol: give the one of WebHDFS, as hdfs://namenode:9870/path or "
+                "by the parameter http_port=9870"
+            ) from None
+        raise Unreachable(str(error)) from None
+    except (requests.RequestException, OSError, RuntimeError) as error:
+        raise Unreachable(f"{type(error).__name__}: {error}") from None
+    except ValueError as error:
+        raise Failed(str(error)) from None

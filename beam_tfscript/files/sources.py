@@ -1,0 +1,74 @@
+"""Where a URI's bytes come from: one source a kind of scheme, chosen here.
+
+In comes a URI. Out goes an object that tells whether the file is there, and opens it at an offset. Protocols are the
+libraries' business: requests for HTTP, boto3 for S3 and OSS, fsspec for HDFS, and Beam's file systems for the rest.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from apache_beam.io.filesystems import FileSystems
+
+from beam_tfscript.errors import ArgumentError
+from beam_tfscript.files.beam_source import BeamSource
+from beam_tfscript.files.source import Patience, Source
+from beam_tfscript.files.uris import mask_name, scheme_of
+
+# scheme -> the module that it needs, and the extra of this package that brings it.
+_NEEDED = {
+    "s3": ("boto3", "s3"),
+    "oss": ("boto3", "oss"),
+    "hdfs": ("fsspec", "hdfs"),
+    "webhdfs": ("fsspec", "hdfs"),
+}
+
+
+def check_scheme(argument: str, uri: str) -> None:
+    """Looks whether there is something here that reads such a URI.
+
+    Raises:
+      ArgumentError: no file system is known for the scheme, or its library is not installed.
+    """
+    scheme = scheme_of(uri)
+    if scheme in ("http", "https", "res", "file", ""):
+        return
+    module, extra = _NEEDED.get(scheme, (None, None))
+    if module is not None:
+        if importlib.util.find_spec(module) is None:
+            raise ArgumentError(
+                f"{argument}: {mask_name(uri)!r} needs the package {module}, which is not installed here: "
+                f"pip install 'beam-tfscript[{extra}]', here and on the workers."
+            )
+        return
+    try:
+        FileSystems.get_filesystem(uri)
+    except ValueError as error:
+        raise ArgumentError(
+            f"{argument}: no file system is known for {mask_name(uri)!r}. Give a local path, or file://, res://, "
+            "http(s)://, s3://, oss://, hdfs://, gs://, or another scheme that Apache Beam has a file system for; "
+            "gs:// needs apache-beam[gcp]."
+        ) from error
+
+
+def open_source(uri: str, patience: Patience) -> Source:
+    """The source of a URI that is not on this machine.
+
+    Raises:
+      ArgumentError: there is none for its scheme.
+    """
+    check_scheme("uri", uri)
+    scheme = scheme_of(uri)
+    if scheme in ("http", "https"):
+        from beam_tfscript.files.web import WebSource
+
+        return WebSource(uri, patience)
+    if scheme in ("s3", "oss"):
+        from beam_tfscript.files.object_store import ObjectSource
+
+        return ObjectSource(uri, patience)
+    if scheme in ("hdfs", "webhdfs"):
+        from beam_tfscript.files.hadoop import HadoopSource
+
+        return HadoopSource(uri, patience)
+    return BeamSource(uri)

@@ -1,0 +1,1 @@
+"""Versions of SavedModels: local, remote, and as rows."""

@@ -1,0 +1,1 @@
+"""Arguments as frozen values, checked while the pipeline is built."""

@@ -1,0 +1,1 @@
+"""Python environments of scripts: found, unpacked or installed."""

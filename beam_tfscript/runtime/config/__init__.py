@@ -1,0 +1,1 @@
+"""`config`, the argument of the script's entry function."""

@@ -1,0 +1,1 @@
+"""Rows for the script: serialized Examples in, tensors and numpy arrays out."""

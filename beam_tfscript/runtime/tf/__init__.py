@@ -1,0 +1,1 @@
+"""TensorFlow in the script process: differences between versions, state between runs, SavedModels."""

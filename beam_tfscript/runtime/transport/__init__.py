@@ -1,0 +1,1 @@
+"""Frames between the pipeline's process and the script process, and what both ends share."""
