@@ -81,6 +81,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.plain_english
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.throughput

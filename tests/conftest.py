@@ -40,7 +40,7 @@ def scratch_parent(request, tmp_path_factory, monkeypatch, caplog):
         directory = tmp_path_factory.mktemp("scratch")
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     # The wait for what is left is a wait for this.
-    monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", WARM_S if is_warm else 0.3)
+    monkeypatch.setattr("beam_tfscript.worker.pool.UNUSED_GRACE_S", WARM_S if is_warm else 0.3)
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     has_job_server = parameters.get("engine") in ENGINES or request.node.get_closest_marker("job_server") is not None
     with assert_nothing_left(but_tcp=has_job_server, but_idle=bool(is_warm)):

@@ -64,10 +64,14 @@ def test_type_checker_sees_the_signature(tmp_path):
     pytest.importorskip("mypy")
     # Only these files are read: all of Beam would take half a minute.
     package = pathlib.Path(beam_tfscript.__file__).parent
-    files = [str(package / "transforms.py"), str(package / "argument_names.py"), str(tmp_path / "use.py")]
+    files = [
+        str(package / "transforms" / "run_tf_script.py"),
+        str(package / "options" / "argument_names.py"),
+        str(tmp_path / "use.py"),
+    ]
     command = [sys.executable, "-m", "mypy", "--config-file=", "--follow-imports=skip", f"--cache-dir={tmp_path}"]
     done = subprocess.run([*command, *files], capture_output=True, text=True)
     found = [line.partition("use.py:")[2] for line in done.stdout.splitlines() if "use.py:" in line]
     lines = {line.partition(":")[0]: line for line in found if "error" in line or "Revealed" in line}
     assert set(lines) == {"3", "4", "5"}, done.stdout
-    assert "num_wrkers" in lines["3"] and "num_workers" in lines["4"] and "transforms.RunTFScript" in lines["5"]
+    assert "num_wrkers" in lines["3"] and "num_workers" in lines["4"] and "run_tf_script.RunTFScript" in lines["5"]

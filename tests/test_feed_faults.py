@@ -92,7 +92,7 @@ class TestWalk:
     @pytest.fixture
     def walk(self, tmp_path, monkeypatch):
         monkeypatch.setattr("beam_tfscript.worker.pool._REAPER_TICK_S", 0.1)
-        monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", 0.05)
+        monkeypatch.setattr("beam_tfscript.worker.pool.UNUSED_GRACE_S", 0.05)
 
         def kill_at(step, entry, feed, check, **arguments):
             mark = tmp_path / f"mark {step}"

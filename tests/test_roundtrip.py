@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from beam_tfscript.data.chunks import Chunker
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofns.decode_output import OutputMaker
+from beam_tfscript.dofns.decode_output import OutputDecoder
 from beam_tfscript.dofns.script_dofns import stage_once
 from beam_tfscript.feeds.dataset import ShardRun
 from beam_tfscript.feeds.run_requests import make_spec
@@ -56,7 +56,7 @@ class Harness:
         chunks = [*chunker.add(encoded.examples), *chunker.flush()]
         options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
         run = ShardRun(dataclasses.replace(self._staged, options=options), user=self, side_inputs={})
-        maker = OutputMaker(schema, "dict")
+        maker = OutputDecoder(schema, "dict")
         reports = run.reports(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
         return [row for report in reports if report.kind == wire.EXAMPLES for row in maker.make(report.records())]
 

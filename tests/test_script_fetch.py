@@ -22,7 +22,7 @@ from fsspec.implementations.webhdfs import WebHDFS
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptLoadError
 from beam_tfscript.files import machine_cache as env_cache
-from beam_tfscript.files.fetch import Patience, fetch
+from beam_tfscript.files.fetch import Timeouts, fetch
 from beam_tfscript.files.staging import collect_file, stage_files
 from beam_tfscript.python_env.environment import find_interpreter
 from beam_tfscript.python_env.python_env import check_python_env
@@ -34,7 +34,7 @@ from tests.servers import namenode, object_store
 from tests.servers.proxy import proxy
 from tests.servers.web import CONTENT, web_server
 
-QUICK = Patience(connect_s=2.0, stall_s=0.5, total_s=20.0, attempts=3, backoff_s=0.01)
+QUICK = Timeouts(connect_s=2.0, stall_s=0.5, total_s=20.0, attempts=3, backoff_s=0.01)
 HASH = hashlib.sha256(CONTENT).hexdigest()
 KEY_ID, KEY_SECRET = "AKIDswordfish", "hush+hush/hush=="
 SCRIPT = b"def main(config):\n    for batch in config.batches(10):\n        config.write_batch(x=batch['x'])\n"
@@ -129,7 +129,7 @@ def test_gives_up_when_nothing_comes(web, tmp_path):
 
 
 def test_doesnt_wait_for_a_server_that_sends_a_byte_now_and_then(web, tmp_path):
-    patience = Patience(connect_s=2.0, stall_s=2.0, total_s=1.0, attempts=3, backoff_s=0.01)
+    patience = Timeouts(connect_s=2.0, stall_s=2.0, total_s=1.0, attempts=3, backoff_s=0.01)
     assert "not complete after 1 s" in refused(f"{web.url}/trickle/a.bin", tmp_path, patience=patience)
 
 

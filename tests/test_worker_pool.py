@@ -260,8 +260,8 @@ def test_full_disk_at_a_start_gives_all_places_back(pool, spec, user, tmp_path):
 
 
 def test_wait_for_a_place_ends_with_an_error_that_names_who_has_it(pool, spec, user, monkeypatch, caplog):
-    monkeypatch.setattr("beam_tfscript.worker.places.WAIT_LIMIT_S", 1.0)
-    monkeypatch.setattr("beam_tfscript.worker.places._WAIT_NOTICE_S", 0.2)
+    monkeypatch.setattr("beam_tfscript.worker.process_slots.WAIT_LIMIT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.worker.process_slots._WAIT_NOTICE_S", 0.2)
     holder = pool.acquire(spec, max_processes=1, owner=user)
     holder.label = "score.py shard 3/8"
     begin = time.monotonic()
@@ -276,7 +276,7 @@ def test_wait_for_a_place_ends_with_an_error_that_names_who_has_it(pool, spec, u
 
 
 def test_wait_goes_on_while_the_holder_is_heard_of(pool, spec, user, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.places.WAIT_LIMIT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.worker.process_slots.WAIT_LIMIT_S", 1.0)
     holder = pool.acquire(spec, max_processes=1, owner=user)
     got = []
     thread = threading.Thread(target=lambda: got.append(pool.acquire(spec, max_processes=1, owner=user)))

@@ -15,7 +15,7 @@ from pyarrow import types as is_type
 
 from beam_tfscript.data.arrow_types import arrow_type, element_arrow_type, list_array, tensor_array
 from beam_tfscript.data.column import Column
-from beam_tfscript.data.faults import Misfit, find_first, shorten
+from beam_tfscript.data.faults import ConversionError, find_first, shorten
 from beam_tfscript.data.near_names import near_names
 from beam_tfscript.data.scalars_to_arrow import check_lengths
 from beam_tfscript.data.schema import Schema
@@ -70,7 +70,7 @@ def _align(array: pa.Array, column: Column) -> pa.Array:
     _check_family(array.type, column)
     try:
         return _convert(array, column)
-    except Misfit as misfit:
+    except ConversionError as misfit:
         found = find_first(len(array), lambda start, stop: _convert(array.slice(start, stop - start), column))
         index, misfit = found or (0, misfit)
         value = _shown(array, index)
@@ -119,7 +119,7 @@ def _wrong_type(found: pa.DataType, column: Column) -> SchemaError:
 
 def _convert(array: pa.Array, column: Column) -> pa.Array:
     if array.null_count and not column.nullable:
-        raise Misfit("is null, but the column is `not null`")
+        raise ConversionError("is null, but the column is `not null`")
     wanted = arrow_type(column)
     if array.type == wanted:
         converted = array
@@ -142,10 +142,10 @@ def _convert_lists(array: pa.Array, column: Column) -> pa.Array:
     for size in column.shape:
         valid = None if not flat.null_count else flat.is_valid().to_numpy(zero_copy_only=False)
         if levels and valid is not None:
-            raise Misfit("has an element that is null; only the whole value may be null")
+            raise ConversionError("has an element that is null; only the whole value may be null")
         lengths = flat.value_lengths().fill_null(0).to_numpy()
         if size is not None and ((lengths != size) & (True if valid is None else valid)).any():
-            raise Misfit(f"does not have the shape {column.shape}")
+            raise ConversionError(f"does not have the shape {column.shape}")
         levels.append((lengths, valid))
         flat = flat.flatten()
     flat = pa.nulls(0, element_arrow_type(column)) if is_type.is_null(flat.type) else _convert_elements(flat, column)
@@ -169,11 +169,11 @@ def _convert_elements(array: pa.Array, column: Column) -> pa.Array:
     try:
         converted = array.cast(wanted)
     except pa.ArrowInvalid as error:
-        raise Misfit(f"does not fit {column.element_type} exactly") from error
+        raise ConversionError(f"does not fit {column.element_type} exactly") from error
     if column.kind == "float" and array.type == pa.float64():
         overflown = pc.and_(pc.is_inf(converted), pc.is_finite(array))
         if pc.any(overflown).as_py():
-            raise Misfit("is out of range for float (32 bits); make the column float64")
+            raise ConversionError("is out of range for float (32 bits); make the column float64")
     return converted
 
 
@@ -182,17 +182,17 @@ def _exactly(integers: pa.Array, wanted: pa.DataType) -> pa.Array:
     try:
         back = floats.cast(integers.type)
     except pa.ArrowInvalid as error:
-        raise Misfit(f"is an integer that {wanted} does not hold exactly") from error
+        raise ConversionError(f"is an integer that {wanted} does not hold exactly") from error
     if pc.any(pc.not_equal(back, integers)).as_py():
-        raise Misfit(f"is an integer that {wanted} does not hold exactly")
+        raise ConversionError(f"is an integer that {wanted} does not hold exactly")
     return floats
 
 
 def _check_elements(flat: pa.Array, column: Column) -> None:
     if flat.null_count and not column.is_scalar:
-        raise Misfit("has an element that is null; only the whole value may be null")
+        raise ConversionError("has an element that is null; only the whole value may be null")
     check_lengths(flat, column)
     if column.kind == "date":
         days = flat.view(pa.int32())
         if pc.any(pc.or_(pc.less(days, _FIRST_DAY), pc.greater(days, _LAST_DAY))).as_py():
-            raise Misfit("is out of range for date (years 1 to 9999)")
+            raise ConversionError("is out of range for date (years 1 to 9999)")

@@ -19,7 +19,7 @@ from tfx_bsl.cc.tfx_bsl_extension.coders import ExampleToNumpyDict
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
 from beam_tfscript.data.column import Column
-from beam_tfscript.data.faults import Misfit, find_first, find_ranges
+from beam_tfscript.data.faults import ConversionError, find_first, find_ranges
 from beam_tfscript.data.features import Rounding, array_from_features, array_to_features, find_rounded
 from beam_tfscript.data.near_names import near_names
 from beam_tfscript.data.rows import rows_to_record_batch, split_rows
@@ -140,7 +140,7 @@ class ExampleDecoder:
         examples = examples if isinstance(examples, list) else list(examples)
         try:
             return self._decode(examples)
-        except Misfit:
+        except ConversionError:
             found = find_first(len(examples), lambda start, stop: self._decode(examples[start:stop]))
             if found is None:
                 raise
@@ -158,7 +158,7 @@ class ExampleDecoder:
         examples = examples if isinstance(examples, list) else list(examples)
         try:
             return self._decode(examples), []
-        except Misfit:
+        except ConversionError:
             pass  # some do not fit: which ones is found out by halving the list
         good, bad = find_ranges(len(examples), lambda start, stop: self._decode(examples[start:stop]))
         batch = self._decode([example for start, stop in good for example in examples[start:stop]])
@@ -181,8 +181,8 @@ class ExampleDecoder:
                 array = array_from_features(features, column)
                 if array.null_count and self._absent == "error":
                     _check_present(examples, column, np.flatnonzero(array.is_null()), features)
-            except Misfit as misfit:
-                raise _FeatureMisfit(str(misfit), column) from misfit
+            except ConversionError as misfit:
+                raise _FeatureConversionError(str(misfit), column) from misfit
             arrays.append(array)
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema.to_arrow())
 
@@ -191,21 +191,21 @@ class ExampleDecoder:
         for column in self.schema:
             for name in column.features:
                 if name not in features and self._absent == "error":
-                    raise _FeatureMisfit(_missing(name, features), column)
+                    raise _FeatureConversionError(_missing(name, features), column)
                 features.setdefault(name, pa.nulls(len(examples)))
         for name in features:
             if name not in self._known and self._unknown == "error":
                 near = near_names(name, self.schema.names)
-                raise _FeatureMisfit(f"the feature {name!r} is no column of the schema{near}", None)
+                raise _FeatureConversionError(f"the feature {name!r} is no column of the schema{near}", None)
 
-    def _error_of(self, index: int, misfit: Misfit) -> OutputError | RowError:
+    def _error_of(self, index: int, misfit: ConversionError) -> OutputError | RowError:
         column = getattr(misfit, "column", None)
         where = f"Example #{index}" if column is None else f"Example #{index}, column {column.name!r} ({column.type})"
         message = f"{where}: {misfit}" + ("" if str(misfit).endswith((".", "?")) else ".")
         return self._error(message, index=index, column=column and column.name)
 
 
-class _FeatureMisfit(Misfit):
+class _FeatureConversionError(ConversionError):
     """Features of an Example that do not fit a column; None where it is not about a column."""
 
     def __init__(self, message: str, column: Column | None):
@@ -222,14 +222,14 @@ def _metadata(schema: Schema) -> bytes:
     return schema_pb2.Schema(feature=features).SerializeToString()
 
 
-def _parse_misfit(error: RuntimeError, schema: Schema) -> Misfit:
+def _parse_misfit(error: RuntimeError, schema: Schema) -> ConversionError:
     found = _WRONG_KIND.search(str(error))
     if found is None:
         unparsed = "Unable to parse" in str(error)
         reason = "the bytes are not a serialized tf.train.Example" if unparsed else f"tfx-bsl cannot decode it: {error}"
-        return _FeatureMisfit(reason, None)
+        return _FeatureConversionError(reason, None)
     column = next((column for column in schema if found[3] in column.features), None)
-    return _FeatureMisfit(f"expected values in {found[1]}, found {found[2]}", column)
+    return _FeatureConversionError(f"expected values in {found[1]}, found {found[2]}", column)
 
 
 def _missing(name: str, found: Any) -> str:
@@ -263,7 +263,7 @@ def _check_present(examples: list[bytes], column: Column, rows: np.ndarray, feat
             if spelled_in_values or spelling not in examples[row]:
                 found = ExampleToNumpyDict(examples[row])
                 if name not in found:
-                    raise Misfit(_missing(name, found))
+                    raise ConversionError(_missing(name, found))
 
 
 def _varint(number: int) -> bytes:

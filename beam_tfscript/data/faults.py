@@ -1,6 +1,6 @@
 """Finding what does not fit in a list that failed as a whole.
 
-Comes in: how many items there are, and a check of a range of them that raises `Misfit`. Goes out: where the
+Comes in: how many items there are, and a check of a range of them that raises `ConversionError`. Goes out: where the
 misfits are. Lists are converted a column at a time, and only after a failure are they halved until the items at
 fault stand alone; so there is one set of rules for what fits, and it is the vectorised one.
 """
@@ -10,25 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Misfit", "find_first", "find_ranges", "shorten", "with_article"]
+__all__ = ["ConversionError", "find_first", "find_ranges", "shorten", "with_article"]
 
 _SHOWN_CHARACTERS = 80
 
 
-class Misfit(ValueError):
+class ConversionError(ValueError):
     """Some of the values do not fit; the message reads on after a value: `is out of range ...`."""
 
 
-def find_first(count: int, check: Callable[[int, int], Any]) -> tuple[int, Misfit] | None:
+def find_first(count: int, check: Callable[[int, int], Any]) -> tuple[int, ConversionError] | None:
     """Returns the first item that does not fit, with its own misfit; None where all fit.
 
     Args:
       count: number of items.
-      check: `check(start, stop)` raises `Misfit` where one of those items does not fit.
+      check: `check(start, stop)` raises `ConversionError` where one of those items does not fit.
     """
     try:
         check(0, count)
-    except Misfit as misfit:
+    except ConversionError as misfit:
         found = misfit
     else:
         return None
@@ -37,28 +37,30 @@ def find_first(count: int, check: Callable[[int, int], Any]) -> tuple[int, Misfi
         middle = (start + stop) // 2
         try:
             check(start, middle)
-        except Misfit:
+        except ConversionError:
             stop = middle
         else:
             start = middle
     return start, _check_one(start, check, found)
 
 
-def find_ranges(count: int, check: Callable[[int, int], Any]) -> tuple[list[tuple[int, int]], list[tuple[int, Misfit]]]:
+def find_ranges(
+    count: int, check: Callable[[int, int], Any]
+) -> tuple[list[tuple[int, int]], list[tuple[int, ConversionError]]]:
     """Returns the ranges of items that fit, in order, and the items that do not, each with its misfit.
 
     Args:
       count: number of items.
-      check: `check(start, stop)` raises `Misfit` where one of those items does not fit.
+      check: `check(start, stop)` raises `ConversionError` where one of those items does not fit.
     """
     good: list[tuple[int, int]] = []
-    bad: list[tuple[int, Misfit]] = []
+    bad: list[tuple[int, ConversionError]] = []
     waiting = [(0, count)] if count else []
     while waiting:
         start, stop = waiting.pop()
         try:
             check(start, stop)
-        except Misfit as misfit:
+        except ConversionError as misfit:
             if stop - start == 1:
                 bad.append((start, misfit))
             else:
@@ -82,9 +84,9 @@ def shorten(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
-def _check_one(index: int, check: Callable[[int, int], Any], misfit: Misfit) -> Misfit:
+def _check_one(index: int, check: Callable[[int, int], Any], misfit: ConversionError) -> ConversionError:
     try:
         check(index, index + 1)
-    except Misfit as own:
+    except ConversionError as own:
         return own
     return misfit

@@ -1,7 +1,7 @@
 """One column's Arrow array to the lists of Example features, and back.
 
 Comes in: an Arrow array of a column's type. Goes out: lists of int64, float32 or bytes, null where the feature has
-no list; and from such lists, the array again, or a `Misfit` that says what is wrong with the features.
+no list; and from such lists, the array again, or a `ConversionError` that says what is wrong with the features.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from beam_tfscript.data.arrow_types import element_arrow_type, list_array, tensor_array
 from beam_tfscript.data.column import Column
-from beam_tfscript.data.faults import Misfit
+from beam_tfscript.data.faults import ConversionError
 from beam_tfscript.data.kinds import INTEGER_RANGES, units_a_second
 from beam_tfscript.data.packed import pack_numbers, unpack_numbers
 
@@ -74,12 +74,12 @@ def array_from_features(features: Mapping[str, pa.Array], column: Column) -> pa.
       column: name and type.
 
     Raises:
-      Misfit: the features do not hold values of the column.
+      ConversionError: the features do not hold values of the column.
     """
     lists = _typed(features[column.name], column.feature)
     valid = None if not lists.null_count else lists.is_valid().to_numpy(zero_copy_only=False)
     if valid is not None and not column.nullable:
-        raise Misfit("the feature is empty, which is null, but the column is `not null`")
+        raise ConversionError("the feature is empty, which is null, but the column is `not null`")
     lengths = _lengths(lists)
     if column.is_scalar:
         _check_lengths(lengths, 1, valid, "a scalar")
@@ -151,11 +151,13 @@ def _ragged(
         np.ones(len(rows), bool) if present is None else present,
     )
     if not same:
-        raise Misfit(f"one of the features {column.name!r} and {column.row_lengths!r} is empty and the other is not")
+        raise ConversionError(
+            f"one of the features {column.name!r} and {column.row_lengths!r} is empty and the other is not"
+        )
     row_lengths = rows.flatten().to_numpy()
     outer = _lengths(rows)
     if (row_lengths < 0).any() or not np.array_equal(_sums(row_lengths, outer), lengths):
-        raise Misfit(f"the lengths in feature {column.row_lengths!r} do not add up to the number of values")
+        raise ConversionError(f"the lengths in feature {column.row_lengths!r} do not add up to the number of values")
     return list_array(outer, list_array(row_lengths, values, None), valid)
 
 
@@ -166,7 +168,7 @@ def _typed(lists: pa.Array, feature: str) -> pa.Array:
     if lists.type.value_type != wanted:
         names = {arrow: name for name, arrow in FEATURE_TYPES.items()}
         found = names.get(lists.type.value_type, str(lists.type.value_type))
-        raise Misfit(f"expected values in {feature}_list, found {found}_list")
+        raise ConversionError(f"expected values in {feature}_list, found {found}_list")
     return lists
 
 
@@ -186,7 +188,9 @@ def _check_lengths(lengths: np.ndarray, size: int, valid: np.ndarray | None, wha
     wrong = lengths != size if valid is None else (lengths != size) & valid
     if wrong.any():
         count = int(lengths[wrong.argmax()])
-        raise Misfit(f"the feature has {count} value{'' if count == 1 else 's'}, and {what} has exactly {size}")
+        raise ConversionError(
+            f"the feature has {count} value{'' if count == 1 else 's'}, and {what} has exactly {size}"
+        )
 
 
 def _scatter(values: pa.Array, valid: np.ndarray | None) -> pa.Array:
@@ -241,7 +245,7 @@ def _check_range(values: pa.Array, low: int, high: int, column: Column) -> None:
     numbers = values.to_numpy()
     for found in (int(numbers.min()), int(numbers.max())):
         if not low <= found <= high:
-            raise Misfit(f"{found} is out of range for {column.element_type} ({low} to {high})")
+            raise ConversionError(f"{found} is out of range for {column.element_type} ({low} to {high})")
 
 
 def _check_sizes(values: pa.Array, column: Column) -> None:
@@ -254,18 +258,20 @@ def _check_sizes(values: pa.Array, column: Column) -> None:
         bound = "exactly" if column.fixed_length else "at most"
         found = sizes.filter(wrong)[0].as_py()
         unit = "characters" if is_text else "bytes"
-        raise Misfit(f"a value has {found} {unit}, and {column.element_type} has {bound} {column.length}")
+        raise ConversionError(f"a value has {found} {unit}, and {column.element_type} has {bound} {column.length}")
 
 
 def _texts(values: pa.Array, column: Column) -> pa.Array:
     try:
         texts = values.cast(pa.large_string())
     except pa.ArrowInvalid as error:
-        raise Misfit("the bytes are not UTF-8; for bytes that are not text the column must be varbinary") from error
+        raise ConversionError(
+            "the bytes are not UTF-8; for bytes that are not text the column must be varbinary"
+        ) from error
     if column.kind == "string":
         _check_sizes(texts, column)
         return texts
     try:
         return texts.cast(element_arrow_type(column))
     except pa.ArrowInvalid as error:
-        raise Misfit(f"the text does not fit {column.element_type} exactly: {error}") from error
+        raise ConversionError(f"the text does not fit {column.element_type} exactly: {error}") from error

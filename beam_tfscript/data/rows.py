@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_tfscript.data.column import Column
-from beam_tfscript.data.faults import Misfit, find_first, find_ranges, shorten
+from beam_tfscript.data.faults import ConversionError, find_first, find_ranges, shorten
 from beam_tfscript.data.from_arrow import Timestamps, arrow_to_values
 from beam_tfscript.data.near_names import near_names
 from beam_tfscript.data.schema import Schema
@@ -59,7 +59,7 @@ def rows_to_record_batch(rows: Sequence[Any], schema: Schema) -> pa.RecordBatch:
 
 
 def _block_to_record_batch(rows: Sequence[Any], schema: Schema, first_index: int) -> pa.RecordBatch:
-    faults: list[tuple[int, Column, Misfit]] = []
+    faults: list[tuple[int, Column, ConversionError]] = []
     arrays = []
     types = set(map(type, rows))
     taken = _take_columns(rows, schema, types)
@@ -67,7 +67,7 @@ def _block_to_record_batch(rows: Sequence[Any], schema: Schema, first_index: int
         try:
             values = taken[place] if taken else _take_column(rows, column.name, types)
             arrays.append(values_to_arrow(values, column))
-        except Misfit:
+        except ConversionError:
             found = find_first(len(rows), _check(rows, column))
             if found:
                 faults.append((found[0], column, found[1]))
@@ -124,7 +124,7 @@ def record_batch_to_tuples(
     return list(zip(*record_batch_to_columns(batch, schema, timestamps=timestamps)))
 
 
-def row_error(row: Any, index: int, column: Column, misfit: Misfit) -> RowError:
+def row_error(row: Any, index: int, column: Column, misfit: ConversionError) -> RowError:
     """Returns the error for one value of one row."""
     where = f"Row #{index}, column {column.name!r} ({column.type})"
     if isinstance(misfit, _MissingColumn):
@@ -133,7 +133,7 @@ def row_error(row: Any, index: int, column: Column, misfit: Misfit) -> RowError:
     return RowError(f"{where}: {shorten(value)} {misfit}.", index=index, column=column.name)
 
 
-class _MissingColumn(Misfit):
+class _MissingColumn(ConversionError):
     """A row has no such column; the message stands alone."""
 
 

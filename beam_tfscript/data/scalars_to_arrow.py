@@ -1,7 +1,7 @@
 """Python scalars of one column to a flat Arrow array.
 
 Comes in: a list of scalars, None for null, or a numpy array without nulls. Goes out: an Arrow array of the column's
-element type, or a `Misfit`.
+element type, or a `ConversionError`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from beam_tfscript.data.arrow_types import element_arrow_type
 from beam_tfscript.data.column import Column
-from beam_tfscript.data.faults import Misfit, with_article
+from beam_tfscript.data.faults import ConversionError, with_article
 from beam_tfscript.data.kinds import INTEGER_RANGES, KINDS
 
 __all__ = [
@@ -43,7 +43,7 @@ def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
       column: the column they are of, or whose elements they are.
 
     Raises:
-      Misfit: one of them does not fit the column's element type.
+      ConversionError: one of them does not fit the column's element type.
     """
     kind = column.kind
     array = None
@@ -65,7 +65,7 @@ def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
     except ARROW_ERRORS as error:
         if kind in FLOATS:
             return numbers_to_arrow(_exact_floats(values, column), column, nulls=[v is None for v in values])
-        raise Misfit(_reason(values, column, error)) from error
+        raise ConversionError(_reason(values, column, error)) from error
     if kind == "float" and pc.any(pc.is_inf(array)).as_py():
         return numbers_to_arrow(_exact_floats(values, column), column, nulls=[v is None for v in values])
     check_lengths(array, column)
@@ -115,19 +115,21 @@ def check_types(types: set[type], column: Column) -> None:
     """Sees to it that values of these types may be in a column; their range is another matter.
 
     Raises:
-      Misfit: a type is not one of the column's.
+      ConversionError: a type is not one of the column's.
     """
     kind = column.kind
     for found in types:
         if not _fits(found, kind):
-            raise Misfit(f"is {with_article(found.__name__)} where {KINDS[kind].takes} is expected{_hint(found, kind)}")
+            raise ConversionError(
+                f"is {with_article(found.__name__)} where {KINDS[kind].takes} is expected{_hint(found, kind)}"
+            )
 
 
 def check_lengths(array: pa.Array, column: Column) -> None:
     """Sees to it that texts and bytes are as long as the column says.
 
     Raises:
-      Misfit: one is not.
+      ConversionError: one is not.
     """
     if column.length is None:
         return
@@ -136,7 +138,7 @@ def check_lengths(array: pa.Array, column: Column) -> None:
     wrong = pc.not_equal(lengths, column.length) if column.fixed_length else pc.greater(lengths, column.length)
     if pc.any(wrong).as_py():
         bound = "exactly" if column.fixed_length else "at most"
-        raise Misfit(f"does not have {bound} {column.length} {'characters' if is_text else 'bytes'}")
+        raise ConversionError(f"does not have {bound} {column.length} {'characters' if is_text else 'bytes'}")
 
 
 def numbers_to_arrow(values: np.ndarray, column: Column, *, nulls: list[bool] | None = None) -> pa.Array:
@@ -148,7 +150,7 @@ def numbers_to_arrow(values: np.ndarray, column: Column, *, nulls: list[bool] | 
       nulls: which of them stand for null.
 
     Raises:
-      Misfit: one of them does not fit the column's element type.
+      ConversionError: one of them does not fit the column's element type.
     """
     code = values.dtype.kind
     if not values.dtype.isnative:
@@ -210,7 +212,7 @@ def _checked_integers(values: np.ndarray, column: Column) -> np.ndarray:
     limits = np.iinfo(target)
     may_not_fit = values.size and not np.can_cast(values.dtype, target)
     if may_not_fit and (int(values.min()) < limits.min or int(values.max()) > limits.max):
-        raise Misfit(f"is out of range for {column.kind} ({limits.min} to {limits.max})")
+        raise ConversionError(f"is out of range for {column.kind} ({limits.min} to {limits.max})")
     return values.astype(target, copy=False)
 
 
@@ -223,9 +225,9 @@ def _checked_floats(values: np.ndarray, column: Column) -> np.ndarray:
         limit = float(np.iinfo(values.dtype).max)
         inside = floats < limit if np.iinfo(values.dtype).bits == 64 else np.ones(floats.shape, bool)
         if not (inside.all() and (floats.astype(values.dtype) == values).all()):
-            raise Misfit(f"is an integer that {target} does not hold exactly")
+            raise ConversionError(f"is an integer that {target} does not hold exactly")
     elif target.itemsize < values.dtype.itemsize and (np.isinf(floats) & np.isfinite(values)).any():
-        raise Misfit(f"is out of range for {column.kind} ({target.itemsize * 8} bits)")
+        raise ConversionError(f"is out of range for {column.kind} ({target.itemsize * 8} bits)")
     return floats
 
 
@@ -240,7 +242,7 @@ def _exact_floats(values: list[Any], column: Column) -> np.ndarray:
             except OverflowError:  # larger than any float
                 exact = False
             if not exact:
-                raise Misfit(f"is an integer that {column.kind} does not hold exactly")
+                raise ConversionError(f"is an integer that {column.kind} does not hold exactly")
         elif value is not None:
             floats[index] = value
     return floats

@@ -217,12 +217,12 @@ class _Parser:
         return replace(column, default=value)
 
     def _check_default(self, column: Column, place: int) -> None:
-        from beam_tfscript.data.faults import Misfit
+        from beam_tfscript.data.faults import ConversionError
         from beam_tfscript.data.to_arrow import values_to_arrow
 
         try:
             values_to_arrow([column.default], column)
-        except Misfit as error:
+        except ConversionError as error:
             raise SchemaError(self._message(f"the default does not fit {column.type}: {error}", place)) from error
 
     def _at_end(self) -> bool:

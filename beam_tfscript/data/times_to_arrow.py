@@ -1,7 +1,7 @@
 """Dates, times of day and timestamps of one column to a flat Arrow array.
 
 Comes in: `datetime` values, numpy's `datetime64`, or Beam's timestamps, which know their `micros` or `nanos`.
-Goes out: an Arrow array in the column's unit, or a `Misfit` for what is not a whole number of that unit.
+Goes out: an Arrow array in the column's unit, or a `ConversionError` for what is not a whole number of that unit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from beam_tfscript.data.arrow_types import element_arrow_type
 from beam_tfscript.data.column import Column
-from beam_tfscript.data.faults import Misfit
+from beam_tfscript.data.faults import ConversionError
 from beam_tfscript.data.kinds import units_a_second
 
 __all__ = ["fits_time", "times_to_arrow"]
@@ -52,7 +52,7 @@ def times_to_arrow(values: list[Any], types: set[type], column: Column) -> pa.Ar
       column: the column they are of, or whose elements they are.
 
     Raises:
-      Misfit: one of them is not a whole number of the column's unit, or is out of range.
+      ConversionError: one of them is not a whole number of the column's unit, or is out of range.
     """
     arrow = element_arrow_type(column)
     if column.kind == "date" and not any(issubclass(found, np.datetime64) for found in types):
@@ -61,7 +61,7 @@ def times_to_arrow(values: list[Any], types: set[type], column: Column) -> pa.Ar
     try:
         units = pa.array([None if value is None else to_units(value) for value in values], pa.int64())
     except OverflowError as error:
-        raise Misfit(f"is out of range for {column.type}") from error
+        raise ConversionError(f"is out of range for {column.type}") from error
     if column.kind == "date":
         return _dates(units)
     return (units.cast(pa.int32()) if arrow.bit_width == 32 else units).cast(arrow)
@@ -71,7 +71,7 @@ def _dates(days: pa.Array) -> pa.Array:
     try:
         return days.cast(pa.int32()).cast(pa.date32())
     except pa.ArrowInvalid as error:
-        raise Misfit("is out of range for date") from error
+        raise ConversionError("is out of range for date") from error
 
 
 def _converter(column: Column) -> Callable[[Any], int]:
@@ -87,7 +87,7 @@ def _converter(column: Column) -> Callable[[Any], int]:
             return _datetime64_units(value, unit)
         units, rest = divmod(nanos_of(value), step)
         if rest:
-            raise Misfit(f"is not a whole number of {unit}, the column's unit")
+            raise ConversionError(f"is not a whole number of {unit}, the column's unit")
         return units
 
     return to_units
@@ -95,7 +95,7 @@ def _converter(column: Column) -> Callable[[Any], int]:
 
 def _time_nanos(value: dt.time) -> int:
     if value.tzinfo is not None:
-        raise Misfit("has a time zone, which a time of day does not keep")
+        raise ConversionError("has a time zone, which a time of day does not keep")
     seconds = (value.hour * 60 + value.minute) * 60 + value.second
     return (seconds * 1_000_000 + value.microsecond) * 1000
 
@@ -113,8 +113,8 @@ def _timestamp_nanos(value: Any) -> int:
 
 def _datetime64_units(value: np.datetime64, unit: str) -> int:
     if np.isnat(value):
-        raise Misfit("is no time; write None for null")
+        raise ConversionError("is no time; write None for null")
     units: np.ndarray = value.astype(f"datetime64[{unit}]")
     if units.astype(value.dtype) != value:
-        raise Misfit(f"is not a whole number of {unit}, or out of its range")
+        raise ConversionError(f"is not a whole number of {unit}, or out of its range")
     return int(units.astype(np.int64))

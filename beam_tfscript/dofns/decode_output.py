@@ -15,7 +15,7 @@ from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.beam_types import beam_rows, beam_timestamps, row_hint
 
 
-class OutputMaker:
+class OutputDecoder:
     """Makes the output elements of one schema and form.
 
     Args:

@@ -14,7 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_tfscript import metrics
 from beam_tfscript.data.encoding import ARROW, RowEncoder
 from beam_tfscript.dofns.dead_letters import BadRecords
-from beam_tfscript.dofns.decode_output import OutputMaker
+from beam_tfscript.dofns.decode_output import OutputDecoder
 from beam_tfscript.dofns.row_gatherer import RowGatherer
 from beam_tfscript.dofns.row_windows import RowPlaces, choose
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of
@@ -124,7 +124,7 @@ class RunBundles(RunsScript):
         schema = self._options.input_schema
         if schema is None or self._form == "example":
             return examples
-        return list(OutputMaker(schema, self._form).make(examples))
+        return list(OutputDecoder(schema, self._form).make(examples))
 
     def _abandon(self) -> None:
         if self._feed is not None:

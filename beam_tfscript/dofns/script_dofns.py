@@ -16,7 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript import metrics
 from beam_tfscript.dofns.dead_letters import BadRecords
-from beam_tfscript.dofns.decode_output import OutputMaker
+from beam_tfscript.dofns.decode_output import OutputDecoder
 from beam_tfscript.dofns.side_files import side_input_files
 from beam_tfscript.errors import TFScriptError
 from beam_tfscript.feeds.run_requests import make_spec
@@ -82,7 +82,7 @@ class RunsScript(UsesScript):
         assert self._pool is not None
         self._staged = StagedScript(self._options, self._spec, self._pool, self._files)
         schema = self._options.output_schema
-        self._outputs = None if schema is None else OutputMaker(schema, self._options.output_as)
+        self._outputs = None if schema is None else OutputDecoder(schema, self._options.output_as)
 
     def display_data(self) -> dict[str, Any]:
         """The transform's arguments: of a composite's display data, services keep only that of its steps."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from beam_tfscript.files.source import READ_BYTES, Failed, Missing, Opened, Unreachable
+from beam_tfscript.files.source import READ_BYTES, MissingFileError, Opened, PermanentFetchError, TransientFetchError
 
 
 class BeamSource:
@@ -20,10 +20,10 @@ class BeamSource:
         """What Beam knows of a file's version is its time, which not every file system tells."""
         try:
             if not FileSystems.exists(self._uri):
-                raise Missing("there is no such file")
+                raise MissingFileError("there is no such file")
             return str(FileSystems.last_updated(self._uri))
         except (BeamIOError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
-            raise Unreachable(f"{type(error).__name__}: {error}") from error
+            raise TransientFetchError(f"{type(error).__name__}: {error}") from error
 
     def open(self, offset: int, version: str | None) -> Opened:
         """Opens it at its beginning."""
@@ -39,4 +39,4 @@ class BeamSource:
                 while chunk := file.read(READ_BYTES):
                     yield chunk
         except (BeamIOError, OSError, ValueError, RuntimeError) as error:
-            raise Failed(f"{type(error).__name__}: {error}") from error
+            raise PermanentFetchError(f"{type(error).__name__}: {error}") from error

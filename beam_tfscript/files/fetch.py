@@ -18,17 +18,17 @@ from typing import BinaryIO
 
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, TFScriptError
 from beam_tfscript.files import packages, uris
-from beam_tfscript.files.source import Failed, Missing, Patience, Source, Unreachable
+from beam_tfscript.files.source import MissingFileError, PermanentFetchError, Source, Timeouts, TransientFetchError
 from beam_tfscript.files.sources import open_source
 
-__all__ = ["Patience", "check_exists", "fetch", "hash_file", "version_of"]
+__all__ = ["Timeouts", "check_exists", "fetch", "hash_file", "version_of"]
 
 _LOGGER = logging.getLogger("beam_tfscript.script")
 
 _HASH_BYTES = 1 << 20
 _MAX_BACKOFF_S = 30.0
 # While the pipeline is built nobody waits long for a server that only the workers may be able to reach.
-_CHECK_PATIENCE = Patience(connect_s=4.0, stall_s=4.0, total_s=8.0, attempts=1)
+_CHECK_PATIENCE = Timeouts(connect_s=4.0, stall_s=4.0, total_s=8.0, attempts=1)
 _CHECK_S = 8.0
 # They log addresses, headers and signatures where a program's log level is DEBUG.
 _TALKATIVE = ("urllib3", "requests", "boto3", "botocore", "s3transfer", "fsspec", "webhdfs")
@@ -38,7 +38,7 @@ _levels: dict[str, int] = {}
 _fetching = 0
 
 
-def fetch(uri: str, target_path: str, *, patience: Patience | None = None) -> str:
+def fetch(uri: str, target_path: str, *, patience: Timeouts | None = None) -> str:
     """Writes what a URI names to a file, which is there whole or not at all.
 
     Args:
@@ -53,7 +53,7 @@ def fetch(uri: str, target_path: str, *, patience: Patience | None = None) -> st
     Raises:
       ScriptEnvironmentError: it is not there, cannot be read, or is not what its hash says. Secrets are masked.
     """
-    patience = patience or Patience()
+    patience = patience or Timeouts()
     partial = f"{target_path}.part-{os.getpid()}-{threading.get_ident()}"
     try:
         plain, expected = uris.split_sha256("uri", uri)
@@ -61,10 +61,12 @@ def fetch(uri: str, target_path: str, *, patience: Patience | None = None) -> st
             _copy(plain, file, patience)
             found = _digest(file)
         if expected is not None and found != expected:
-            raise Failed(f"its content has the SHA-256 hash {found}, which is another file than was asked for")
+            raise PermanentFetchError(
+                f"its content has the SHA-256 hash {found}, which is another file than was asked for"
+            )
         os.replace(partial, target_path)
         return found
-    except (Missing, Failed, Unreachable, ArgumentError, OSError) as error:
+    except (MissingFileError, PermanentFetchError, TransientFetchError, ArgumentError, OSError) as error:
         # No cause is kept: its text may repeat the URI's secrets.
         raise ScriptEnvironmentError(
             f"{uris.mask_name(uri)} cannot be fetched: {uris.scrub(str(error), uri)}"
@@ -91,7 +93,7 @@ def check_exists(argument: str, uri: str) -> None:
     thread.start()
     thread.join(_CHECK_S)
     error = result[0] if result else None
-    if isinstance(error, Missing):
+    if isinstance(error, MissingFileError):
         raise ArgumentError(f"{argument}: there is no {uris.mask_name(uri)!r}: {uris.scrub(str(error), uri)}") from None
     if isinstance(error, TFScriptError):
         raise error
@@ -100,17 +102,17 @@ def check_exists(argument: str, uri: str) -> None:
         _LOGGER.info("%s: whether %s is there is not known here: %s", argument, uris.mask_name(uri), reason)
 
 
-def version_of(uri: str, *, patience: Patience | None = None) -> str | None:
+def version_of(uri: str, *, patience: Timeouts | None = None) -> str | None:
     """What differs when a remote file's content does, such as its ETag; None if its server does not say.
 
     Raises:
       ScriptEnvironmentError: it is not there, or cannot be reached.
     """
-    patience = patience or Patience()
+    patience = patience or Timeouts()
     try:
         with _quiet_libraries(), contextlib.closing(open_source(uri, patience)) as source:
             return _try_again(source.stat, patience, time.monotonic() + patience.total_s)
-    except (Missing, Failed, Unreachable, ArgumentError) as error:
+    except (MissingFileError, PermanentFetchError, TransientFetchError, ArgumentError) as error:
         raise ScriptEnvironmentError(
             f"{uris.mask_name(uri)} cannot be fetched: {uris.scrub(str(error), uri)}"
         ) from None
@@ -122,7 +124,7 @@ def hash_file(path: str) -> str:
         return _digest(file)
 
 
-def _copy(uri: str, file: BinaryIO, patience: Patience) -> None:
+def _copy(uri: str, file: BinaryIO, patience: Timeouts) -> None:
     path = uris.local_path(uri)
     if path is None and uris.scheme_of(uri) == "res":
         path = packages.find_resource("uri", uri)
@@ -134,7 +136,7 @@ def _copy(uri: str, file: BinaryIO, patience: Patience) -> None:
         _download(remote, file, patience)
 
 
-def _download(source: Source, file: BinaryIO, patience: Patience) -> None:
+def _download(source: Source, file: BinaryIO, patience: Timeouts) -> None:
     """Copies a source to a file, on from where it was cut off."""
     deadline = time.monotonic() + patience.total_s
     version: str | None = None
@@ -149,22 +151,24 @@ def _download(source: Source, file: BinaryIO, patience: Patience) -> None:
             for chunk in chunks:
                 file.write(chunk)
                 if time.monotonic() > deadline:
-                    raise Failed(f"it was not complete after {patience.total_s:g} s, with {file.tell()} bytes")
+                    raise PermanentFetchError(
+                        f"it was not complete after {patience.total_s:g} s, with {file.tell()} bytes"
+                    )
         if opened.size is not None and file.tell() != opened.size:
-            raise Unreachable(f"the connection ended after {file.tell()} of {opened.size} bytes")
+            raise TransientFetchError(f"the connection ended after {file.tell()} of {opened.size} bytes")
 
     _try_again(read_rest, patience, deadline, progress=file.tell)
 
 
 def _try_again(
-    act: Callable, patience: Patience, deadline: float, *, progress: Callable[[], int] = lambda: 0
+    act: Callable, patience: Timeouts, deadline: float, *, progress: Callable[[], int] = lambda: 0
 ) -> str | None:
-    """What `act` returns; after Unreachable it is called again, for as long as something comes or attempts are left."""
+    """Call `act`, again after a TransientFetchError while something comes or attempts are left; return its result."""
     attempt, reached = 0, progress()
     while True:
         try:
             return act()
-        except Unreachable:
+        except TransientFetchError:
             if progress() > reached:
                 attempt, reached = 0, progress()
             attempt += 1
@@ -180,7 +184,7 @@ def _look_for(uri: str) -> Exception | None:
         with _quiet_libraries(), contextlib.closing(open_source(uri, _CHECK_PATIENCE)) as source:
             source.stat()
         return None
-    except (Missing, Failed, Unreachable, TFScriptError) as error:
+    except (MissingFileError, PermanentFetchError, TransientFetchError, TFScriptError) as error:
         return error
 
 

@@ -16,7 +16,7 @@ import requests
 from fsspec.implementations.webhdfs import WebHDFS
 from requests.adapters import HTTPAdapter
 
-from beam_tfscript.files.source import Failed, Missing, Opened, Patience, Unreachable
+from beam_tfscript.files.source import MissingFileError, Opened, PermanentFetchError, Timeouts, TransientFetchError
 from beam_tfscript.files.uris import parameters_of
 
 _DEFAULT_HTTP_PORT = 9870
@@ -29,10 +29,10 @@ _WRONG_PORT = "Hadoop IPC port"
 class HadoopSource:
     """A file of HDFS."""
 
-    def __init__(self, uri: str, patience: Patience):
+    def __init__(self, uri: str, patience: Timeouts):
         parts, given = urlsplit(uri), parameters_of(uri)
         if not parts.hostname:
-            raise Failed("it does not name the namenode: give hdfs://namenode:9870/path")
+            raise PermanentFetchError("it does not name the namenode: give hdfs://namenode:9870/path")
         self._path = parts.path
         with _translated():
             self._files = WebHDFS(
@@ -62,7 +62,7 @@ class HadoopSource:
         with _translated():
             info = self._files.info(self._path)
         if info["type"] != "file":
-            raise Failed("it is a directory: name a file, such as an archive of it")
+            raise PermanentFetchError("it is a directory: name a file, such as an archive of it")
         return info["size"], f"{info['size']}-{info['modificationTime']}"
 
     def _read(self, start: int, size: int) -> Iterator[bytes]:
@@ -75,7 +75,7 @@ class HadoopSource:
 class _Bounded(HTTPAdapter):
     """Gives every request a time limit: fsspec gives none."""
 
-    def __init__(self, patience: Patience):
+    def __init__(self, patience: Timeouts):
         super().__init__()
         self._timeout = (patience.connect_s, patience.stall_s)
 
@@ -91,17 +91,17 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise Missing(f"the namenode says: {error}") from None
+        raise MissingFileError(f"the namenode says: {error}") from None
     except PermissionError as error:
-        raise Failed(f"the namenode says: {error}") from None
+        raise PermanentFetchError(f"the namenode says: {error}") from None
     except requests.HTTPError as error:
         if error.response is not None and _WRONG_PORT in error.response.text:
-            raise Failed(
+            raise PermanentFetchError(
                 "that is the port of Hadoop's own protocol: give the one of WebHDFS, as hdfs://namenode:9870/path or "
                 "by the parameter http_port=9870"
             ) from None
-        raise Unreachable(str(error)) from None
+        raise TransientFetchError(str(error)) from None
     except (requests.RequestException, OSError, RuntimeError) as error:
-        raise Unreachable(f"{type(error).__name__}: {error}") from None
+        raise TransientFetchError(f"{type(error).__name__}: {error}") from None
     except ValueError as error:
-        raise Failed(str(error)) from None
+        raise PermanentFetchError(str(error)) from None

@@ -20,7 +20,14 @@ import botocore.exceptions
 import urllib3
 from botocore.config import Config
 
-from beam_tfscript.files.source import READ_BYTES, Failed, Missing, Opened, Patience, Unreachable
+from beam_tfscript.files.source import (
+    READ_BYTES,
+    MissingFileError,
+    Opened,
+    PermanentFetchError,
+    Timeouts,
+    TransientFetchError,
+)
 from beam_tfscript.files.uris import parameters_of
 
 _GONE = {"NoSuchKey", "NoSuchBucket", "NotFound", "404"}
@@ -43,7 +50,7 @@ class ObjectAddress(NamedTuple):
 class ObjectSource:
     """An object of a store that speaks S3's protocol."""
 
-    def __init__(self, uri: str, patience: Patience):
+    def __init__(self, uri: str, patience: Timeouts):
         self._address = find_address(uri)
         self._is_oss = urlsplit(uri).scheme.lower() == "oss"
         session = boto3.session.Session(
@@ -105,11 +112,11 @@ def find_address(uri: str) -> ObjectAddress:
     """Where the object of a URI is, from its parameters and the environment.
 
     Raises:
-      Failed: bucket, key or OSS's host is not given.
+      PermanentFetchError: bucket, key or OSS's host is not given.
     """
     parts, given = urlsplit(uri), parameters_of(uri)
     if not parts.netloc or not parts.path.strip("/"):
-        raise Failed(f"it must be {parts.scheme}://bucket/key")
+        raise PermanentFetchError(f"it must be {parts.scheme}://bucket/key")
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     key_id, secret, token = None, None, None
     if parts.scheme.lower() == "oss":
@@ -120,10 +127,12 @@ def find_address(uri: str) -> ObjectAddress:
         secret = given.get("access_key_secret") or given.get("secret_access_key")
         token = given.get("security_token") or given.get("session_token")
         if not secret:
-            raise Failed("it has an access_key_id without an access_key_secret")
+            raise PermanentFetchError("it has an access_key_id without an access_key_secret")
     endpoint = given.get("host") or given.get("endpoint") or next(filter(None, map(os.environ.get, names)), None)
     if endpoint is None and parts.scheme.lower() == "oss":
-        raise Failed("it does not say where: add host=oss-cn-hangzhou.aliyuncs.com or the like, or set OSS_ENDPOINT")
+        raise PermanentFetchError(
+            "it does not say where: add host=oss-cn-hangzhou.aliyuncs.com or the like, or set OSS_ENDPOINT"
+        )
     bucket, key = parts.netloc.rpartition("@")[2], parts.path.lstrip("/")
     return ObjectAddress(bucket, key, _endpoint_url(endpoint), given.get("region"), key_id, secret, token)
 
@@ -166,17 +175,17 @@ def _translated(hint: str, *, signed: bool) -> Iterator[None]:
     except botocore.exceptions.ClientError as error:
         code, status = error.response.get("Error", {}).get("Code", ""), _status(error)
         if code in _GONE or status == 404:
-            raise Missing(f"the store answered {code}") from None
+            raise MissingFileError(f"the store answered {code}") from None
         if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout"):
-            raise Unreachable(f"the store answered {code}") from None
+            raise TransientFetchError(f"the store answered {code}") from None
         without = "" if signed or not hint else f" to a request without keys: {hint}"
-        raise Failed(f"the store answered {code}{without}") from None
+        raise PermanentFetchError(f"the store answered {code}{without}") from None
     except (
         botocore.exceptions.NoCredentialsError,
         botocore.exceptions.ParamValidationError,
         botocore.exceptions.ProfileNotFound,
         ValueError,
     ) as error:
-        raise Failed(f"{type(error).__name__}: {error}") from None
+        raise PermanentFetchError(f"{type(error).__name__}: {error}") from None
     except (botocore.exceptions.BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unreachable(f"{type(error).__name__}: {error}") from None
+        raise TransientFetchError(f"{type(error).__name__}: {error}") from None

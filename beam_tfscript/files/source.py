@@ -9,20 +9,20 @@ from typing import NamedTuple, Protocol
 READ_BYTES = 1 << 20
 
 
-class Missing(Exception):
+class MissingFileError(Exception):
     """There is no such file; that is certain."""
 
 
-class Failed(Exception):
+class PermanentFetchError(Exception):
     """It cannot be had, and trying again will not help."""
 
 
-class Unreachable(Exception):
+class TransientFetchError(Exception):
     """It cannot be had now; trying again may help."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long to wait for a server.
 
     Attributes:
@@ -57,7 +57,7 @@ class Opened(NamedTuple):
 
 
 class Source(Protocol):
-    """A file of some server. Every method raises Missing, Failed or Unreachable."""
+    """A file of some server. Every method raises MissingFileError, PermanentFetchError or TransientFetchError."""
 
     def stat(self) -> str | None:
         """Its version, or None if the server does not say; without reading it."""

@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files.beam_source import BeamSource
-from beam_tfscript.files.source import Patience, Source
+from beam_tfscript.files.source import Source, Timeouts
 from beam_tfscript.files.uris import mask_name, scheme_of
 
 # scheme -> the module that it needs, and the extra of this package that brings it.
@@ -51,7 +51,7 @@ def check_scheme(argument: str, uri: str) -> None:
         ) from error
 
 
-def open_source(uri: str, patience: Patience) -> Source:
+def open_source(uri: str, patience: Timeouts) -> Source:
     """The source of a URI that is not on this machine.
 
     Raises:

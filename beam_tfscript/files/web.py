@@ -11,7 +11,14 @@ from collections.abc import Iterator
 import requests
 import urllib3
 
-from beam_tfscript.files.source import READ_BYTES, Failed, Missing, Opened, Patience, Unreachable
+from beam_tfscript.files.source import (
+    READ_BYTES,
+    MissingFileError,
+    Opened,
+    PermanentFetchError,
+    Timeouts,
+    TransientFetchError,
+)
 
 _GONE = (404, 410)
 _BUSY = (408, 425, 429)
@@ -22,7 +29,7 @@ _NOT_ASKED = (400, 401, 403, 405, 501)
 class WebSource:
     """A file of a web server."""
 
-    def __init__(self, uri: str, patience: Patience):
+    def __init__(self, uri: str, patience: Timeouts):
         self._uri = uri
         self._session = requests.Session()
         self._timeout = (patience.connect_s, patience.stall_s)
@@ -46,7 +53,7 @@ class WebSource:
         try:
             _check_status(response)
             start, size = _extent(response, offset)
-        except (Missing, Failed, Unreachable):
+        except (MissingFileError, PermanentFetchError, TransientFetchError):
             response.close()
             raise
         is_encoded = _is_encoded(response)
@@ -62,11 +69,11 @@ def _check_status(response: requests.Response) -> None:
     status = response.status_code
     answer = f"the server answered {status} {response.reason or ''}".rstrip()
     if status in _GONE:
-        raise Missing(answer)
+        raise MissingFileError(answer)
     if status >= 500 or status in _BUSY or status == 416:  # what is asked for is behind the end of a changed file
-        raise Unreachable(answer)
+        raise TransientFetchError(answer)
     if status not in (200, 206):
-        raise Failed(answer)
+        raise PermanentFetchError(answer)
 
 
 def _extent(response: requests.Response, offset: int) -> tuple[int, int | None]:
@@ -75,7 +82,7 @@ def _extent(response: requests.Response, offset: int) -> tuple[int, int | None]:
         unit, _, extent = response.headers.get("Content-Range", "").partition(" ")
         begin, _, size = extent.partition("/")
         if unit != "bytes" or begin.partition("-")[0] != str(offset):
-            raise Failed(f"the server answered another range than the one from byte {offset} on")
+            raise PermanentFetchError(f"the server answered another range than the one from byte {offset} on")
         return offset, int(size) if size.isdigit() else None
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() else None
@@ -111,11 +118,11 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (requests.TooManyRedirects, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
-        raise Failed(f"{type(error).__name__}: {error}") from None
+        raise PermanentFetchError(f"{type(error).__name__}: {error}") from None
     except requests.exceptions.SSLError as error:
-        raise Failed(f"the server's certificate is not accepted: {_reason(error)}") from None
+        raise PermanentFetchError(f"the server's certificate is not accepted: {_reason(error)}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unreachable(_reason(error)) from None
+        raise TransientFetchError(_reason(error)) from None
 
 
 def _reason(error: BaseException) -> str:

@@ -35,7 +35,7 @@ from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
 from beam_tfscript.files.beam_files import check_file_system
 from beam_tfscript.files.uris import local_path, mask_uri
 from beam_tfscript.models.remote_store import RemoteStore
-from beam_tfscript.models.version_names import MODEL_FILES, TOKEN_FILE, WORKSHOP, version_of
+from beam_tfscript.models.version_names import MODEL_FILES, STAGING_DIR, TOKEN_FILE, version_of
 from beam_tfscript.runtime.transport import scratch
 
 __all__ = ["check_model_dir", "publish"]
@@ -92,7 +92,7 @@ class _LocalStore:
 
     def __init__(self, directory: str):
         self._directory = directory
-        self._workshop = os.path.join(directory, WORKSHOP)
+        self._workshop = os.path.join(directory, STAGING_DIR)
 
     def publish(self, local_dir: str, files: list[str], key: str) -> tuple[str, int]:
         _make_directories(self._workshop)

@@ -15,7 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_tfscript.files.beam_files import create, join, make_directory, upload
 from beam_tfscript.files.uris import mask_uri
-from beam_tfscript.models.version_names import MODEL_FILES, TOKEN_FILE, WORKSHOP, version_of
+from beam_tfscript.models.version_names import MODEL_FILES, STAGING_DIR, TOKEN_FILE, version_of
 
 __all__ = ["RemoteStore"]
 
@@ -32,7 +32,7 @@ class RemoteStore:
 
     def __init__(self, directory: str):
         self._directory = directory.rstrip("/")
-        self._workshop = FileSystems.join(self._directory, WORKSHOP)
+        self._workshop = FileSystems.join(self._directory, STAGING_DIR)
         self._claims = FileSystems.join(self._workshop, _CLAIMS)
         self._has_dirs = FileSystems.get_filesystem(directory).has_dirs()
 

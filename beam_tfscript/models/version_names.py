@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["MODEL_FILES", "TOKEN_FILE", "WORKSHOP", "version_of"]
+__all__ = ["MODEL_FILES", "TOKEN_FILE", "STAGING_DIR", "version_of"]
 
 # What is being made, and which training was promised which number. No number: nobody takes it for a version.
-WORKSHOP = ".publishing"
+STAGING_DIR = ".publishing"
 # In a version: which training it is of.
 TOKEN_FILE = os.path.join("assets.extra", "beam_tfscript_training")
 # One of them makes a directory a SavedModel.

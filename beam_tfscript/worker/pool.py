@@ -21,8 +21,8 @@ from beam_tfscript.worker.alarm import Alarm
 from beam_tfscript.worker.idle import IdleProcesses
 from beam_tfscript.worker.lease import Lease
 from beam_tfscript.worker.live_runs import LiveRuns
-from beam_tfscript.worker.places import Holder, Places
 from beam_tfscript.worker.process import ScriptProcess
+from beam_tfscript.worker.process_slots import Holder, ProcessSlots
 from beam_tfscript.worker.process_spec import ProcessSpec
 from beam_tfscript.worker.scratch import ScratchDirectory
 from beam_tfscript.worker.users import Users
@@ -30,7 +30,7 @@ from beam_tfscript.worker.users import Users
 # An idle interpreter with TensorFlow in it holds some 400 MiB; starting it anew costs 4 to 5 s.
 IDLE_TIMEOUT_S = 60.0
 # Some runners tear their DoFns down between two bundles: what a transform without users holds is kept for so long.
-LINGER_S = 2.0
+UNUSED_GRACE_S = 2.0
 _REAPER_TICK_S = 2.0
 
 _pool: ProcessPool | None = None
@@ -62,7 +62,7 @@ class ProcessPool:
         self._changed = threading.Condition()
         # Held weakly: an owner that a failed bundle forgot takes its leases with it.
         self._leased: dict[ScriptProcess, weakref.ref[Any]] = {}
-        self._places = Places(self._changed, self._holders)
+        self._places = ProcessSlots(self._changed, self._holders)
         self._stopped: set[str] = set()
         self._users = Users()
         self._idle = IdleProcesses(self._users)
@@ -87,7 +87,7 @@ class ProcessPool:
                 del self._leased[process]
                 self._places.note_return(process.spec.key)
             if self._users.discard(key, user) and self._scratch is not None:
-                self._reaper.schedule(LINGER_S)
+                self._reaper.schedule(UNUSED_GRACE_S)
             self._num_ending += len(ending)
         self._end(kill=ending)
 
@@ -247,16 +247,16 @@ class ProcessPool:
             self._idle.add(process)
             self._places.note_return(process.spec.key)
             if self._users.unused_since(process) is not None:
-                self._reaper.schedule(LINGER_S)
+                self._reaper.schedule(UNUSED_GRACE_S)
 
     def _end_idle(self) -> None:
         """End what has been idle for long, and go on as long as there is something; runs on the alarm's thread."""
         with self._changed:
             now = time.monotonic()
-            ending = self._idle.take_ended(idle_s=IDLE_TIMEOUT_S, unused_s=LINGER_S)
+            ending = self._idle.take_ended(idle_s=IDLE_TIMEOUT_S, unused_s=UNUSED_GRACE_S)
             used = self._users.keys()
-            self._users.forget_left(before=now - LINGER_S)
-            just_left = {key for key in self._stopped if self._users.left_since(key) + LINGER_S > now}
+            self._users.forget_left(before=now - UNUSED_GRACE_S)
+            just_left = {key for key in self._stopped if self._users.left_since(key) + UNUSED_GRACE_S > now}
             self._stopped &= used | just_left
             orphans = [process for process, owner in self._leased.items() if owner() is None]
             for process in orphans:

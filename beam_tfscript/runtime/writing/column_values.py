@@ -6,8 +6,8 @@ from collections import namedtuple
 from beam_tfscript.runtime.writing.elements import array_of, elements_of
 from beam_tfscript.runtime.writing.values import is_null, mismatch, shown
 
-Cells = namedtuple("Cells", ["values", "lengths", "nulls"])
-Cells.__doc__ = """The values of one feature of many rows.
+ColumnValues = namedtuple("ColumnValues", ["values", "lengths", "nulls"])
+ColumnValues.__doc__ = """The values of one feature of many rows.
 
 `values`: numpy array (float32 or int64) or list of bytes: the values of all rows, one after the other.
 `lengths`: int64 array, how many of them each row has; None where every row has equally many.
@@ -25,7 +25,7 @@ def cells_of(column, rows, present=None, single=False):
       single: it is the one row of a call that writes one; messages then name no row.
 
     Returns:
-      (number of rows, dict of feature name -> `Cells`).
+      (number of rows, dict of feature name -> `ColumnValues`).
 
     Raises:
       OutputMismatch: something does not fit the column.
@@ -57,17 +57,19 @@ def cells_of(column, rows, present=None, single=False):
 
 
 def _pack(count, cells):
-    """Cells of numbers as cells of one string of bytes a row, empty where the row is null."""
+    """ColumnValues of numbers as cells of one string of bytes a row, empty where the row is null."""
     import numpy as np
 
     values = np.ascontiguousarray(cells.values, np.uint8)  # their range is checked
     size = len(values) // max(count, 1)
     if cells.lengths is None and size:
-        return Cells(values.reshape(count, size).view("V{}".format(size)).reshape(count).tolist(), None, cells.nulls)
+        return ColumnValues(
+            values.reshape(count, size).view("V{}".format(size)).reshape(count).tolist(), None, cells.nulls
+        )
     data = values.tobytes()
     ends = np.cumsum(np.full(count, size) if cells.lengths is None else cells.lengths).tolist()
     rows = [data[start:end] for start, end in zip([0] + ends, ends)]
-    return Cells(rows, None, cells.nulls)
+    return ColumnValues(rows, None, cells.nulls)
 
 
 def _form(column):
@@ -89,8 +91,8 @@ def _scalars(column, rows, row_of):
     if nulls is not None:
         kept = (~nulls).nonzero()[0]
         flat = elements_of(column, values, lambda index: row_of(kept[index]))
-        return {column.name: Cells(flat, (~nulls).astype("i8"), nulls)}
-    return {column.name: Cells(elements_of(column, values, row_of), None, None)}
+        return {column.name: ColumnValues(flat, (~nulls).astype("i8"), nulls)}
+    return {column.name: ColumnValues(elements_of(column, values, row_of), None, None)}
 
 
 def _tensors(column, rows, row_of):
@@ -107,7 +109,7 @@ def _tensors(column, rows, row_of):
     else:
         kept = range(len(rows))
     flat = elements_of(column, rows.reshape(-1), lambda index: row_of(kept[index // column.size]))
-    return {column.name: Cells(flat, lengths, nulls)}
+    return {column.name: ColumnValues(flat, lengths, nulls)}
 
 
 def _arrays(column, rows, row_of):
@@ -115,7 +117,7 @@ def _arrays(column, rows, row_of):
     if hasattr(values, "row_splits"):
         raise mismatch(column, None, "the ragged tensor has more dimensions than the column")
     flat = elements_of(column, values, lambda index: row_of(_row_at(lengths, index)))
-    return {column.name: Cells(flat, lengths, nulls)}
+    return {column.name: ColumnValues(flat, lengths, nulls)}
 
 
 def _nested_arrays(column, rows, row_of):
@@ -134,7 +136,10 @@ def _nested_arrays(column, rows, row_of):
     flat = elements_of(column, values, lambda index: outer_row(_row_at(lengths, index)))
     ends = np.concatenate([[0], np.cumsum(lengths)])
     bounds = np.concatenate([[0], np.cumsum(counts)])
-    return {column.name: Cells(flat, np.diff(ends[bounds]), nulls), column.row_lengths: Cells(lengths, counts, nulls)}
+    return {
+        column.name: ColumnValues(flat, np.diff(ends[bounds]), nulls),
+        column.row_lengths: ColumnValues(lengths, counts, nulls),
+    }
 
 
 _READERS = {"scalar": _scalars, "tensor": _tensors, "array": _arrays, "nested": _nested_arrays}
@@ -194,7 +199,7 @@ def _spread(cells, present):
     lengths[present] = len(cells.values) // max(count, 1) if cells.lengths is None else cells.lengths
     if cells.nulls is not None:
         nulls[present] = cells.nulls
-    return Cells(cells.values, lengths, nulls)
+    return ColumnValues(cells.values, lengths, nulls)
 
 
 def _drop_nulls(rows):

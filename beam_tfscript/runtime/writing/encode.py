@@ -117,7 +117,7 @@ class ExampleEncoder(object):
         return [part[0] for name in cells for part in self._features[name].pieces(1, cells[name])]
 
     def _cells(self, columns):
-        """(number of rows, feature name -> `Cells`) of a batch."""
+        """(number of rows, feature name -> `ColumnValues`) of a batch."""
         masks = self._masks(columns)
         plain = {name: value for name, value in columns.items() if name not in masks}
         self._check_names(plain)

@@ -1,4 +1,4 @@
-"""The values of one feature of many rows in (`Cells`), the bytes they take in serialized Examples out.
+"""The values of one feature of many rows in (`ColumnValues`), the bytes they take in serialized Examples out.
 
 An Example nests its values five messages deep, each with its length in front. For one feature those
 headers depend on the length of its payload alone, so they are made once per length. What takes the

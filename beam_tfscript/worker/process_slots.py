@@ -33,8 +33,8 @@ class Holder(NamedTuple):
     heard_at: float
 
 
-class Places:
-    """Places that are taken before there is a process for them, first come, first served.
+class ProcessSlots:
+    """ProcessSlots that are taken before there is a process for them, first come, first served.
 
     Args:
       changed: notified whenever a process is given back.
