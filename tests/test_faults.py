@@ -397,9 +397,10 @@ class TestPipelineDies:
     def test_next_harness_removes_what_a_dead_one_left(self, scratch_parent):
         from beam_tfscript.worker.scratch import ScratchDirectory
 
+        # Its guardian would remove the directory, so it is killed first.
         code = (
-            "import os, signal; from beam_tfscript.worker.scratch import ScratchDirectory; ScratchDirectory();"
-            "os.kill(os.getpid(), signal.SIGKILL)"
+            "import os, signal; from beam_tfscript.worker.scratch import ScratchDirectory; own = ScratchDirectory();"
+            "guardian = own.guardian._process; guardian.kill(); guardian.wait(); os.kill(os.getpid(), signal.SIGKILL)"
         )
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(scratch_parent)})
         (left,) = os.listdir(scratch_parent)

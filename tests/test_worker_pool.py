@@ -319,6 +319,24 @@ def test_files_are_there_until_the_processes_have_ended(pool, spec, user, monkey
     assert there == [True] and process.returncode is not None and not os.path.exists(directory)
 
 
+def test_shutdown_waits_for_processes_that_another_thread_is_ending(pool, spec, user, monkeypatch):
+    process = lease_once(pool, spec, user)
+    is_closing, close = threading.Event(), process.close
+
+    def close_slowly():
+        is_closing.set()
+        time.sleep(1)
+        close()
+
+    monkeypatch.setattr(process, "close", close_slowly)
+    monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", 0.0)
+    monkeypatch.setattr("beam_tfscript.worker.pool._REAPER_TICK_S", 0.1)
+    pool.unregister("key", user)
+    assert is_closing.wait(10)
+    pool.shutdown()
+    assert process.returncode is not None
+
+
 def test_scratch_directory_is_removed_however_users_come_and_go(spec):
     """The alarm that removes it is set when it is made, and cancelled when it is removed: by several threads."""
     fresh = ProcessPool()

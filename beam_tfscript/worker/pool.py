@@ -32,6 +32,7 @@ IDLE_TIMEOUT_S = 60.0
 # Some runners tear their DoFns down between two bundles: what a transform without users holds is kept for so long.
 UNUSED_GRACE_S = 2.0
 _REAPER_TICK_S = 2.0
+_ENDING_S = 60.0  # how long scripts of processes that end may take to save or to export something
 
 _pool: ProcessPool | None = None
 _pool_lock = threading.Lock()
@@ -202,6 +203,9 @@ class ProcessPool:
             self._users.clear()
             self._num_ending += len(leased) + len(idle)
         self._end(kill=leased, close=idle)
+        with self._changed:
+            # Others may be ending some: what their scripts still say must not come after this returns.
+            self._changed.wait_for(lambda: not self._num_ending, _ENDING_S)
 
     def _own_scratch(self) -> ScratchDirectory:
         with self._changed:
@@ -282,6 +286,7 @@ class ProcessPool:
         finally:
             with self._changed:
                 self._num_ending -= len(kill) + len(close)
+                self._changed.notify_all()
             self._remove_scratch_if_unused()
 
     def _remove_scratch_if_unused(self) -> None:
