@@ -329,7 +329,7 @@ def test_shutdown_waits_for_processes_that_another_thread_is_ending(pool, spec, 
         close()
 
     monkeypatch.setattr(process, "close", close_slowly)
-    monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", 0.0)
+    monkeypatch.setattr("beam_tfscript.worker.pool.UNUSED_GRACE_S", 0.0)
     monkeypatch.setattr("beam_tfscript.worker.pool._REAPER_TICK_S", 0.1)
     pool.unregister("key", user)
     assert is_closing.wait(10)
