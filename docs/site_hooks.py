@@ -1,0 +1,54 @@
+"""Hooks of the site's builder: pages that read well on the hosting site come in, pages of the site go out.
+
+README.md becomes the start page. A link that leads out of docs/ becomes an address on the hosting site, made from the
+constant that error messages and setup.py use too.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import posixpath
+import re
+
+from mkdocs.structure.files import File
+
+from beam_tfscript import __version__
+from beam_tfscript.runtime.docs import ADDRESS
+
+ROOT = pathlib.Path(__file__).parents[1]
+_LINK = re.compile(r"(!?\[[^\]]*\])\((?!\w+:|#)([^)\s]+)\)")
+
+
+def on_config(config):
+    """Name the repository, so that every page links to it."""
+    config.repo_url = ADDRESS
+    return config
+
+
+def on_files(files, config):
+    """Add README.md as the start page."""
+    text = relinked((ROOT / "README.md").read_text("utf-8"), folder="")
+    files.append(File.generated(config, "index.md", content=text))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Return the page with links that work on the site."""
+    return markdown if page.file.src_uri == "index.md" else relinked(markdown, folder="docs")
+
+
+def relinked(markdown: str, folder: str) -> str:
+    """Return Markdown of a file in `folder` with its links as a page in docs/ needs them.
+
+    Links to pages and pictures in docs/ stay relative. Every other file of the repository is named by its address.
+    """
+
+    def link(found: re.Match) -> str:
+        path, hash_sign, anchor = found[2].partition("#")
+        path = posixpath.normpath(posixpath.join(folder, path))
+        if path.startswith("docs/"):
+            return f"{found[1]}({path[len('docs/') :]}{hash_sign}{anchor})"
+        kind = "tree" if (ROOT / path).is_dir() else "blob"
+        return f"{found[1]}({ADDRESS}/{kind}/v{__version__}/{path}{hash_sign}{anchor})"
+
+    return _LINK.sub(link, markdown)
