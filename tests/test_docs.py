@@ -1,4 +1,4 @@
-"""What the documents say of tests is so."""
+"""Tests and files that the documentation names exist."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 DELIVERY = (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
 TESTS = set(re.findall(r"def (test_\w+)", "\n".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))))
+PAGES = [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+FOLDERS = ("beam_tfscript", "benchmarks", "docs", "pipelines", "tests")
+# A reader's own files.
+EXAMPLES = {"pipeline.py", "score.py", "train.py"}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docs/*.md")), ids=lambda path: path.name)
@@ -17,6 +21,18 @@ def test_tests_that_are_named_exist(path):
     text = path.read_text(encoding="utf-8")
     named = {name for name in re.findall(r"`(test_\w+)`", text) if not (ROOT / "tests" / f"{name}.py").exists()}
     assert named <= TESTS, named - TESTS
+
+
+def test_files_that_are_named_exist():
+    """A name may be the end of a path, such as `reading/feed.py`."""
+    files = [path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/*.py")]
+    known = {
+        "/".join(parts[start:]) for parts in (["", *file.split("/")] for file in files) for start in range(len(parts))
+    }
+    for page in PAGES:
+        named = set(re.findall(r"[\w./-]*\w\.py\b", page.read_text(encoding="utf-8")))
+        unknown = {name for name in named if name.removeprefix("../") not in known | EXAMPLES | {"setup.py"}}
+        assert not unknown, (page.name, unknown)
 
 
 def test_each_promise_names_its_test():
