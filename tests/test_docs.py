@@ -13,7 +13,7 @@ TESTS = set(re.findall(r"def (test_\w+)", "\n".join(path.read_text() for path in
 PAGES = [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 FOLDERS = ("beam_tfscript", "benchmarks", "docs", "pipelines", "tests")
 # A reader's own files.
-EXAMPLES = {"pipeline.py", "score.py", "train.py"}
+EXAMPLES = {"helpers.py", "my-score.py", "pipeline.py", "score.py", "train.py", "types.py"}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docs/*.md")), ids=lambda path: path.name)
@@ -30,7 +30,7 @@ def test_files_that_are_named_exist():
         "/".join(parts[start:]) for parts in (["", *file.split("/")] for file in files) for start in range(len(parts))
     }
     for page in PAGES:
-        named = set(re.findall(r"[\w./-]*\w\.py\b", page.read_text(encoding="utf-8")))
+        named = set(re.findall(r"(?<![\w./:-])(?:\.\./)*[\w-]+(?:/[\w-]+)*\.py\b", page.read_text(encoding="utf-8")))
         unknown = {name for name in named if name.removeprefix("../") not in known | EXAMPLES | {"setup.py"}}
         assert not unknown, (page.name, unknown)
 
