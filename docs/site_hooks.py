@@ -33,7 +33,9 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Return the page with links that work on the site."""
+    """Return the page with links, and Markdown inside HTML tables, that work on the site."""
+    # The hosting site reads Markdown inside HTML without being asked; Python-Markdown wants an attribute.
+    markdown = re.sub(r"<(table|tr|th|td)>", r"<\1 markdown>", markdown)
     return markdown if page.file.src_uri == "index.md" else relinked(markdown, folder="docs")
 
 
