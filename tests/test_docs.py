@@ -23,6 +23,20 @@ def test_tests_that_are_named_exist(path):
     assert named <= TESTS, named - TESTS
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_lists_tables_and_code_begin_after_an_empty_line(path):
+    """Without one the hosting site shows a list, and the built site a paragraph."""
+    is_code = is_block = False
+    before = ""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        begins = bool(re.match(r"- |\d+\. |\||```", line)) and not is_code
+        assert not begins or is_block or not before.strip(), f"{path.name}:{number}: {line}"
+        if line.startswith("```"):
+            is_code = not is_code
+        is_block = begins or (is_block and line.startswith(" "))
+        before = line
+
+
 def test_files_that_are_named_exist():
     """A name may be the end of a path, such as `reading/feed.py`."""
     files = [path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/*.py")]
