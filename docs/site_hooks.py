@@ -1,7 +1,7 @@
 """Hooks of the site's builder: pages that read well on the hosting site come in, pages of the site go out.
 
 README.md becomes the start page. A link that leads out of docs/ becomes an address on the hosting site, made from the
-constant that error messages and setup.py use too.
+constant that error messages and setup.py use too. The API reference has the runtime's classes by their public names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import pathlib
 import posixpath
 import re
 
+import griffe
 from mkdocs.structure.files import File
 
 from beam_tfscript import __version__
@@ -17,6 +18,20 @@ from beam_tfscript.runtime.docs import ADDRESS
 
 ROOT = pathlib.Path(__file__).parents[1]
 _LINK = re.compile(r"(!?\[[^\]]*\])\((?!\w+:|#)([^)\s]+)\)")
+
+
+class PublicRuntime(griffe.Extension):
+    """Reads the public classes of `beam_tfscript.runtime` from their source, which has docstrings.
+
+    Griffe takes them from `__init__.pyi`, which has types only.
+    """
+
+    def on_package(self, *, pkg, loader, **kwargs):
+        """Replace each class of the stub by an alias of the class that `__init__.py` imports by this name."""
+        runtime = pkg["runtime"]
+        for name, source in runtime.imports.items():
+            if name in (runtime.exports or ()):
+                runtime.set_member(name, griffe.Alias(name, source))
 
 
 def on_config(config):
