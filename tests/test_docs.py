@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 import re
 
 import pytest
+
+from beam_tfscript import __version__
+from beam_tfscript.runtime.docs import ADDRESS
 
 ROOT = pathlib.Path(__file__).parents[1]
 DELIVERY = (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
@@ -35,6 +39,28 @@ def test_lists_tables_and_code_begin_after_an_empty_line(path):
             is_code = not is_code
         is_block = begins or (is_block and line.startswith(" "))
         before = line
+
+
+@pytest.mark.parametrize(
+    ("folder", "link", "address"),
+    [
+        ("docs", "guide.md#the-input", "guide.md#the-input"),
+        ("docs", "../pipelines/digits.py", f"{ADDRESS}/blob/v{__version__}/pipelines/digits.py"),
+        ("docs", "../tests/scripts", f"{ADDRESS}/tree/v{__version__}/tests/scripts"),
+        ("", "docs/guide.md#the-input", "guide.md#the-input"),
+        ("", "docs/digits.png", "digits.png"),
+        ("", "Dockerfile", f"{ADDRESS}/blob/v{__version__}/Dockerfile"),
+        ("", "#install", "#install"),
+        ("", "https://semver.org", "https://semver.org"),
+    ],
+)
+def test_links_lead_to_the_site_or_to_the_hosting_site(folder, link, address):
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs/site_hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    assert hooks.relinked(f"See ![a picture]({link}) or [a page]({link}).", folder) == (
+        f"See ![a picture]({address}) or [a page]({address})."
+    )
 
 
 def test_files_that_are_named_exist():
