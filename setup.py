@@ -91,5 +91,6 @@ setup(
         "bench": ["psutil>=5.9", "setuptools<80", "tensorflow_hub>=0.16"],
         "test": [*TEST, "pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     },
 )
