@@ -46,7 +46,7 @@ _FEED_TIMEOUT_S = 2.0
 _HARMLESS = ("pause", "wait", "fork", "leave_child")
 # Waits that are there for the sake of speed or of slow machines, shortened so that a round is short.
 _SHORT_WAITS = {
-    "beam_tfscript.feeds.session.ANSWER_S": 2.0,
+    "beam_tfscript.feeds.run.ANSWER_S": 2.0,
     "beam_tfscript.worker.pool.UNUSED_GRACE_S": 0.2,
     "beam_tfscript.worker.pool.IDLE_TIMEOUT_S": 4.0,
     "apache_beam.runners.worker.sdk_worker.DEFAULT_BUNDLE_PROCESSOR_CACHE_SHUTDOWN_THRESHOLD_S": 5.0,

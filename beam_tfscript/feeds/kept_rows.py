@@ -189,7 +189,7 @@ class FileRows:
     def read(self) -> Iterator[Chunk]:
         """All rows that are kept, of each shard in order."""
         if self._chunks:
-            for (shard, start, arrived_ms), frame in zip(list(self._chunks), self._spool.reports()):
+            for (shard, start, arrived_ms), frame in zip(list(self._chunks), self._spool.frames()):
                 yield Chunk(shard, start, frame.count, arrived_ms, frame.payload)
 
     def expire(self, age_s: float) -> None:

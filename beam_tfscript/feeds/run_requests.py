@@ -11,7 +11,7 @@ from beam_tfscript.cluster.counts import Counts
 from beam_tfscript.cluster.ports import bypass_proxy
 from beam_tfscript.cluster.tf_config import Task, make_addresses, tf_config_text
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.feeds.session import RunRequest
+from beam_tfscript.feeds.run import RunRequest
 from beam_tfscript.feeds.staged_script import StagedScript
 from beam_tfscript.files import machine_cache as env_cache
 from beam_tfscript.files.staging import link_files

@@ -1,4 +1,4 @@
-"""What the `stream` feed remembers of one (shard, window) between bundles, in the runner's state."""
+"""State of one (shard, window) in the `stream` feed: kept in the runner's state between bundles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StreamState:
     Attributes:
       nonce: made when the first row came, in the global window; else empty.
       run: identity of the run that goes on; None where rows wait for one.
-      turn: how many bundles have dealt with the run.
+      epoch: number of bundles that have advanced the run.
       began_ms: when it began, in milliseconds since 1970.
       attempt: of the run, from 1.
       failures: attempts that failed in a row, none of which got further than those before.
@@ -48,7 +48,7 @@ class StreamState:
 
     nonce: str = ""
     run: str | None = None
-    turn: int = 0
+    epoch: int = 0
     began_ms: int = 0
     attempt: int = 1
     failures: int = 0
@@ -68,7 +68,10 @@ class StreamState:
         """The state that `encode` has made; a new one of None. What another version has added is ignored."""
         if not state:
             return cls()
-        found = _known(cls, json.loads(state))
+        stored = json.loads(state)
+        if "turn" in stored:  # the name in earlier versions, whose jobs may be updated to this one
+            stored["epoch"] = stored.pop("turn")
+        found = _known(cls, stored)
         positions = found.pop("positions", {})
         known = {int(shard): ShardPosition(**_known(ShardPosition, value)) for shard, value in positions.items()}
         return cls(**found, positions=known)
@@ -83,7 +86,7 @@ class StreamState:
 
     def begin_run(self, *, replay: bool) -> None:
         """Note where a new run begins: at the window's first row, or the first that is not done."""
-        self.turn = 0
+        self.epoch = 0
         self.began_ms = int(time.time() * 1000)
         self.compact_bytes = self.compact_chunks = 0
         for position in self.positions.values():

@@ -31,7 +31,7 @@ class IdleProcesses:
 
     def has(self, spec: ProcessSpec) -> bool:
         """Whether there is a process for runs of this spec."""
-        return any(self._fits(process, spec) for process in self._since)
+        return any(process.fits(spec) for process in self._since)
 
     def take(self, spec: ProcessSpec, *, unused: bool) -> tuple[ScriptProcess | None, list[ScriptProcess]]:
         """Remove a process for a run of this spec: one whose run goes on for the transform, else the last used one.
@@ -44,8 +44,8 @@ class IdleProcesses:
           (the process, or None where there is none; processes that were found dead, which are removed too).
         """
         dead: list[ScriptProcess] = []
-        fitting = [process for process in self._since if self._fits(process, spec) and not (unused and process.runs)]
-        for process in sorted(fitting, key=lambda process: (process.live is None, -self._since[process])):
+        fitting = [process for process in self._since if process.fits(spec) and not (unused and process.runs)]
+        for process in sorted(fitting, key=lambda process: (process.kept_run is None, -self._since[process])):
             del self._since[process]
             # One that ended before it was ever ready says why, at `wait_ready`.
             if process.returncode is None or process.ready is None:
@@ -78,9 +78,3 @@ class IdleProcesses:
         if unused_since is not None:
             return max(since, unused_since) + unused_s
         return since + (process.spec.idle_timeout_s or idle_s)
-
-    @staticmethod
-    def _fits(process: ScriptProcess, spec: ProcessSpec) -> bool:
-        # A run that goes on from bundle to bundle is of its own transform alone.
-        is_free = process.live is None or process.spec.key == spec.key
-        return is_free and process.spec.interpreter == spec.interpreter

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import logging
 import os
 import shutil
 import signal
@@ -13,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from beam_tfscript.errors import ProtocolError, ScriptDied, ScriptEnvironmentError
 from beam_tfscript.runtime.run import launcher
@@ -22,27 +20,22 @@ from beam_tfscript.worker.activity import count_oom_kills, describe_activity
 from beam_tfscript.worker.channel import Channel, ChannelClosed
 from beam_tfscript.worker.exit_status import ExitStatus
 from beam_tfscript.worker.guardian import Guardian
-from beam_tfscript.worker.handshake import COMMAND, check_sides
+from beam_tfscript.worker.handshake import check_sides
 from beam_tfscript.worker.kept_run import KeptRun
 from beam_tfscript.worker.log_lines import LogLines
-from beam_tfscript.worker.process_spec import ProcessSpec, make_environment
-
-_LOGGER = logging.getLogger(__name__)
+from beam_tfscript.worker.process_group import kill_group, spawn
+from beam_tfscript.worker.process_spec import ProcessSpec
 
 # How long a process that was told to close may take for its exit handlers before it is killed.
 _CLOSE_GRACE_S = 5.0
 # How long the log may take to drain after a process' end; a grandchild that holds the pipe is dead by then.
 _DRAIN_S = 5.0
-# How long a killed process may take to be gone: one that waits for a device or a file server takes its time.
-_GONE_S = 10.0
 # How long lines that a failed run has printed may take to arrive; they are in the pipe by then.
 _SETTLE_S = 1.0
 # The lines that an error shows beside a traceback.
 _PRINTED_LINES = 20
 # How long a stopped interpreter's dump of its Python stack may take to arrive in the log.
 _DUMP_S = 1.0
-# Starting processes from several threads at once leaks descriptors into each other's children.
-_SPAWN_LOCK = threading.Lock()
 
 
 class ScriptProcess:
@@ -56,7 +49,6 @@ class ScriptProcess:
       label: the run that it was given last, for the log and for errors.
       directory: its own directory, which goes when it ends.
       start_s: seconds from its start until it was ready; 0 until then.
-      live: the run that goes on in it from lease to lease, where there is one.
     """
 
     def __init__(
@@ -69,13 +61,14 @@ class ScriptProcess:
         self.start_s = 0.0
         self.started_at = time.monotonic()
         self.ready: dict | None = None
-        self.live: KeptRun | None = None
         self.directory = directory
         self._popen = popen
         self._guardian = guardian
         self._is_closing = False
         self._ended = False
         self._end_lock = threading.Lock()
+        self._kept_run: KeptRun | None = None
+        self._on_end: Callable[[], None] = lambda: None
         self._oom_kills = count_oom_kills()
         assert popen.stdout is not None and popen.stderr is not None
         # First, as it may fail: what follows opens a descriptor.
@@ -102,8 +95,8 @@ class ScriptProcess:
                 with theirs:
                     directory = tempfile.mkdtemp(prefix="process-", dir=scratch_path)
                     undo.callback(shutil.rmtree, directory, ignore_errors=True)
-                    popen = _spawn(spec, theirs.fileno(), directory, scratch_path)
-                undo.callback(_kill_group, popen, guardian)
+                    popen = spawn(spec, theirs.fileno(), directory, scratch_path)
+                undo.callback(kill_group, popen, guardian)
                 guardian.watch(popen.pid)
                 process = cls(spec, popen, ours, directory, guardian)
             except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
@@ -205,20 +198,39 @@ class ScriptProcess:
             returncode=self.returncode,
         )
 
+    def keep_run(self, run: KeptRun, *, on_end: Callable[[], None]) -> None:
+        """Keep a run that goes on from lease to lease; the process then serves its own transform alone.
+
+        Args:
+          run: ended in order when the process is closed.
+          on_end: called when the process has ended in any way, before its directory is removed.
+        """
+        self._kept_run, self._on_end = run, on_end
+
+    @property
+    def kept_run(self) -> KeptRun | None:
+        """The run that goes on from lease to lease; None if there is none."""
+        return self._kept_run
+
+    def fits(self, spec: ProcessSpec) -> bool:
+        """Return True if the process, while it is idle, may serve runs of a spec."""
+        is_free = self._kept_run is None or self.spec.key == spec.key
+        return is_free and self.spec.interpreter == spec.interpreter
+
     def ask_to_close(self) -> None:
         """Tells an idle process to end, without waiting for it."""
         if self.returncode is None and not self._is_closing:
             self._is_closing = True
-            if self.live is not None:
-                self.live.end_feed()
+            if self._kept_run is not None:
+                self._kept_run.end_feed()
             self.channel.send(wire.control_frame(wire.CLOSE))
 
     def close(self) -> None:
         """End an idle process in order; kill one that does not end, or that nobody has seen come up."""
         self.ask_to_close()
         if self.returncode is None and self.ready is not None:
-            if self.live is not None:
-                self.live.close()
+            if self._kept_run is not None:
+                self._kept_run.close()
             self._exit.wait(_CLOSE_GRACE_S)
         self.kill()
 
@@ -228,13 +240,12 @@ class ScriptProcess:
             if self._ended:
                 return
             self._ended = True
-        _kill_group(self._popen, self._guardian)
+        kill_group(self._popen, self._guardian)
         self.log.join(_DRAIN_S)
         self.log.close()
         self.channel.close()
         self._exit.close()
-        if self.live is not None:
-            self.live.on_end()
+        self._on_end()
         scratch.remove_tree(self.directory)
 
     def _explain_failed_start(self, end: str) -> str:
@@ -256,43 +267,3 @@ class ScriptProcess:
     def __repr__(self) -> str:
         state = "alive" if self.returncode is None else f"ended with {self.returncode}"
         return f"<ScriptProcess {self.spec.name} pid={self.pid}: {state}, {self.runs} runs>"
-
-
-def _spawn(spec: ProcessSpec, channel: int, directory: str, scratch_path: str) -> subprocess.Popen:
-    with _SPAWN_LOCK, _shared_lock(spec.use_marker) as held:
-        return subprocess.Popen(
-            [spec.python, "-c", COMMAND],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=directory,
-            env=make_environment(spec, channel, scratch_path),
-            pass_fds=(channel, *held),
-            # A group of its own: what the script starts is ended with it.
-            start_new_session=True,
-        )
-
-
-def _kill_group(popen: subprocess.Popen, guardian: Guardian) -> None:
-    """Kill a process and its group, then reap it: not before, as its id may then be another group's."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(popen.pid, signal.SIGKILL)
-    guardian.forget(popen.pid)
-    try:
-        popen.wait(_GONE_S)
-    except subprocess.TimeoutExpired:
-        _LOGGER.error(
-            "process %d is killed, and not gone after %g s: it waits for the kernel (a device, a file server)",
-            popen.pid, _GONE_S,
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _shared_lock(path: str | None) -> Iterator[list[int]]:
-    """A descriptor with the lock, for the process that is started meanwhile; none where there is nothing to lock."""
-    if path is None:
-        yield []
-        return
-    with open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield [file.fileno()]

@@ -55,7 +55,7 @@ class Users:
     def unused_since(self, process: ScriptProcess) -> float | None:
         """When the last transform went that could use an idle process; None while there is one."""
         used = self.keys()
-        if process.live is not None:
+        if process.kept_run is not None:
             # A run that goes on from bundle to bundle is of its own transform alone.
             return None if process.spec.key in used else self.left_since(process.spec.key)
         interpreter = process.spec.interpreter
