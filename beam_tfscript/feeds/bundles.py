@@ -252,7 +252,7 @@ class BundleFeed:
         """Count and forget all rows that a script which asked for the end has not read."""
         yield from self._acknowledge(run)
         # Outputs for no row of this bundle, such as those of a script that asked for the end between two bundles.
-        yield from self._take_held(*(self._last_done or self._rows.first_place()))
+        yield from self._take_held(*(self._last_done or self._rows.first_row()))
         self._pool.stop(self._options.key)
         metrics.add("rows_unread", self._rows.count)
         self._rows.clear()
