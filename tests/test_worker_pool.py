@@ -190,7 +190,7 @@ def test_idle_process_stays_while_another_transform_may_use_it(pool, spec, user)
     wait_until(lambda: first.returncode is not None, 10)
 
 
-def test_transform_waits_for_its_own_slots_alone(pool, spec, user):
+def test_transform_waits_for_its_own_places_alone(pool, spec, user):
     other = dataclasses.replace(spec, key="other")
     pool.register("other", user)
     with pool.lease(spec, max_processes=1, user=user), pool.lease(other, max_processes=1, user=user) as lease:
@@ -232,7 +232,7 @@ def few_descriptors():
 
 
 @pytest.mark.parametrize("left", [0, 1, 4, 12, 20])
-def test_failed_start_of_one_task_gives_all_slots_back(pool, spec, user, few_descriptors, left):
+def test_failed_start_of_one_task_gives_all_places_back(pool, spec, user, few_descriptors, left):
     pool.scratch()
     before = psutil.Process().children()
     with few_descriptors(left), pytest.raises(ScriptEnvironmentError, match="cannot be started.*Too many open files"):
@@ -245,7 +245,7 @@ def test_failed_start_of_one_task_gives_all_slots_back(pool, spec, user, few_des
         pool.release(process, keep=False)
 
 
-def test_full_disk_at_a_start_gives_all_slots_back(pool, spec, user, tmp_path):
+def test_full_disk_at_a_start_gives_all_places_back(pool, spec, user, tmp_path):
     pool.scratch()
     with tmpfs(tmp_path / "small", "size=8k,nr_inodes=3") as small:
         scratch = pool._scratch
@@ -259,7 +259,7 @@ def test_full_disk_at_a_start_gives_all_slots_back(pool, spec, user, tmp_path):
         pool.release(process, keep=False)
 
 
-def test_wait_for_a_slot_ends_with_an_error_that_names_its_holder(pool, spec, user, monkeypatch, caplog):
+def test_wait_for_a_place_ends_with_an_error_that_names_who_has_it(pool, spec, user, monkeypatch, caplog):
     monkeypatch.setattr("beam_tfscript.worker.process_slots.WAIT_LIMIT_S", 1.0)
     monkeypatch.setattr("beam_tfscript.worker.process_slots._WAIT_NOTICE_S", 0.2)
     holder = pool.acquire(spec, max_processes=1, owner=user)
