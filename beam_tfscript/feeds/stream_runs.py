@@ -83,7 +83,7 @@ class StreamRuns:
         begin = time.monotonic()
         processes = self._acquire(run, wait=wait, extra=extra)
         if processes is None:
-            # Keys that the runner has moved to other workers leave their runs here.
+            # Runs stay here when the runner moves their keys to other workers.
             for stale in self._pool.live_runs.take_stale(self._options.key):
                 self.end(stale)
             processes = self._acquire(run, wait=wait, extra=extra)
@@ -146,7 +146,7 @@ class StreamRuns:
         )
 
     def _train_in(self, window: tuple[float, float] | None, state: StreamState) -> dict[str, Any]:
-        """Return what the request of a training has beside."""
+        """Return the values that only a training's request has."""
         if self._training is None:
             return {}
         return {
@@ -156,7 +156,7 @@ class StreamRuns:
         }
 
     def _model_dir(self, task: Task, directory: str) -> dict[str, Any]:
-        """Return the directory of a task's models: one per task, as some strategies have all tasks save theirs."""
+        """Return the request's entry for a task's models: one directory per task, as some strategies have all save."""
         if self._training is None:
             return {}
         return {"saved_model_dir": os.path.join(directory, f"models-{task.type}-{task.index}", "model-1")}
