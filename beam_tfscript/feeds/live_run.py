@@ -79,11 +79,13 @@ class LiveRun:
 
     def release(self, pool: Any) -> None:
         """Give the processes back to the pool: to be used again, if the run has ended well."""
+        # Before the directory is removed, which holds their files.
         for task in self.tasks.values():
             task.discard()
         for process in self._processes:
             pool.release(process, keep=self.keeps_process and all(task.completed for task in self.tasks.values()))
         self._processes = []
+        # After the processes have ended, or have ended their runs: scripts write to the run's directory.
         self._owned.close()
 
     def done(self) -> dict[int, int]:

@@ -109,6 +109,7 @@ class UnackedRows:
         if self.is_all_sent:
             return None
         if self._num_sent == 0 and self._skip:
+            # Packed anew only where rows are sent again: in a run without failures no row is copied here.
             first = self._parts[0].without_first(self._skip)
             self.memory_bytes += len(first.payload) - len(self._parts[0].payload)
             self._parts[0], self._skip = first, 0

@@ -104,6 +104,7 @@ class ProcessPool:
         """Start a process of this spec if none is idle, so that its start overlaps with other work."""
         with self._changed:
             self._users.note_interpreter(spec)
+            # The slot keeps DoFn instances that are set up at the same time from starting a process each.
             if self._idle.has(spec) or not self._slots.try_take(spec.key, limit=1):
                 return
         try:
@@ -185,6 +186,7 @@ class ProcessPool:
         if keep and process.returncode is None:
             self._put_back(process)
             return
+        # Before its slot is free: else there would be a process too many for a moment.
         process.kill()
         with self._changed:
             if self._leased.pop(process, None) is not None:
@@ -225,7 +227,7 @@ class ProcessPool:
                 self._users.note_interpreter(spec)
                 process, dead = self._idle.take(spec, unused=unused)
                 if process is not None:
-                    process.spec = spec
+                    process.spec = spec  # another transform may have started it
                     self._leased[process] = weakref.ref(owner)
                     return process
             process = self._start(spec)
@@ -277,6 +279,7 @@ class ProcessPool:
                     stack.callback(process.close)
                 for process in kill:
                     stack.callback(process.kill)
+                # All are asked before any is waited for: their exit handlers run at the same time.
                 for process in close:
                     process.ask_to_close()
         finally:

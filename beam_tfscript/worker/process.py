@@ -237,11 +237,13 @@ class ScriptProcess:
 
     def kill(self) -> None:
         """End the process and all that it started, at once, and free its resources; may be called again."""
+        # A bundle and the pool's own thread may both end it.
         with self._end_lock:
             if self._ended:
                 return
             self._ended = True
         kill_group(self._popen, self._guardian)
+        # Errors that are made after the kill show the last lines.
         self.log.join(_DRAIN_S)
         self.log.close()
         self.channel.close()
