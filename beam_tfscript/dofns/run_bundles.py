@@ -27,7 +27,7 @@ class RunBundles(RunsScript):
 
     Args:
       options: the transform's arguments.
-      encoder: what encodes rows.
+      encoder: encodes rows.
       bad: the dead letters for rows and outputs that do not fit, and for batches that kill their process; None fails
         the bundle.
     """

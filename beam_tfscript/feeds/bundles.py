@@ -1,7 +1,7 @@
 """One bundle of the `bundles` feed: its rows go to a process, its outputs come back as their rows are done.
 
 The bundle's rows are counted from 0, and the script's process acknowledges positions. Rows before such a position are
-forgotten here, and their outputs emitted. All others are sent again, to another process, when the process dies.
+forgotten here, and their outputs emitted. The other rows are sent again, to another process, when the process dies.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class LiveRun:
           make_request: makes the request of a task.
           directory: the run's own, removed by `release`.
         """
-        self._owned.callback(scratch.remove_tree, directory)  # the script may have copied what is read-only
+        self._owned.callback(scratch.remove_tree, directory)  # the script may have made read-only copies
         for task, process in zip(tasks, self._processes):
             request = make_request(task)
             if task.type == "ps":

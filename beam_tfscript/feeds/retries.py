@@ -18,7 +18,7 @@ from beam_tfscript.runtime.transport import wire
 
 _LOGGER = logging.getLogger(__name__)
 
-# Errors that another attempt may not meet. All others would come again: a script that cannot be loaded stays so.
+# Errors that another attempt may not meet. Any other error would come again, such as that of a missing module.
 RETRYABLE = (ScriptDied, ScriptRaised)
 # The first error is kept in the runner's state, where long tracebacks would be written with each bundle.
 _ERROR_CHARS = 8000
@@ -50,7 +50,7 @@ class Retries:
     Args:
       max_attempts: number of attempts that may fail in a row; the error of the last one is raised.
       record: earlier failures, updated here; None for work that begins now.
-      shows_first: True if the raised error quotes the first attempt's: later ones may fail of what that one left.
+      shows_first: True if the raised error quotes the first attempt's, as later ones may fail because of its remains.
     """
 
     def __init__(self, max_attempts: int | None, record: FailureRecord | None = None, *, shows_first: bool = False):

@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 ANSWER_S = 15.0
 # The share of one core above which a process that does not answer is computing, and not stuck.
 _AT_WORK = 0.02
-# Frames that the run's owner deals with; all others are about the run itself.
+# Frames that the run's owner deals with; the other kinds are about the run itself.
 _FOR_OWNER = (wire.EXAMPLES, wire.METRICS, wire.ACK, wire.REPORT, wire.EXPORT)
 
 
@@ -140,7 +140,7 @@ class Run:
             frame = self._receive(None)
             if frame is not None and frame.kind in (wire.INSPECTED, wire.FAILED):
                 return frame
-            _LOGGER.info("%s: its process is still at what it was asked", self.label)
+            _LOGGER.info("%s: its process has not answered yet", self.label)
 
     def _take(self, frame: wire.Frame) -> None:
         """Deal with a frame that is about the run itself."""

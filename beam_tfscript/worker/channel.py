@@ -25,7 +25,7 @@ class ChannelClosed(Exception):
 
 
 class Channel:
-    """Send and receive frames; receiving also sends what is queued.
+    """Send and receive frames; receiving also sends queued frames.
 
     Args:
       sock: connected stream socket; owned by the channel.

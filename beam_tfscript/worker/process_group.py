@@ -41,7 +41,7 @@ def spawn(spec: ProcessSpec, channel: int, directory: str, scratch_path: str) ->
             cwd=directory,
             env=make_environment(spec, channel, scratch_path),
             pass_fds=(channel, *held),
-            # A group of its own: what the script starts is ended with it.
+            # A group of its own: processes that the script starts are ended with it.
             start_new_session=True,
         )
 
