@@ -1,6 +1,7 @@
 """Runs of a cluster, from the chunks of all its shards: rows out, or a model."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
+import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -32,9 +33,11 @@ class RunCluster(RunsScript):
             self._side_inputs(window, sides) as side_inputs,
         ):
             run = ClusterRun(self._staged, directory=directory, side_inputs=side_inputs)
-            for records in run.rows(bounds_of(window), element[1]):
-                for row in self._decode(records):
-                    yield in_window(row, window, window.max_timestamp())
+            # Closed here: if a stage downstream fails, the tasks end before their directory is removed.
+            with contextlib.closing(run.rows(bounds_of(window), element[1])) as rows:
+                for records in rows:
+                    for row in self._decode(records):
+                        yield in_window(row, window, window.max_timestamp())
 
 
 class TrainModel(RunsScript):

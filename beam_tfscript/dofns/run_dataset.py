@@ -1,6 +1,7 @@
 """Run the `dataset` feed: one shard's chunks in, rows of one run of the script out."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -35,10 +36,12 @@ class RunShard(RunsScript):
         shard, chunks = element
         with self._side_inputs(window, sides) as side_inputs:
             run = ShardRun(self._staged, user=self, side_inputs=side_inputs)
-            for records in run.rows(shard, bounds_of(window), chunks):
-                if self._stamp:
-                    end = window.max_timestamp()
-                    for row in self._decode(records):
-                        yield in_window(row, window, end)
-                else:
-                    yield from self._decode(records)
+            # Closed here: if a stage downstream fails, the script ends before its side inputs are removed.
+            with contextlib.closing(run.rows(shard, bounds_of(window), chunks)) as rows:
+                for records in rows:
+                    if self._stamp:
+                        end = window.max_timestamp()
+                        for row in self._decode(records):
+                            yield in_window(row, window, end)
+                    else:
+                        yield from self._decode(records)

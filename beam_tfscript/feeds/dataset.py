@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from beam_tfscript import metrics
@@ -37,7 +37,7 @@ class ShardRun:
 
     def rows(
         self, shard: int, window: tuple[float, float] | None, chunks: Iterable[tuple[int, bytes]]
-    ) -> Iterator[list[bytes]]:
+    ) -> Generator[list[bytes], None, None]:
         """Run the script over the chunks, and yield the rows that it writes, as lists of serialized Examples.
 
         Rows are yielded as they come where a failure fails the bundle. Where the run is repeated inside the bundle,

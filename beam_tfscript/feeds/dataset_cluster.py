@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from beam_tfscript import metrics
@@ -78,7 +78,7 @@ class ClusterRun:
 
     def rows(
         self, window: tuple[float, float] | None, chunks: Iterable[tuple[int, int, bytes]]
-    ) -> Iterator[list[bytes]]:
+    ) -> Generator[list[bytes], None, None]:
         """Run the cluster, and yield the rows that it writes, as lists of serialized Examples.
 
         Rows are yielded as they come where a failure fails the bundle. Where the run is repeated, they are yielded
