@@ -30,7 +30,7 @@ def warnings_of(runner, tmp_path, caplog, feed, text, *, level=logging.WARNING, 
     with caplog.at_level(logging.INFO, logger="beam_tfscript"):
         runner.run(transform, ids(rows))
         get_pool().shutdown()  # in `bundles` main returns when its process is ended
-    records = [record for record in caplog.records if record.name == "beam_tfscript.feeds.session"]
+    records = [record for record in caplog.records if record.name == "beam_tfscript.feeds.run"]
     return [record.getMessage() for record in records if record.levelno == level and "waiting" not in record.msg]
 
 

@@ -20,12 +20,12 @@ from tests.without_tensorflow import blocked, ids, run_of
 
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch):
-    monkeypatch.setattr("beam_tfscript.feeds.session.ANSWER_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.feeds.run.ANSWER_S", 1.0)
 
 
 @pytest.fixture
 def frozen(tmp_path):
-    """Makes the transform with a script that freezes."""
+    """Make the transform with a script that freezes."""
 
     def make(entry, feed, how="", **more):
         params = {

@@ -137,7 +137,7 @@ class TestDeath:
     @pytest.mark.parametrize("at", [0, 12_000, 23_999])
     def test_without_replay_each_row_is_given_back_once(self, in_memory, no_tensorflow, kill, monkeypatch, at):
         # So that some rows are not on their way yet when the process dies.
-        monkeypatch.setattr("beam_tfscript.feeds.feed_session.IN_FLIGHT_BYTES", 1 << 20)
+        monkeypatch.setattr("beam_tfscript.feeds.fed_run.IN_FLIGHT_BYTES", 1 << 20)
         params = kill(LONG[at], 1)
         rows = in_memory.run(run_of("echo", "stream", params=params, replay=False, env=no_tensorflow), long_rows())
         found = numbers(rows)

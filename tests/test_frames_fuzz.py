@@ -106,7 +106,7 @@ SCRIPTS_SIDE = inspect.getsource(mutate) + textwrap.dedent("""
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
 @pytest.mark.parametrize("seed", range(6))
 def test_frames_that_the_script_garbles_are_an_error_or_cost_nothing(in_memory, tmp_path, monkeypatch, feed, seed):
-    monkeypatch.setattr("beam_tfscript.feeds.session.ANSWER_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.feeds.run.ANSWER_S", 1.0)
     env = {**blocked(tmp_path, SCRIPTS_SIDE), "FUZZ_SEED": str(seed)}
     check_run(in_memory, feed, env)
 
@@ -114,7 +114,7 @@ def test_frames_that_the_script_garbles_are_an_error_or_cost_nothing(in_memory, 
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
 @pytest.mark.parametrize("seed", range(4))
 def test_frames_that_the_pipeline_garbles_are_an_error_or_cost_nothing(in_memory, tmp_path, monkeypatch, feed, seed):
-    monkeypatch.setattr("beam_tfscript.feeds.session.ANSWER_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.feeds.run.ANSWER_S", 1.0)
     rng = random.Random(seed)
     at, lock, send = rng.randrange(5), threading.Lock(), Channel.send
 

@@ -138,7 +138,7 @@ def test_imports_make_no_circle():
 @pytest.mark.parametrize(
     ("module", "imported"),
     [
-        ("beam_tfscript.worker.pool", "beam_tfscript.feeds.session"),
+        ("beam_tfscript.worker.pool", "beam_tfscript.feeds.run"),
         ("beam_tfscript.data.rows", "beam_tfscript.files.uris"),
         ("beam_tfscript.dofns.run_dataset", "beam_tfscript.runtime.run.runs"),
         ("beam_tfscript.runtime.writing.writer", "beam_tfscript.runtime.reading.reader"),

@@ -20,7 +20,6 @@ from beam_tfscript.feeds.run_requests import make_spec
 from beam_tfscript.feeds.staged_script import StagedScript
 from beam_tfscript.files.staging import stage_files, stage_runtime
 from beam_tfscript.options.script_options import ScriptOptions
-from beam_tfscript.runtime.transport import wire
 from beam_tfscript.transforms.run_tf_script import RunTFScript
 from beam_tfscript.worker.pool import get_pool
 from tests import strategies
@@ -57,8 +56,8 @@ class Harness:
         options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
         run = ShardRun(dataclasses.replace(self._staged, options=options), user=self, side_inputs={})
         maker = OutputDecoder(schema, "dict")
-        reports = run.reports(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
-        return [row for report in reports if report.kind == wire.EXAMPLES for row in maker.make(report.records())]
+        written = run.rows(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
+        return [row for records in written for row in maker.make(records)]
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_leases_are_bounded_and_in_order(pool, spec, user):
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for number, thread in enumerate(threads):
         thread.start()
-        wait_until(lambda number=number: len(pool._places._queues["key"]) + len(pool._leased) + len(order) > number, 10)
+        wait_until(lambda number=number: len(pool._slots._queues["key"]) + len(pool._leased) + len(order) > number, 10)
     for thread in threads:
         thread.join()
     assert sorted(order) == list(range(6)) and order[2:] == sorted(order[2:])
@@ -198,7 +198,7 @@ def test_transform_waits_for_its_own_places_alone(pool, spec, user):
 
 
 def take_descriptors(leave):
-    """Opens descriptors until so many are left; returns them."""
+    """Open descriptors until so many are left; return them."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = []
     while True:
@@ -213,7 +213,7 @@ def take_descriptors(leave):
 
 @pytest.fixture
 def few_descriptors():
-    """Lets so many more descriptors be opened, until the block ends."""
+    """Limit the number of descriptors that can still be opened, until the block ends."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     @contextlib.contextmanager

@@ -27,47 +27,47 @@ class RunBundles(RunsScript):
 
     Args:
       options: the transform's arguments.
-      encoder: what encodes rows.
-      bad: what to do with rows and outputs that do not fit, and with batches that kill their process; None fails the
-        bundle.
+      encoder: encodes rows.
+      bad: the dead letters for rows and outputs that do not fit, and for batches that kill their process; None fails
+        the bundle.
     """
 
     _feed: BundleFeed | None = None
-    _form = "record_batch"  # of the input's elements
+    _form = "record_batch"  # the form of the input's elements
 
     def __init__(self, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None):
         super().__init__(options, bad)
         self._encoder = encoder
 
     def teardown(self) -> None:
-        """Ends a bundle that failed."""
+        """End a bundle that failed."""
         self._abandon()
         super().teardown()
 
     def start_bundle(self) -> None:
-        """Begins with no rows; a bundle before this one that was not finished has failed."""
+        """Begin with no rows; an earlier bundle that was not finished has failed."""
         self._abandon()
         self._rows: list[Any] = []
         self._places = RowPlaces()
         self._gatherer = RowGatherer(self._encoder, self._bad)
 
-    def process(self, row: Any, place: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
-        """Takes one row, or an Arrow batch of rows; now and then there are rows to give out."""
+    def process(self, row: Any, element: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
+        """Take one row, or an Arrow batch of rows; yield rows of batches that are done."""
         if isinstance(row, ARROW):
-            return self._send_batch(row, place)
+            return self._send_batch(row, element)
         self._rows.append(row)
-        self._places.add(place)
-        return self._send_rows(place) if len(self._rows) >= self._gatherer.limit else ()
+        self._places.add(element)
+        return self._send_rows(element) if len(self._rows) >= self._gatherer.limit else ()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """Gives out the rest: the bundle is complete with its last acknowledgement."""
+        """Yield the other rows: the bundle is complete with its last acknowledgement."""
         yield from self._send_rows(None)
         if self._feed is not None:
             yield from self._give_out(self._feed.finish(), None)
             self._feed = None
 
-    def _send_rows(self, here: WindowedValue | None) -> Iterator[Any]:
-        """Sends the rows that are gathered, and gives out what is done; `here` is the element at hand, or None."""
+    def _send_rows(self, current: WindowedValue | None) -> Iterator[Any]:
+        """Send the gathered rows, and yield rows that are done; `current` is the element in `process`, if any."""
         rows, self._rows = self._rows, []
         places, self._places = self._places, RowPlaces()
         if not rows:
@@ -75,40 +75,42 @@ class RunBundles(RunsScript):
         self._form = _form_of(rows[0])
         encoded = self._gatherer.encode(rows)
         for index, error in encoded.bad:
-            yield _placed(self._gatherer.record(rows[index], error), places.of_row(index))
+            yield _with_window_of(places.of_row(index), self._gatherer.record(rows[index], error))
         places = places.without(dict(encoded.bad))
         for window, chosen in places.by_window():
-            yield from self._send(choose(encoded.examples, chosen), window, choose(places.micros, chosen), here)
+            yield from self._send(choose(encoded.examples, chosen), window, choose(places.micros, chosen), current)
 
-    def _send_batch(self, batch: Any, place: Any) -> Iterator[Any]:
-        """Sends an Arrow batch or table in slices, never taken apart into rows; first what came before it."""
-        yield from self._send_rows(place)
+    def _send_batch(self, batch: Any, element: WindowedValue) -> Iterator[Any]:
+        """Send rows that came before, then an Arrow batch or table in slices, never taken apart into rows."""
+        yield from self._send_rows(element)
         self._form = "record_batch"
         for part, encoded in self._gatherer.encode_batch(batch):
             for index, error in encoded.bad:
-                yield _placed(self._gatherer.record(part.slice(index, 1), error), place)
-            stamps = array.array("q", [place.timestamp_micros]) * len(encoded.examples)
-            for window in place.windows if stamps else ():
-                yield from self._send(encoded.examples, window, stamps, place)
+                yield _with_window_of(element, self._gatherer.record(part.slice(index, 1), error))
+            stamps = array.array("q", [element.timestamp_micros]) * len(encoded.examples)
+            for window in element.windows if stamps else ():
+                yield from self._send(encoded.examples, window, stamps, element)
 
-    def _send(self, examples: list[bytes], window: Any, timestamps: "array.array[int]", here: Any) -> Iterator[Any]:
+    def _send(self, examples: list[bytes], window: Any, timestamps: "array.array[int]", current: Any) -> Iterator[Any]:
         if self._feed is None:
             keep_going = self._bad is not None
             self._feed = BundleFeed(self._staged, user=self, bounds=bounds_of, keep_going=keep_going)
-        yield from self._give_out(self._feed.add(examples, window, timestamps), here)
+        yield from self._give_out(self._feed.add(examples, window, timestamps), current)
 
-    def _give_out(self, parts: Iterator[Done], here: WindowedValue | None) -> Iterator[Any]:
-        """The rows of what is done, each at its place; a bundle that fails on the way ends its process."""
+    def _give_out(self, parts: Iterator[Done], current: WindowedValue | None) -> Iterator[Any]:
+        """Yield output rows, each in its window at its timestamp; a bundle that fails here ends its process."""
         try:
             for done in merge(parts):
-                place = WindowedValue(None, Timestamp(micros=done.timestamp_micros), (done.window,))
-                is_here = here is not None and here.windows == place.windows and here.timestamp == place.timestamp
+                target = WindowedValue(None, Timestamp(micros=done.timestamp_micros), (done.window,))
                 outputs = self._decode(done.records) if done.records else ()
-                put = place.with_value if self._bad is None else functools.partial(_placed, place=place)
-                # Beam gives an output that says nothing else the place of the element at hand.
-                yield from outputs if is_here else map(put, outputs)
+                if _is_alike(current, target):
+                    # Beam sets the window and the timestamp of the current element, at less cost than here.
+                    yield from outputs
+                else:
+                    put = target.with_value if self._bad is None else functools.partial(_with_window_of, target)
+                    yield from map(put, outputs)
                 for row in self._bad_rows(done):
-                    yield _placed(row, place)
+                    yield _with_window_of(target, row)
         except BaseException:
             self._abandon()
             raise
@@ -138,8 +140,13 @@ def _form_of(row: Any) -> str:
     return "example" if isinstance(row, bytes) or hasattr(row, "SerializeToString") else "row"
 
 
-def _placed(output: Any, place: WindowedValue) -> Any:
-    """The output in the windows and at the timestamp of `place`."""
+def _is_alike(current: WindowedValue | None, target: WindowedValue) -> bool:
+    """Return True if the current element has the target's windows and timestamp."""
+    return current is not None and current.windows == target.windows and current.timestamp == target.timestamp
+
+
+def _with_window_of(target: WindowedValue, output: Any) -> Any:
+    """Return an output with the windows and the timestamp of `target`."""
     if isinstance(output, TaggedOutput):
-        return TaggedOutput(output.tag, place.with_value(output.value))
-    return place.with_value(output)
+        return TaggedOutput(output.tag, target.with_value(output.value))
+    return target.with_value(output)

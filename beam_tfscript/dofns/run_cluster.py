@@ -1,23 +1,22 @@
 """Runs of a cluster, from the chunks of all its shards: rows out, or a model."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
+import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 
-from beam_tfscript import metrics
 from beam_tfscript.dofns.dead_letters import BadRecords
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of, in_window
 from beam_tfscript.feeds.checkpoints import make_checkpoint_dir, remove_checkpoint_dir, training_token
-from beam_tfscript.feeds.dataset_cluster import ClusterRun, describe_reports
+from beam_tfscript.feeds.dataset_cluster import ClusterRun, describe_progress
 from beam_tfscript.models import model_store
 from beam_tfscript.models.model_rows import ModelRow, model_to_rows
 from beam_tfscript.models.trained_model import TrainedModel
 from beam_tfscript.options.script_options import ScriptOptions
 from beam_tfscript.options.train_options import TrainOptions
-from beam_tfscript.runtime.transport import wire
 
 _Chunks = Iterable[tuple[int, int, bytes]]
 
@@ -28,27 +27,26 @@ class RunCluster(RunsScript):
     def process(
         self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
     ) -> Iterator[Any]:
-        """Runs the cluster over the rows of one window."""
+        """Run the cluster over the rows of one window."""
         with (
             tempfile.TemporaryDirectory(prefix="cluster-", dir=self._staged.pool.scratch()) as directory,
             self._side_inputs(window, sides) as side_inputs,
         ):
             run = ClusterRun(self._staged, directory=directory, side_inputs=side_inputs)
-            for frame in run.reports(bounds_of(window), element[1]):
-                if frame.kind == wire.METRICS:
-                    metrics.add_from_script(frame.json())
-                else:
-                    for row in self._decode(frame.records()):
+            # Closed here: if a stage downstream fails, the tasks end before their directory is removed.
+            with contextlib.closing(run.rows(bounds_of(window), element[1])) as rows:
+                for records in rows:
+                    for row in self._decode(records):
                         yield in_window(row, window, window.max_timestamp())
 
 
 class TrainModel(RunsScript):
-    """(cluster, its chunks) -> the model that one training has made.
+    """(cluster, its chunks) -> the model of one training.
 
     Args:
       options: the transform's arguments.
-      bad: what to do with rows that do not fit.
-      train: what is done with the model.
+      bad: the dead letters for rows that do not fit; None fails the bundle.
+      train: the training's arguments.
     """
 
     def __init__(self, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions):
@@ -58,7 +56,7 @@ class TrainModel(RunsScript):
     def process(
         self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
     ) -> Iterator[Any]:
-        """Trains on the rows of one window."""
+        """Train on the rows of one window."""
         bounds = bounds_of(window)
         with (
             tempfile.TemporaryDirectory(prefix="training-", dir=self._staged.pool.scratch()) as directory,
@@ -70,12 +68,11 @@ class TrainModel(RunsScript):
                 side_inputs=side_inputs,
                 checkpoint_dir=make_checkpoint_dir(self._staged, self._train, bounds),
             )
-            for frame in run.reports(bounds, element[1]):
-                if frame.kind == wire.METRICS:
-                    metrics.add_from_script(frame.json())
+            for _ in run.rows(bounds, element[1]):
+                pass  # a training has no schema for rows
             for row in self._give_out(run, training_token(self._staged, bounds)):
                 yield in_window(row, window, window.max_timestamp())
-        # What comes behind this in the bundle has taken the rows by now.
+        # By now the stages downstream in this bundle have taken the rows: a repeat of the bundle trains no more.
         remove_checkpoint_dir(self._staged, self._train, bounds)
 
     def _give_out(self, run: ClusterRun, token: str) -> Iterator[Any]:
@@ -85,8 +82,8 @@ class TrainModel(RunsScript):
             for row in model_to_rows(outcome.model_path, self._train.model_name):
                 yield ModelRow(*row)
             return
-        # One and the same pipeline may be run again, on other rows: that is another training.
+        # The same pipeline object may be run again, on other rows: that is another training.
         token = f"{token}-{outcome.checksum}"
         uri, version = model_store.publish(outcome.model_path, self._train.model_dir, token=token)
-        last, course = describe_reports(outcome.reports)
+        last, course = describe_progress(outcome.progress)
         yield TrainedModel.of(uri, version, outcome.signatures, outcome, last, course)

@@ -1,4 +1,4 @@
-"""The life of a bundle in the `stream` feed: state and timers on unbounded input, groups on bounded input."""
+"""Bundles of the `stream` feed: state and timers on unbounded input, groups on bounded input."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
 import contextlib
@@ -16,56 +16,52 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_tfscript import metrics
 from beam_tfscript.dofns.dead_letters import BadRecords
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of, in_window
 from beam_tfscript.dofns.timers import set_holding
 from beam_tfscript.feeds.bounded_stream import GroupStream
+from beam_tfscript.feeds.demultiplexer import Output, Rows
 from beam_tfscript.feeds.stream_runs import StreamRuns
 from beam_tfscript.feeds.stream_state import StreamState
 from beam_tfscript.feeds.unbounded_stream import ShardStream
 from beam_tfscript.options.script_options import ScriptOptions
 from beam_tfscript.options.train_options import TrainOptions
-from beam_tfscript.runtime.transport import wire
 
 
 class RunsStream(RunsScript):
-    """Gives out what runs of the `stream` feed write."""
+    """Gives out the outputs of runs of the `stream` feed."""
 
     def setup(self) -> None:
-        """Makes what starts runs."""
+        """Make the starter of runs."""
         super().setup()
         self._runs = StreamRuns(self._staged, training=self._training())
 
     def _training(self) -> TrainOptions | None:
-        """Where a training's model and checkpoints go; None of runs that train nothing."""
+        """Return the training's arguments; None of runs that train nothing."""
         return None
 
-    def _outputs_of(
-        self, frames: Generator[wire.Frame, None, None], window: Any, timestamp: Any, state: StreamState
+    def _elements_of(
+        self, outputs: Generator[Output, None, None], window: Any, timestamp: Any, state: StreamState
     ) -> Iterator[Any]:
-        """The elements of what runs have given; `state` is of the rows that they were fed.
+        """Yield the elements for outputs of runs; `state` is of the rows that the runs were fed.
 
-        The frames end with this, however it ends: who gives them keeps others from the same rows meanwhile.
+        The outputs are closed with this generator: as long as they are open, other bundles cannot advance the run.
         """
-        with contextlib.closing(frames):
-            for frame in frames:
-                if frame.kind == wire.METRICS:
-                    metrics.add_from_script(frame.json())
-                else:
-                    for element in self._elements_of(frame, window, state):
-                        yield in_window(element, window, timestamp)
+        with contextlib.closing(outputs):
+            for output in outputs:
+                for element in self._convert(output, window, state):
+                    yield in_window(element, window, timestamp)
 
-    def _elements_of(self, frame: wire.Frame, window: Any, state: StreamState) -> Iterator[Any]:
-        """What comes of a frame that is not of counters."""
-        if frame.kind == wire.EXAMPLES:
-            yield from self._decode(frame.records())
+    def _convert(self, output: Output, window: Any, state: StreamState) -> Iterator[Any]:
+        """Yield the elements for one output."""
+        if isinstance(output, Rows):
+            yield from self._decode(output.records)
 
 
 class StreamShards(RunsStream):
     """(shard, chunk) of unbounded input -> the rows that the runs write as they go on.
 
-    What must outlive a bundle is in Beam's state; the process is not, and is found again by the identity that is.
+    A run's positions are in Beam's state, which outlives a bundle. Its process is found by the identity in that state.
     """
 
     ROWS = BagStateSpec("rows", TupleCoder((VarIntCoder(), VarIntCoder(), VarIntCoder(), VarIntCoder(), BytesCoder())))
@@ -87,7 +83,7 @@ class StreamShards(RunsStream):
         window_end: Any = beam.DoFn.TimerParam(WINDOW_END),
         poll: Any = beam.DoFn.TimerParam(POLL),
     ) -> Iterator[Any]:
-        """Give a run the rows of one chunk, and give out what it has written by now."""
+        """Give a run the rows of one chunk, and give out its outputs by now."""
         shard, chunk = element
         state = StreamState.decode(stored.read())
         if state.newest_micros is None:
@@ -109,7 +105,7 @@ class StreamShards(RunsStream):
         stored: Any = beam.DoFn.StateParam(STATE),
         poll: Any = beam.DoFn.TimerParam(POLL),
     ) -> Iterator[Any]:
-        """Give out what has been written since; start a run that had to wait for its place."""
+        """Give out outputs that have come since; start a run that had to wait for a process."""
         before = stored.read()
         if before is not None:
             state = StreamState.decode(before)
@@ -127,7 +123,7 @@ class StreamShards(RunsStream):
         stored: Any = beam.DoFn.StateParam(STATE),
         poll: Any = beam.DoFn.TimerParam(POLL),
     ) -> Iterator[Any]:
-        """End the run and give out the rest; rows that come later start a new one."""
+        """End the run and give out its last outputs; rows that come later start a new one."""
         poll.clear()
         before = stored.read()
         if before is not None:
@@ -144,20 +140,20 @@ class StreamShards(RunsStream):
         return ShardStream(self._runs, self._name, shard=shard, window=bounds_of(window), state=state, bag=rows)
 
     def _give_out(
-        self, frames: Generator[wire.Frame, None, None], window: Any, state: StreamState, *, at_end: bool = False
+        self, outputs: Generator[Output, None, None], window: Any, state: StreamState, *, at_end: bool = False
     ) -> Iterator[Any]:
-        """The outputs, at the window's end; in the global window at the newest row's timestamp, unless `at_end`."""
+        """Yield elements at the window's end; in the global window at the newest row's timestamp, unless `at_end`."""
         timestamp = window.max_timestamp()
         if isinstance(window, GlobalWindow) and not at_end:
             timestamp = Timestamp(micros=state.newest_micros or 0)
-        return self._outputs_of(frames, window, timestamp, state)
+        return self._elements_of(outputs, window, timestamp, state)
 
     def _end(self, stored: Any, state: StreamState) -> None:
         """Forget the window, whose run is over."""
         stored.clear()
 
     def _arm(self, poll: Any, stream: ShardStream, state: StreamState) -> None:
-        """Look again in a while where there may be something, and only there: runners wait for armed timers."""
+        """Set the poll timer if there may be outputs, and only then: runners wait for armed timers."""
         if stream.may_give_more:
             # Outputs will be at the newest row's timestamp: the watermark must not pass it before.
             due = Timestamp.of(time.time() + self._options.poll_interval_s)
@@ -190,4 +186,4 @@ class StreamGroups(RunsStream):
         self._runs.forget_window(bounds_of(window))
 
     def _run(self, stream: GroupStream, chunks: Iterable[tuple[int, int, bytes]], window: Any) -> Iterator[Any]:
-        return self._outputs_of(stream.frames(chunks), window, window.max_timestamp(), stream.state)
+        return self._elements_of(stream.outputs(chunks), window, window.max_timestamp(), stream.state)

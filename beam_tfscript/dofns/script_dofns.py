@@ -1,4 +1,4 @@
-"""What the DoFns share: the script staged on this worker, a place in the pool, outputs decoded and counted."""
+"""Base classes of the DoFns: they stage the script on the worker, use the pool, and decode and count outputs."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
 import itertools
@@ -39,37 +39,37 @@ class UsesScript(beam.DoFn):
         self._options = options
 
     def setup(self) -> None:
-        """Asks the harness' pool for a process, whose start then overlaps with what comes first."""
+        """Ask the harness's pool for a process, whose start then overlaps with the first rows' way here."""
         self._pool = get_pool()
         self._pool.register(self._options.key, self)
         try:
             scratch = self._pool.scratch()
-            # One copy for all transforms: processes that are started alike are interchangeable.
+            # One copy for all transforms: only processes with the same runtime are interchangeable.
             runtime = stage_once(stage_runtime, os.path.join(scratch, "shared"), "runtime")
             self._stage(os.path.join(scratch, f"script-{self._options.key}"))
             self._spec = make_spec(self._options, find_interpreter(self._options.python_env), runtime)
             self._pool.warm(self._spec)
         except TFScriptError:
-            # Beam does not tear down what it could not set up.
+            # Beam tears down no DoFn whose setup failed.
             self.teardown()
             raise
 
     def teardown(self) -> None:
-        """Ends what this instance still leases; the last instance ends the idle processes too."""
+        """End processes that this instance still leases; the last instance ends the idle ones too."""
         if self._pool is not None:
             self._pool.unregister(self._options.key, self)
             self._pool = None
 
     def _stage(self, directory: str) -> None:
-        """Stages what else is needed on this worker."""
+        """Stage further files on this worker."""
 
 
 class RunsScript(UsesScript):
-    """A DoFn that runs the script and gives out what it writes.
+    """A DoFn that runs the script and gives out its outputs.
 
     Args:
       options: the transform's arguments.
-      bad: what to do with outputs that do not fit; None fails the bundle.
+      bad: the dead letters for outputs that do not fit; None fails the bundle.
     """
 
     def __init__(self, options: ScriptOptions, bad: BadRecords | None):
@@ -77,7 +77,7 @@ class RunsScript(UsesScript):
         self._bad = bad
 
     def setup(self) -> None:
-        """Makes what runs are made of, and what decodes their outputs."""
+        """Stage the script, and make the decoder of its outputs."""
         super().setup()
         assert self._pool is not None
         self._staged = StagedScript(self._options, self._spec, self._pool, self._files)
@@ -85,7 +85,7 @@ class RunsScript(UsesScript):
         self._outputs = None if schema is None else OutputDecoder(schema, self._options.output_as)
 
     def display_data(self) -> dict[str, Any]:
-        """The transform's arguments: of a composite's display data, services keep only that of its steps."""
+        """Return the transform's arguments: services drop a composite's display data, and keep its steps'."""
         return display_items(self._options)
 
     def _stage(self, directory: str) -> None:
@@ -94,11 +94,11 @@ class RunsScript(UsesScript):
         )
 
     def _side_inputs(self, window: Any, sides: Any) -> AbstractContextManager[dict[str, Any]]:
-        """The window's side inputs, for a run's request; their files are there during the block."""
+        """Return a context with the window's side inputs, for a run's request; their files are removed at its end."""
         return side_input_files(self._options, self._staged.pool.scratch(), bounds_of(window), sides)
 
     def _decode(self, examples: list[bytes]) -> Iterable[Any]:
-        """The output elements of some Examples that the script wrote, and the bad records."""
+        """Return the output elements of some Examples that the script wrote, and the bad records."""
         assert self._outputs is not None
         metrics.add("bytes_out", sum(map(len, examples)))
         if self._bad is None:
@@ -111,18 +111,18 @@ class RunsScript(UsesScript):
 
 
 def stage_once(stage: Callable[[str], None], directory: str, name: str, *, is_read_only: bool = False) -> str:
-    """Calls `stage` for a directory of that name, the first time in this harness; returns where it is.
+    """Call `stage` for a directory of that name, the first time in this harness; return the directory.
 
     Args:
       stage: makes the directory whose path it is given.
-      directory: where it is kept.
+      directory: the directory's parent.
       name: its name there.
-      is_read_only: whether nothing may be added to it afterwards.
+      is_read_only: True if nothing may be added to it afterwards.
     """
     target = os.path.join(directory, name)
     with _staging_lock:
         if not os.path.isdir(target):
-            # A half-staged directory is never taken for a whole one.
+            # Renamed when it is whole: a half-staged directory is never used.
             with tempfile.TemporaryDirectory(dir=os.path.dirname(directory)) as parent:
                 stage(os.path.join(parent, name))
                 os.makedirs(directory, exist_ok=True)
@@ -133,7 +133,7 @@ def stage_once(stage: Callable[[str], None], directory: str, name: str, *, is_re
 
 
 def bounds_of(window: Any) -> tuple[float, float] | None:
-    """The (start, end) of a window in seconds; None of the global one."""
+    """Return the (start, end) of a window in seconds; None for the global window."""
     if isinstance(window, GlobalWindow):
         return None
     start = getattr(window, "start", window.end)
@@ -141,7 +141,7 @@ def bounds_of(window: Any) -> tuple[float, float] | None:
 
 
 def in_window(output: Any, window: Any, timestamp: Any) -> Any:
-    """The output in its window: of a timestamp alone, Beam would make all windows that it is in."""
+    """Return the output in its window. Set the window explicitly: given only a timestamp, Beam reassigns it."""
     if isinstance(output, TaggedOutput):
         return TaggedOutput(output.tag, WindowedValue(output.value, timestamp, (window,)))
     return WindowedValue(output, timestamp, (window,))

@@ -1,4 +1,4 @@
-"""The `stream` feed over bounded input: the rows of a group, which is whole, are fed to one run after the other."""
+"""The `stream` feed over bounded input: the rows of a whole group are fed to a run, and to the next if that dies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 from beam_tfscript.data.checksum import RowsChecksum
-from beam_tfscript.feeds.kept_rows import FileRows, arrive
+from beam_tfscript.feeds.demultiplexer import Demultiplexer, Output
+from beam_tfscript.feeds.kept_rows import Chunk, FileRows, arrive
 from beam_tfscript.feeds.live_run import LiveRun
 from beam_tfscript.feeds.stream import StreamFeed
 from beam_tfscript.feeds.stream_runs import StreamRuns
@@ -19,12 +20,12 @@ class GroupStream(StreamFeed):
 
     Args:
       runs: starts and ends runs.
-      shard, window: whose rows they are.
-      side_inputs: what the script's config is told of them.
+      shard, window: of the rows.
+      side_inputs: the window's side inputs, for the script's config.
       path: a file for the rows, in case they must be fed again.
 
     Attributes:
-      state: where the rows stand.
+      state: the positions of the rows.
     """
 
     def __init__(
@@ -44,15 +45,15 @@ class GroupStream(StreamFeed):
         self._kept = FileRows(path)
 
     def gather(self, chunks: Iterable[tuple[int, int, bytes]]) -> str:
-        """Take all rows before any is fed; return a checksum of them, the same in whatever order they come."""
+        """Take all rows before any is fed; return their checksum, the same for any order of the rows."""
         checksum = RowsChecksum()
         for shard, count, payload in chunks:
             checksum.add(wire.unpack_records(count, payload))
             self._kept.add(arrive(self.state, shard, count, payload))
         return str(checksum)
 
-    def frames(self, chunks: Iterable[tuple[int, int, bytes]] = ()) -> Generator[wire.Frame, None, None]:
-        """Yield what the runs give.
+    def outputs(self, chunks: Iterable[tuple[int, int, bytes]] = ()) -> Generator[Output, None, None]:
+        """Yield the outputs of the runs.
 
         Args:
           chunks: (shard, count, payload) each, behind those that are gathered; iterated once.
@@ -60,7 +61,9 @@ class GroupStream(StreamFeed):
         Raises:
           ScriptError: the run failed as often as it may, or in a way that would come again.
         """
-        incoming = (arrive(self.state, *chunk) for chunk in chunks)
+        return Demultiplexer().outputs(self._frames(arrive(self.state, *chunk) for chunk in chunks))
+
+    def _frames(self, incoming: Iterable[Chunk]) -> Generator[wire.Frame, None, None]:
         run = yield from self._drive(self.state, self._kept, None, incoming, is_end=True)
         if run is not None:
             self._runs.count_unread(run)

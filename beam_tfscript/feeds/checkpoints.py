@@ -1,4 +1,4 @@
-"""Directory of a window's checkpoints, the same for all attempts at a training, and the name of that training."""
+"""Directory of a window's checkpoints, the same for all attempts at a training, and the training's name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def make_checkpoint_dir(staged: StagedScript, train: TrainOptions, window: tuple[float, float] | None) -> str:
-    """The directory of a training, which is made: in the one that was given, or one on this worker.
+    """Make the checkpoint directory of a training, and return its path.
 
-    Windows that end have each their own directory in the one that was given: their trainings may overlap.
+    It is `train.checkpoint_dir` itself, or a directory on this worker. Windows that end have a directory each in
+    `train.checkpoint_dir`, as their trainings may overlap.
 
     Args:
       staged: the script.
       train: the training's arguments.
       window: start and end in seconds, None in the global window.
+
+    Raises:
+      ScriptEnvironmentError: the directory cannot be made.
     """
     path = _own_dir(staged, window)
     if train.checkpoint_dir is not None:
@@ -38,28 +42,29 @@ def make_checkpoint_dir(staged: StagedScript, train: TrainOptions, window: tuple
 
 
 def window_name(window: tuple[float, float]) -> str:
-    """A directory's name for a window, such as `2026-03-01T10-00-00Z--2026-03-01T11-00-00Z`."""
+    """Return a directory's name for a window, such as `2026-03-01T10-00-00Z--2026-03-01T11-00-00Z`."""
     return "--".join(map(_time_name, window))
 
 
 def remove_checkpoint_dir(staged: StagedScript, train: TrainOptions, window: tuple[float, float] | None) -> None:
-    """Removes the directory of a training that is done, and whose outputs are taken; one that was given stays.
+    """Remove the checkpoints of a training on this worker; a `checkpoint_dir` of the user's stays.
 
-    Not before: a bundle that fails is repeated, and then goes on from there.
+    Must be called when the outputs are taken downstream. If the bundle fails before, it is repeated, and its training
+    goes on from these checkpoints.
     """
     if train.checkpoint_dir is None:
         shutil.rmtree(_own_dir(staged, window), ignore_errors=True)
 
 
 def training_token(staged: StagedScript, window: tuple[float, float] | None) -> str:
-    """Names the training of a window: the same when the bundle is repeated, by the runner or here."""
+    """Return the name of a window's training: the same when the bundle is repeated, by the runner or here."""
     return hashlib.sha256(f"{staged.options.key} {window}".encode()).hexdigest()[:32]
 
 
 def _time_name(seconds: float) -> str:
     try:
         time = EPOCH + datetime.timedelta(seconds=seconds)
-    except OverflowError:  # the ends of time, in Beam's count
+    except OverflowError:  # Beam's least and greatest timestamps
         return f"{seconds:.15g}"
     fraction = f".{time.microsecond:06d}" if time.microsecond else ""
     return f"{time:%Y-%m-%dT%H-%M-%S}{fraction}Z"

@@ -1,22 +1,30 @@
-"""The error that a run's FAILED frame speaks of, in words."""
+"""Errors of runs that failed: the error for a FAILED frame, and the one for a process that died while it was idle."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from beam_tfscript.errors import FeedError, ModelError, ScriptError, ScriptLoadError, ScriptRaised
+from beam_tfscript.errors import FeedError, ModelError, ScriptDied, ScriptError, ScriptLoadError, ScriptRaised
+
+
+class IdleProcessDied(ScriptDied):
+    """A process that served earlier runs ended before it began this one: another process takes the run.
+
+    Private to the feeds: `retries.py` handles it, and it costs no attempt. A new process that ends so raises
+    `ScriptDied`, as the next one may end so again.
+    """
 
 
 def translate_failure(label: str, failure: dict[str, Any], printed: str = "") -> ScriptError:
-    """The error that a FAILED frame speaks of.
+    """Return the error for a FAILED frame.
 
-    Where the script's own code failed, one line says it at both ends of the message: Beam's log begins with the first,
-    and the text of a failed job, which is a traceback of hundreds of lines, ends with the last.
+    Where the script's own code failed, the message begins and ends with the same summary. Beam's log shows the first
+    line. The text of a failed job is a traceback of hundreds of lines, and shows the last.
 
     Args:
-      label: the run.
-      failure: the frame.
-      printed: the last lines that the run printed, if any.
+      label: the run's name.
+      failure: the JSON object of the frame.
+      printed: the last lines that the run printed, or an empty string.
     """
     text, summary = failure["traceback"].rstrip(), failure["summary"]
     said = f"The last lines that it printed:\n{printed}" if printed else ""

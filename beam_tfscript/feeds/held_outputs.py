@@ -1,23 +1,23 @@
-"""What a script gave for a batch that is not acknowledged: kept until it is, or forgotten with the process."""
+"""Outputs of a batch that is not acknowledged: held until it is, or forgotten with the process."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from beam_tfscript.feeds.spool import OutputSpool
 from beam_tfscript.runtime.transport import wire
 
-# A batch that gives more than this is rare, and goes on to a file: memory stays bounded whatever a script writes.
+# Few batches give more than this. Their outputs go to a file: memory stays bounded whatever a script writes.
 _MEMORY_BYTES = 32 << 20
 
 
 class HeldOutputs:
-    """Frames in order; false where there are none.
+    """Frames in order; false if there are none.
 
     Args:
-      scratch: gives the directory for files.
+      scratch: returns the directory for files.
     """
 
     def __init__(self, scratch: Callable[[], str]):
@@ -30,7 +30,7 @@ class HeldOutputs:
         return bool(self._frames) or self._path is not None
 
     def add(self, frame: wire.Frame) -> None:
-        """Keeps one frame."""
+        """Hold one frame."""
         self._frames.append(frame)
         self._bytes += len(frame.payload)
         if self._bytes > _MEMORY_BYTES:
@@ -40,16 +40,16 @@ class HeldOutputs:
             OutputSpool(self._path).extend(self._frames)
             self._frames, self._bytes = [], 0
 
-    def take(self) -> Iterator[wire.Frame]:
+    def take(self) -> Generator[wire.Frame, None, None]:
         """Yield the frames, and forget them."""
         if self._path is not None:
-            yield from OutputSpool(self._path).reports()
+            yield from OutputSpool(self._path).frames()
         frames, self._frames = self._frames, []
         yield from frames
         self.drop()
 
     def drop(self) -> None:
-        """Forgets all."""
+        """Forget all frames."""
         self._frames, self._bytes = [], 0
         if self._path is not None:
             os.unlink(self._path)

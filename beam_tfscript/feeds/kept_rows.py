@@ -1,4 +1,4 @@
-"""Rows of the `stream` feed that are kept until no run needs them any more: in the runner's state, or in a file."""
+"""Rows of the `stream` feed, kept in the runner's state or in a file until no run needs them any more."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from beam_tfscript.feeds.spool import OutputSpool
 from beam_tfscript.feeds.stream_state import StreamState
 from beam_tfscript.runtime.transport import wire
 
-# Below this it is not worth looking which of the kept rows are done.
+# Reading all kept rows, to find those that are done, is not worth its time below this.
 _COMPACT_BYTES = 4 << 20
 _COMPACT_CHUNKS = 256
-# Of a limit that is reached, this share stays: at the limit, each new chunk would go through all of them again.
+# Share of a limit that stays when the limit is reached: with all of it, each new chunk would read all rows again.
 _KEEP_SHARE = 0.75
 
 
@@ -21,11 +21,11 @@ class Chunk(NamedTuple):
     """Rows of one shard.
 
     Attributes:
-      shard: whose they are.
-      start: position of the first of them in the shard's rows of the window.
-      num_rows: how many.
+      shard: number of the shard, from 0.
+      start: position of the first row among the shard's rows of the window.
+      num_rows: number of rows.
       arrived_ms: when they came, in milliseconds since 1970.
-      payload: the rows, packed as `wire.pack_records` does.
+      payload: the rows, packed by `wire.pack_records`.
     """
 
     shard: int
@@ -40,7 +40,7 @@ class Chunk(NamedTuple):
         return self.start + self.num_rows
 
     def without_first(self, n: int) -> Chunk:
-        """The same without the first `n` rows."""
+        """Return the same chunk without the first `n` rows."""
         if not n:
             return self
         records = wire.unpack_records(self.num_rows, self.payload)[n:]
@@ -48,7 +48,7 @@ class Chunk(NamedTuple):
 
 
 def arrive(state: StreamState, shard: int, count: int, payload: bytes) -> Chunk:
-    """The chunk of rows that have just come, with its position."""
+    """Return the chunk of rows that have just come, and advance the shard's position."""
     position = state.position(shard)
     chunk = Chunk(shard, position.arrived, count, int(time.time() * 1000), payload)
     position.arrived += count
@@ -56,36 +56,35 @@ def arrive(state: StreamState, shard: int, count: int, payload: bytes) -> Chunk:
 
 
 class KeptRows(Protocol):
-    """Where rows are kept."""
+    """Store of rows that another run may need."""
 
     def add(self, chunk: Chunk) -> None:
         """Keep rows that have come."""
 
     def read(self) -> Iterator[Chunk]:
-        """All rows that are kept, of each shard in order."""
+        """Yield all rows that are kept, of each shard in order."""
 
     def expire(self, age_s: float) -> None:
-        """Give up rows that a run has had for longer, and has not done."""
+        """Give up rows that a run has had for longer than `age_s`, and has not done."""
 
     def settle(self) -> None:
-        """Forget what is done; called at the end of a bundle."""
+        """Forget rows that are done; called at the end of a bundle."""
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all rows."""
 
 
 class StateRows:
     """Rows in a bag of the runner's state.
 
-    With `replay` all rows of the window are kept. Without it, those that no run has acknowledged, up to some bytes.
-    Rows that are acknowledged by the end of the bundle that brought them are never written.
+    With `replay` all rows of the window are kept. Without it, rows that no run has acknowledged are kept, up to some
+    bytes. Rows that are acknowledged by the end of the bundle that brought them are never written.
 
     Args:
       bag: Beam's state of chunks, as tuples.
       state: of the same rows.
-      replay: whether all are kept.
-      limit_bytes: how many bytes of the rows that a run has are kept without `replay`; of more, the oldest are given
-        up.
+      replay: True to keep all rows.
+      limit_bytes: without `replay`, most bytes of a run's rows that are kept; of more, the oldest are given up.
     """
 
     def __init__(self, bag: Any, state: StreamState, *, replay: bool, limit_bytes: int):
@@ -103,13 +102,13 @@ class StateRows:
             self._new.append(chunk)
 
     def read(self) -> Iterator[Chunk]:
-        """All rows that are kept, of each shard in order."""
+        """Yield all rows that are kept, of each shard in order."""
         if self._state.kept_chunks:
             yield from map(Chunk._make, self._bag.read())
         yield from list(self._new)
 
     def expire(self, age_s: float) -> None:
-        """Give up rows that a run has had for longer, and has not done."""
+        """Give up rows that a run has had for longer than `age_s`, and has not done."""
         oldest_ms = (time.time() - age_s) * 1000
         if self._state.began_ms < oldest_ms:
             for chunk in self.read():
@@ -117,7 +116,7 @@ class StateRows:
                     self._give_up(chunk)
 
     def settle(self) -> None:
-        """Write new rows to the state, but for those that are done; forget those there that are."""
+        """Write new rows that are not done to the state; forget rows there that are done."""
         if self._replay:
             return
         state = self._state
@@ -133,7 +132,7 @@ class StateRows:
             self._compact()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all rows."""
         self._new = []
         if self._state.kept_chunks:
             self._bag.clear()
@@ -149,12 +148,12 @@ class StateRows:
         position.floor = max(position.floor, chunk.end)
 
     def _compact(self) -> None:
-        """Forget what is done, and the oldest of what is more than may be kept."""
+        """Forget rows that are done, and the oldest rows beyond the limit."""
         state = self._state
         live = [chunk for chunk in self.read() if chunk.end > state.position(chunk.shard).done]
         size = sum(len(chunk.payload) for chunk in live)
         first = 0
-        # Rows that wait for a run are not on their way to one: of those none is given up.
+        # Rows that wait for a process are never given up: no run is there that could do them.
         if size > self._limit_bytes and state.run is not None:
             live.sort(key=lambda chunk: chunk.arrived_ms)
             while size > _KEEP_SHARE * self._limit_bytes:
@@ -164,17 +163,17 @@ class StateRows:
         self.clear()
         for chunk in live[first:]:
             self._write(chunk)
-        # Each time twice as much: so the cost per chunk stays the same, however many there are.
+        # Twice as much each time: the cost per chunk stays the same for any number of chunks.
         state.compact_bytes, state.compact_chunks = 2 * state.kept_bytes, 2 * state.kept_chunks
         if state.run is not None:
             state.compact_bytes = min(state.compact_bytes, self._limit_bytes)
 
 
 class FileRows:
-    """All rows of a group, in a file: a group may be larger than memory, and is iterated once.
+    """Rows of a group, in a file: a group may be larger than memory, and can be iterated once.
 
     Args:
-      path: the file, removed by its directory's owner.
+      path: the file; the owner of its directory removes it.
     """
 
     def __init__(self, path: str):
@@ -187,16 +186,16 @@ class FileRows:
         self._spool.extend([wire.Frame(wire.ROWS, chunk.num_rows, chunk.payload)])
 
     def read(self) -> Iterator[Chunk]:
-        """All rows that are kept, of each shard in order."""
+        """Yield all rows that are kept, of each shard in order."""
         if self._chunks:
-            for (shard, start, arrived_ms), frame in zip(list(self._chunks), self._spool.reports()):
+            for (shard, start, arrived_ms), frame in zip(list(self._chunks), self._spool.frames()):
                 yield Chunk(shard, start, frame.count, arrived_ms, frame.payload)
 
     def expire(self, age_s: float) -> None:
-        """Nothing is given up: the file is there all the same."""
+        """Give nothing up: the file does not shrink."""
 
     def settle(self) -> None:
-        """Nothing is forgotten: the file goes with the group."""
+        """Forget nothing: the file is removed with the group."""
 
     def clear(self) -> None:
-        """Nothing is forgotten."""
+        """Forget nothing."""

@@ -9,47 +9,44 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from beam_tfscript.cluster.tf_config import Task
-from beam_tfscript.errors import ScriptEnvironmentError, ScriptError
-from beam_tfscript.feeds.live_session import LiveSession
+from beam_tfscript.feeds.live_task import LiveTask
 from beam_tfscript.feeds.row_backlog import PackedRows
-from beam_tfscript.feeds.session import NeverStarted, RunRequest, Session
-from beam_tfscript.feeds.task_group import find_cause, late_error
+from beam_tfscript.feeds.run import Run, RunRequest
+from beam_tfscript.feeds.run_group import RunGroup
 from beam_tfscript.runtime.transport import scratch, wire
-from beam_tfscript.worker.multiplex import wait_any
 from beam_tfscript.worker.process import ScriptProcess
 
-# How long to wait at a time; a silent script is looked into between two waits.
-_WAIT_S = 1.0
-# How long rows may take to be on their way before a bundle ends. A script's process takes them in from a thread of its
-# own; only one that is stopped does not.
+# How long rows may take to leave this process before a bundle ends. A script's process takes them in from a thread of
+# its own; only one that is stopped does not.
 _FLUSH_S = 2.0
 
 
 class LiveRun:
-    """All tasks of a run, to those who feed it; owns the leases of its processes.
+    """All tasks of a run; owns the leases of its processes.
 
     Args:
       key: the transform's.
-      grace_s: how long the other tasks may go on when the chief is done.
-      keeps_process: whether other runs may have its process before and after it.
+      grace_s: seconds that the other tasks may go on after the chief's end.
+      keeps_process: True if other runs may have its process before and after it; not of a training or a cluster.
 
     Attributes:
-      keeps_process: as given; not of a training or a cluster.
+      key, keeps_process: as given.
       rows: the (stage, shard, window) whose rows it is fed.
-      turn: how many bundles have dealt with it. A state with another number is from before, or after, what this run
-        has seen.
-      used_at: when a bundle last dealt with it.
+      epoch: number of bundles that have advanced it. A state with another number is from before, or after, the rows
+        that this run has seen.
+      used_at: when a bundle last advanced it, on this machine's monotonic clock.
+      tasks: its fed tasks, the chief first; the parameter servers of a cluster are not fed.
     """
 
     def __init__(self, key: str, *, grace_s: float = 0.0, keeps_process: bool = False):
         self.key = key
         self.rows: Hashable = None
-        self.turn = 0
+        self.epoch = 0
         self.used_at = time.monotonic()
-        self._grace_s = grace_s
         self.keeps_process = keeps_process
-        self._members: dict[Task, LiveSession] = {}  # those that may be fed, the chief first
-        self._servers: list[Session] = []
+        self.tasks: dict[Task, LiveTask] = {}
+        self._grace_s = grace_s
+        self._group = RunGroup()
         self._processes: list[ScriptProcess] = []
         self._owned = contextlib.ExitStack()
 
@@ -58,7 +55,7 @@ class LiveRun:
         self._processes += processes
 
     def own(self, close: Callable[[], Any]) -> None:
-        """Have something closed by `release`."""
+        """Have `release` call a function; the last one is called first."""
         self._owned.callback(close)
 
     def start(self, tasks: Sequence[Task], make_request: Callable[[Task], RunRequest], directory: str) -> None:
@@ -66,60 +63,48 @@ class LiveRun:
 
         Args:
           tasks: the run's tasks, the chief first, in the order of the processes.
-          make_request: what a task is told.
+          make_request: makes the request of a task.
           directory: the run's own, removed by `release`.
         """
-        self._owned.callback(scratch.remove_tree, directory)  # the script may have copied what is read-only
+        self._owned.callback(scratch.remove_tree, directory)  # the script may have made read-only copies
         for task, process in zip(tasks, self._processes):
             request = make_request(task)
             if task.type == "ps":
-                self._servers.append(Session(process, request))
-                self._servers[-1].start()
+                server = Run(process, request)
+                self._group.add(task, server)
+                server.start()
             else:
-                self._members[task] = LiveSession(process, request, directory)
+                self.tasks[task] = LiveTask(process, request, directory)
+                self._group.add(task, self.tasks[task])
 
     def release(self, pool: Any) -> None:
         """Give the processes back to the pool: to be used again, if the run has ended well."""
-        for member in self._members.values():
-            member.close()
+        # Before the directory is removed, which holds their files.
+        for task in self.tasks.values():
+            task.discard()
         for process in self._processes:
-            is_whole = self.keeps_process and all(member.session.completed for member in self._members.values())
-            pool.release(process, keep=is_whole)
+            pool.release(process, keep=self.keeps_process and all(task.completed for task in self.tasks.values()))
         self._processes = []
+        # After the processes have ended, or have ended their runs: scripts write to the run's directory.
         self._owned.close()
 
-    def acked(self) -> dict[int, int]:
-        """How many rows of each shard are done, and their outputs given out."""
-        return {task.shard: member.acked for task, member in self._members.items() if task.shard is not None}
-
-    @property
-    def unread(self) -> int:
-        """Rows that tasks which have asked for the end of their feed have not read."""
-        return sum(member.unread for member in self._members.values() if member.is_done)
-
-    @property
-    def num_doubtful(self) -> int:
-        """Tasks that have ended well, but probably not as they were meant to."""
-        return sum(member.session.is_doubtful for member in self._members.values())
+    def done(self) -> dict[int, int]:
+        """Return how many rows of each shard are done, and their outputs given out."""
+        return {shard: task.done for shard, task in self._by_shard().items()}
 
     @property
     def has_stopped(self) -> bool:
-        """Whether the chief has asked for the end of the feed."""
-        summary = self._chief.session.summary
+        """True if the chief has asked for the end of the feed."""
+        summary = self._group.chief.summary
         return summary is not None and summary["stopped"]
 
     @property
-    def is_done(self) -> bool:
-        """Whether `main` has returned on all tasks."""
-        return all(member.is_done for member in self._members.values())
-
-    @property
-    def may_give_more(self) -> bool:
-        """Whether outputs may come without more rows."""
-        return any(member.may_give_more for member in self._members.values())
+    def is_over(self) -> bool:
+        """True if `main` has returned on all tasks."""
+        return not self._group.workers_unfinished
 
     def feed(self, shard: int, count: int, payload: bytes) -> Iterator[wire.Frame]:
-        """Give rows to their task; yields what all tasks give meanwhile.
+        """Give rows to their task, and yield outputs of all tasks meanwhile.
 
         Waits for room, so that a slow script slows the runner down, as long as no task waits for rows. Where one does,
         its rows may be behind these, and tasks that go in step would wait for each other for ever: then these rows
@@ -128,77 +113,55 @@ class LiveRun:
         Raises:
           ScriptError: a task failed, or does not read; the message names it.
         """
-        fed = {task.shard: member for task, member in self._members.items() if task.shard is not None}
+        fed = self._by_shard()
         fed[shard].put(PackedRows(count, payload))
         yield from self.collect()
-        while fed[shard].has_backlog and not any(member.is_starving for member in fed.values()):
-            self._wait()
+        while fed[shard].has_backlog and not any(task.is_starving for task in fed.values()):
+            self._group.wait()
             yield from self.collect()
 
     def collect(self) -> Iterator[wire.Frame]:
-        """Yield what the tasks have given, without waiting; send rows that have waited for room.
+        """Yield outputs that have come, without waiting; send rows that have waited for room.
 
         Raises:
           ScriptError: a task failed; the message names it.
-          NeverStarted: the process, which other runs had before, ended before it took this one.
+          IdleProcessDied: the process, which earlier runs had used, ended before it took this one.
         """
-        for task, member in self._members.items():
-            member.pump()
-            for frame in self._heard(member.session, member.receive()):
+        for task, run in self.tasks.items():
+            run.pump()
+            for frame in self._group.hear(run, run.poll()):
                 yield self._with_lengths(frame, task) if frame.kind == wire.EXPORT else frame
-        for session in self._servers:
-            yield from self._heard(session, iter(functools.partial(session.receive, 0.0), None))
+        for server in self._group.servers:
+            yield from self._group.hear(server, iter(functools.partial(server.receive, 0.0), None))
 
     def flush(self) -> None:
-        """See that rows are on their way: nobody sends them between two bundles."""
-        for member in self._members.values():
-            member.session.process.channel.flush(_FLUSH_S)
+        """Send all rows that there was room for: nothing sends them between two bundles."""
+        for task in self.tasks.values():
+            task.process.channel.flush(_FLUSH_S)
 
     def finish(self) -> Iterator[wire.Frame]:
-        """End the feeds and yield all that comes until `main` has returned on all tasks.
+        """End the feeds, and yield outputs until `main` has returned on all tasks.
 
         Raises:
           ScriptError: a task failed; the message names it.
         """
-        for member in self._members.values():
-            member.end_feed()
+        for task in self.tasks.values():
+            task.end_when_sent()
         deadline = float("inf")
         yield from self.collect()
-        while not self.is_done:
-            self._wait()
+        while not self.is_over:
+            self._group.wait()
             yield from self.collect()
-            if self._chief.is_done:
+            if self._group.chief.is_over:
                 deadline = min(deadline, time.monotonic() + self._grace_s)
-            if time.monotonic() > deadline and not self.is_done:
-                late = next(member for member in self._members.values() if not member.is_done)
-                raise late_error(late.session, self._grace_s)
+            self._group.check_grace(deadline, self._grace_s)
+
+    def _by_shard(self) -> dict[int, LiveTask]:
+        return {task.shard: run for task, run in self.tasks.items() if task.shard is not None}
 
     def _with_lengths(self, frame: wire.Frame, exporter: Task) -> wire.Frame:
-        """An EXPORT frame with the rows of each worker that the model has seen, or may have seen."""
+        """Return an EXPORT frame with the rows of each worker that the model has seen, or may have seen."""
         exported = frame.json()
-        acked = self.acked()
-        lengths = [exported["rows"] if exporter.shard == shard else acked[shard] for shard in sorted(acked)]
+        done = self.done()
+        lengths = [exported["rows"] if exporter.shard == shard else done[shard] for shard in sorted(done)]
         return wire.control_frame(wire.EXPORT, {**exported, "dataset_lengths": lengths})
-
-    @property
-    def _chief(self) -> LiveSession:
-        return next(iter(self._members.values()))
-
-    def _sessions(self) -> list[Session]:
-        return [*(member.session for member in self._members.values()), *self._servers]
-
-    def _wait(self) -> None:
-        wait_any([session.process.channel for session in self._sessions() if session.summary is None], _WAIT_S)
-
-    def _heard(self, session: Session, frames: Iterator[wire.Frame]) -> Iterator[wire.Frame]:
-        """The frames of one task; its failure as the error of the task that failed first."""
-        try:
-            yield from frames
-        except (ScriptError, NeverStarted, ScriptEnvironmentError) as error:
-            if isinstance(error, NeverStarted) and session.process.runs > 1:
-                raise  # a process that other runs had before
-            others = [other for other in self._sessions() if other is not session and other.summary is None]
-            cause = find_cause(session, error, others)
-            if cause is error:
-                raise
-            raise cause from error

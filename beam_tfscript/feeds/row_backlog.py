@@ -10,17 +10,17 @@ from typing import IO, NamedTuple
 
 from beam_tfscript.errors import ScriptEnvironmentError
 
-# More than a few chunks wait only where a task of a cluster is slower than the others; those go to disk.
+# More chunks than these wait only where one task of a cluster is slower than its peers. They go to disk.
 _MEMORY_BYTES = 4 << 20
 _ENTRY = struct.Struct("<IQ")
 
 
 class PackedRows(NamedTuple):
-    """Some rows as they are sent.
+    """Rows in the form in which they are sent.
 
     Attributes:
-      num_rows: how many.
-      payload: the rows, packed as `wire.pack_records` does.
+      num_rows: number of rows.
+      payload: the rows, packed by `wire.pack_records`.
     """
 
     num_rows: int
@@ -31,10 +31,10 @@ class RowBacklog:
     """A queue of rows, first in, first out.
 
     Args:
-      path: a file that is made when it is needed; removed by its directory's owner.
+      path: a file that is made when it is needed; `close` removes it.
 
     Attributes:
-      rows: how many rows are in it.
+      rows: number of rows in it.
     """
 
     def __init__(self, path: str):
@@ -63,7 +63,7 @@ class RowBacklog:
         self.rows += rows.num_rows
 
     def take(self) -> PackedRows:
-        """Remove the first rows, as they were put."""
+        """Remove and return the first rows, as they were put."""
         if self._queue:
             rows = self._queue.popleft()
             self._queued_bytes -= len(rows.payload)

@@ -1,7 +1,7 @@
-"""Logs that a run's script writes to `config.log_dir`, such as TensorBoard's: kept in `log_dir`, or told to be gone.
+"""Logs that a run's script writes to `config.log_dir`, such as TensorBoard's: kept in `log_dir`, or gone with the run.
 
-In comes the transform's `log_dir` and which run it is. Out goes a directory on this machine for each task; what is
-written there is where it belongs at once on a local `log_dir`, and copied at the run's end to any other.
+In come the transform's `log_dir` and the run's name. Out goes a directory on this machine for each task. With a local
+`log_dir` the script writes there directly; to any other, its files are copied at the run's end.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class RunLogs:
-    """Directory of one attempt of a run, which is made when the script asks for it.
+    """Directory of one attempt of a run; it is made when the script asks for it.
 
     Args:
-      log_dir: what `options.log_dir.check_log_dir` gave.
+      log_dir: the transform's, as `options.log_dir.check_log_dir` returns it.
       directory: of the run, on this worker.
       attempt, window: of the run.
-      shard: of the run; None of a cluster, or where there is only one.
+      shard: of the run; None of a cluster, or if there is only one.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class RunLogs:
         window: tuple[float, float] | None = None,
         shard: int | None = None,
     ):
-        # In the order of their starts; no two runs have one name, on whatever machines they are.
+        # Names sort by start. The random part keeps runs of other machines apart.
         name = f"{time.strftime('%Y-%m-%dT%H-%M-%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
         name += "" if window is None else f"-{window_name(window)}"
         name += "" if shard is None else f"-shard-{shard}"
@@ -50,13 +50,13 @@ class RunLogs:
         self.path = os.path.join(parent, name)
 
     def of_task(self, task: Task) -> str:
-        """The directory of one task of a cluster."""
+        """Return the directory of one task of a cluster."""
         return os.path.join(self.path, f"{task.type}-{task.index}")
 
     def finish(self, label: str) -> None:
-        """Copy what the script has written, however the run has ended; say in the log what is not kept.
+        """Copy the script's files, however the run has ended; warn about files that are not kept.
 
-        A run is not failed by its logs: an error is a warning.
+        Logs do not fail a run: an error is logged as a warning.
         """
         if self._is_kept:
             return

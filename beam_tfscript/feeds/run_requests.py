@@ -1,4 +1,4 @@
-"""What a run is told: its request, its directory and its name, made of the transform's arguments."""
+"""Requests of runs, made of the transform's arguments: each with its working directory and its name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beam_tfscript.cluster.counts import Counts
 from beam_tfscript.cluster.ports import bypass_proxy
 from beam_tfscript.cluster.tf_config import Task, make_addresses, tf_config_text
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.feeds.session import RunRequest
+from beam_tfscript.feeds.run import RunRequest
 from beam_tfscript.feeds.staged_script import StagedScript
 from beam_tfscript.files import machine_cache as env_cache
 from beam_tfscript.files.staging import link_files
@@ -19,7 +19,7 @@ from beam_tfscript.options.script_options import ScriptOptions
 from beam_tfscript.worker.process import ScriptProcess
 from beam_tfscript.worker.process_spec import ProcessSpec
 
-# A run that is no part of a larger cluster.
+# The task of a run without a cluster.
 ALONE = Task("chief", 0, 0)
 
 
@@ -37,16 +37,16 @@ def make_request(
     work_dir: str | None = None,
     **more: Any,
 ) -> RunRequest:
-    """The request of one attempt of a run; makes its working directory.
+    """Return the request of one attempt of a run, and make its working directory.
 
     Args:
       staged: the script.
       directory: where the working directory is made, if none is given.
       feed, shard, num_shards, window, attempt: as in the script's config.
-      task: which task of its cluster the run is.
-      cluster: task type -> addresses; None of a run that is alone.
+      task: the run's task in its cluster.
+      cluster: task type -> addresses; None of a run without a cluster.
       work_dir: the working directory, which other tasks may share; None for one of its own.
-      **more: what else the config of this feed needs.
+      **more: further values for the config of this feed.
 
     Raises:
       ScriptEnvironmentError: the directory cannot be made.
@@ -59,8 +59,8 @@ def make_request(
             link_files(staged.files, work_dir)
     except OSError as error:
         raise ScriptEnvironmentError(f"the run's directory {work_dir} cannot be made: {error}") from error
-    place = "" if window is None else f" window [{window[0]:.15g}, {window[1]:.15g})"
-    whose = feed if feed == "bundles" else f"shard {shard}/{num_shards}"
+    window_text = "" if window is None else f" window [{window[0]:.15g}, {window[1]:.15g})"
+    rows_text = feed if feed == "bundles" else f"shard {shard}/{num_shards}"
     message = {
         **more,
         "feed": feed,
@@ -82,25 +82,25 @@ def make_request(
         "output_schema": None if options.output_schema is None else options.output_schema.to_wire(),
     }
     if task.shard is None:
-        whose = f"of {num_shards} workers"
-    label = f"{options.script.name} {task} {whose}{place} attempt {attempt}"
+        rows_text = f"of {num_shards} workers"
+    label = f"{options.script.name} {task} {rows_text}{window_text} attempt {attempt}"
     return RunRequest(label, message, options.feed_timeout_s)
 
 
 def make_task_request(
-    staged: StagedScript, directory: str, *, task: Task, cluster: Mapping[str, Sequence[str]], **about: Any
+    staged: StagedScript, directory: str, *, task: Task, cluster: Mapping[str, Sequence[str]], **more: Any
 ) -> RunRequest:
-    """The request of one task of a cluster, with its `TF_CONFIG`.
+    """Return the request of one task of a cluster, with its `TF_CONFIG`.
 
-    All tasks have the same current directory, as they have where a cluster is started by hand on one machine. So a
-    relative path, such as that of a script's checkpoints, is the same place for workers and parameter servers.
+    All tasks have the same current directory, as in a cluster that is started by hand on one machine. So a relative
+    path, such as that of a script's checkpoints, names the same file for workers and parameter servers.
 
     Args:
       staged: the script, whose arguments have a cluster.
-      directory: of one start of the cluster.
-      task: who it is.
+      directory: of one attempt of the cluster.
+      task: the task.
       cluster: task type -> addresses.
-      **about: as for `make_request`.
+      **more: as for `make_request`.
 
     Raises:
       ScriptEnvironmentError: the working directory cannot be made.
@@ -113,12 +113,12 @@ def make_task_request(
         staged, directory,
         shard=task.shard or 0, num_shards=options.num_workers, task=task, cluster=cluster,
         work_dir=os.path.join(directory, "work"),
-        environ=environ, is_hosted=task.type == "ps" and not options.cluster.ps_main, **about,
+        environ=environ, is_hosted=task.type == "ps" and not options.cluster.ps_main, **more,
     )  # fmt: skip
 
 
 def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> ProcessSpec:
-    """The process that a transform's runs need."""
+    """Return the specification of the processes that a transform's runs need."""
     return ProcessSpec(
         key=options.key,
         name=options.script.name,
@@ -134,17 +134,17 @@ def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> Process
 
 
 def count_lease(process: ScriptProcess, wait_s: float) -> None:
-    """Counts that a run has got its process, and that the process is a new one."""
+    """Count the time that a run has waited for its process, and the process if it is new."""
     metrics.observe_seconds("process_wait_ms", wait_s)
     if process.runs == 0:
         metrics.add("process_starts")
 
 
 def process_limit(options: ScriptOptions) -> int:
-    """How many processes of a transform one harness may have at work.
+    """Return how many processes of a transform one harness may have leased.
 
-    More than the machine has cores would only share them; but in the `stream` feed a run holds its process while it
-    waits for rows, and a window's runs begin before those of the window before have ended.
+    More processes than the machine has cores would only share them. In the `stream` feed a run holds its process while
+    it waits for rows. And a window's runs begin before those of the previous window have ended.
     """
     if options.max_processes is not None:
         return options.max_processes

@@ -1,4 +1,4 @@
-"""Files of frames and rows: the rows of a run, complete before `main`, and frames that may be needed again."""
+"""Files of rows and frames: the rows of a run, complete before `main`, and frames that may be needed again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ENTRY = struct.Struct("<BIQ")
 
 
 def write_dataset(path: str, chunks: Iterable[tuple[int, bytes]]) -> tuple[int, int]:
-    """Appends the chunks of a shard to one TFRecord file, as they are iterated.
+    """Append the chunks of a shard to one TFRecord file, as they are iterated.
 
     Args:
-      path: the file, which is made if it is not there.
+      path: the file, which is made if it does not exist.
       chunks: (count, TFRecord bytes) each; iterated once.
 
     Returns:
@@ -50,7 +50,7 @@ class ShardFiles:
       num_shards: how many there are.
 
     Attributes:
-      lengths: rows of each shard.
+      lengths: number of rows of each shard.
     """
 
     def __init__(self, directory: str, num_shards: int):
@@ -59,7 +59,7 @@ class ShardFiles:
         self.lengths = [0] * num_shards
 
     def fill(self, chunks: Iterable[tuple[int, int, bytes]]) -> None:
-        """Appends each chunk, (shard, count, TFRecord bytes), to its file.
+        """Append each chunk, (shard, count, TFRecord bytes), to its file.
 
         Raises:
           ScriptEnvironmentError: the disk is full or cannot be written.
@@ -71,12 +71,12 @@ class ShardFiles:
             self.lengths[shard] += count
 
     def file(self, shard: int | None) -> tuple[str, int]:
-        """The path and the rows of a shard; an empty file for None."""
+        """Return the path of a shard's file, and its number of rows; an empty file for None."""
         return (self._empty, 0) if shard is None else (self._paths[shard], self.lengths[shard])
 
 
 class OutputSpool:
-    """Keeps the reports of a run on disk until it is known that the run ended well.
+    """Frames on disk: outputs of a run that may still fail, or rows that may be needed again.
 
     Args:
       path: the file to make.
@@ -88,18 +88,18 @@ class OutputSpool:
     def __init__(self, path: str):
         self._path = path
 
-    def fill(self, reports: Iterable[wire.Frame]) -> None:
-        """Writes all reports, replacing what an earlier attempt left."""
-        self._write("wb", reports)
+    def fill(self, frames: Iterable[wire.Frame]) -> None:
+        """Write all frames of an attempt, in place of those of an earlier one."""
+        self._write("wb", frames)
 
-    def extend(self, reports: Iterable[wire.Frame]) -> None:
-        """Writes more reports, behind those that are there."""
-        self._write("ab", reports)
+    def extend(self, frames: Iterable[wire.Frame]) -> None:
+        """Write more frames, behind those that are there."""
+        self._write("ab", frames)
 
-    def _write(self, mode: str, reports: Iterable[wire.Frame]) -> None:
+    def _write(self, mode: str, frames: Iterable[wire.Frame]) -> None:
         try:
             with open(self._path, mode) as file:
-                for frame in reports:
+                for frame in frames:
                     file.write(_ENTRY.pack(frame.kind, frame.count, len(frame.payload)))
                     file.write(frame.payload)
         except OSError as error:
@@ -108,8 +108,8 @@ class OutputSpool:
                 "kept there until the run is done with it: free space, or set TMPDIR to a larger disk."
             ) from error
 
-    def reports(self) -> Iterator[wire.Frame]:
-        """The reports again, in order."""
+    def frames(self) -> Iterator[wire.Frame]:
+        """Yield the frames in order."""
         with open(self._path, "rb") as file:
             while entry := file.read(_ENTRY.size):
                 kind, count, length = _ENTRY.unpack(entry)

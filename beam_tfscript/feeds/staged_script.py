@@ -1,4 +1,4 @@
-"""A transform's script as it is ready on a worker: what every run of it is made of."""
+"""A transform's script, staged on a worker: all that a run of it needs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from beam_tfscript.worker.process_spec import ProcessSpec
 
 @dataclasses.dataclass(frozen=True)
 class StagedScript:
-    """A script that can be run here.
+    """A script that is ready to run on this worker.
 
     Attributes:
       options: the transform's arguments.
-      spec: the process that its runs need.
-      pool: where that is leased.
+      spec: of the processes that its runs need.
+      pool: leases such processes.
       files: directory of the script's files.
     """
 

@@ -1,4 +1,4 @@
-"""Starts and ends runs of the `stream` feed: one process, or a cluster of them."""
+"""Start and end of runs of the `stream` feed: one process, or a cluster of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beam_tfscript import metrics
 from beam_tfscript.cluster.counts import Counts
 from beam_tfscript.cluster.ports import HeldPorts
 from beam_tfscript.cluster.tf_config import Task, make_addresses, make_tasks, num_addresses
-from beam_tfscript.errors import ScriptDied, ScriptEnvironmentError, ScriptError
+from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.feeds.checkpoints import make_checkpoint_dir, remove_checkpoint_dir
 from beam_tfscript.feeds.live_run import LiveRun
 from beam_tfscript.feeds.run_logs import RunLogs
@@ -23,11 +23,11 @@ from beam_tfscript.worker.process import ScriptProcess
 
 
 class StreamRuns:
-    """Starts, counts and ends runs of the `stream` feed, for those who feed them.
+    """Starts and ends runs of the `stream` feed.
 
     Args:
       staged: the script.
-      training: where checkpoints go; None of runs that train nothing.
+      training: the training's arguments; None of runs that train nothing.
     """
 
     def __init__(self, staged: StagedScript, *, training: TrainOptions | None = None):
@@ -50,13 +50,13 @@ class StreamRuns:
 
         Args:
           shard, window: as in the script's config; of a cluster, the shard is one for all.
-          state: what is remembered of the rows.
-          wait: whether to wait while there is no place for its processes.
-          extra: how many runs more there may be than `max_processes` allows.
-          side_inputs: what the script's config is told of them.
+          state: the rows' state.
+          wait: True to wait while all processes are taken.
+          extra: number of runs beyond those that `max_processes` allows.
+          side_inputs: the window's side inputs, for the script's config.
 
         Returns:
-          The run; None where there is no place and it was not waited.
+          The run; None if all processes are taken and `wait` is False.
 
         Raises:
           ScriptEnvironmentError: no process can be started.
@@ -71,20 +71,19 @@ class StreamRuns:
         if not self._lease(run, wait=wait, extra=extra):
             return None
         try:
-            about = {"feed": "stream", "window": window, "attempt": state.attempt, "side_inputs": side_inputs or {}}
-            self._start(run, shard, about, state)
+            common = {"feed": "stream", "window": window, "attempt": state.attempt, "side_inputs": side_inputs or {}}
+            self._start(run, shard, common, state)
         except BaseException:
             self.end(run)
             raise
-        metrics.add("runs")
         return run
 
     def _lease(self, run: LiveRun, *, wait: bool, extra: int) -> bool:
-        """Lease the run's processes; return whether there was a place for them."""
+        """Lease the run's processes; return False if all are taken."""
         begin = time.monotonic()
         processes = self._acquire(run, wait=wait, extra=extra)
         if processes is None:
-            # Runs that the runner has moved elsewhere are of no use here.
+            # Runs stay here when the runner moves their keys to other workers.
             for stale in self._pool.live_runs.take_stale(self._options.key):
                 self.end(stale)
             processes = self._acquire(run, wait=wait, extra=extra)
@@ -107,7 +106,7 @@ class StreamRuns:
             self.staged.spec, count, limit=limit, owner=run, unused=not run.keeps_process, wait=wait
         )
 
-    def _start(self, run: LiveRun, shard: int, about: dict[str, Any], state: StreamState) -> None:
+    def _start(self, run: LiveRun, shard: int, common: dict[str, Any], state: StreamState) -> None:
         cluster = self._options.cluster
         counts = Counts(1, 0, 0) if cluster is None else cluster.counts
         try:
@@ -116,17 +115,17 @@ class StreamRuns:
             raise ScriptEnvironmentError(f"the directory of a run cannot be made: {error}") from error
         logs = RunLogs(
             self._options.log_dir, directory,
-            attempt=about["attempt"], window=about["window"], shard=shard if counts.total == 1 else None,
+            attempt=common["attempt"], window=common["window"], shard=shard if counts.total == 1 else None,
         )  # fmt: skip
-        own = {**about, **self._train_in(directory, about, state)}
+        own = {**common, **self._train_in(common["window"], state)}
         if counts.total == 1:
             alone = Task("chief", 0, shard)
-            own.update(self._models_of(alone, directory), num_shards=self._options.num_workers, log_dir=logs.path)
+            own.update(self._model_dir(alone, directory), num_shards=self._options.num_workers, log_dir=logs.path)
             run.start([alone], lambda task: make_request(self.staged, directory, shard=shard, **own), directory)
         else:
             self._start_cluster(run, counts, directory, own, logs)
-        # What is owned last is closed first: before the directory is removed.
-        run.own(lambda: logs.finish(f"{self._options.script.name} attempt {about['attempt']}"))
+        # The last owned is closed first: the logs are copied before the directory is removed.
+        run.own(lambda: logs.finish(f"{self._options.script.name} attempt {common['attempt']}"))
 
     def _start_cluster(self, run: LiveRun, counts: Counts, directory: str, own: dict[str, Any], logs: RunLogs) -> None:
         ports = HeldPorts(num_addresses(counts))
@@ -141,43 +140,37 @@ class StreamRuns:
                 cluster=addresses,
                 log_dir=logs.of_task(task),
                 **own,
-                **self._models_of(task, directory),
+                **self._model_dir(task, directory),
             ),
             directory,
         )
 
-    def _train_in(self, directory: str, about: dict[str, Any], state: StreamState) -> dict[str, Any]:
-        """What a training is told beside; its models are in a directory of this start of it alone."""
+    def _train_in(self, window: tuple[float, float] | None, state: StreamState) -> dict[str, Any]:
+        """Return the values that only a training's request has."""
         if self._training is None:
             return {}
         return {
-            "checkpoint_dir": make_checkpoint_dir(self.staged, self._training, about["window"]),
+            "checkpoint_dir": make_checkpoint_dir(self.staged, self._training, window),
             # With replay, a training that begins anew exports the same models again.
             "exports": state.first_export if self._options.replay else state.exports,
         }
 
-    def _models_of(self, task: Task, directory: str) -> dict[str, Any]:
-        """Where a task exports its models: each in a place of its own, as all save theirs in some strategies."""
+    def _model_dir(self, task: Task, directory: str) -> dict[str, Any]:
+        """Return the request's entry for a task's models: one directory per task, as some strategies have all save."""
         if self._training is None:
             return {}
         return {"saved_model_dir": os.path.join(directory, f"models-{task.type}-{task.index}", "model-1")}
 
     def end(self, run: LiveRun) -> None:
         """Give back the processes of a run: to be used again, if the run has ended well."""
-        metrics.add("runs_doubtful", run.num_doubtful)
+        metrics.add("runs_doubtful", sum(task.is_doubtful for task in run.tasks.values()))
         run.release(self._pool)
 
     def forget_window(self, window: tuple[float, float] | None) -> None:
-        """Remove what another attempt would go on from: the window's run has ended well, and its outputs are taken."""
+        """Remove a window's checkpoints: its run has ended well, and its outputs are taken."""
         if self._training is not None:
             remove_checkpoint_dir(self.staged, self._training, window)
 
     def count_unread(self, run: LiveRun) -> None:
-        """Count what a run that asked for the end of its feed has left."""
-        metrics.add("rows_unread", run.unread)
-
-    def fail(self, run: LiveRun, error: ScriptError) -> None:
-        """End a run that has failed, and count it."""
-        metrics.add("runs_failed")
-        metrics.add("process_deaths", isinstance(error, ScriptDied))
-        self.end(run)
+        """Count rows that tasks which asked for the end of their feed have not read."""
+        metrics.add("rows_unread", sum(task.unread for task in run.tasks.values()))

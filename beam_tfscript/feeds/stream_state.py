@@ -1,4 +1,4 @@
-"""What the `stream` feed remembers of one (shard, window) between bundles, in the runner's state."""
+"""State of one (shard, window) in the `stream` feed: kept in the runner's state between bundles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclasses.dataclass
 class ShardPosition:
-    """Positions in the rows of one shard and window: how many rows were before them.
+    """Positions in the rows of one shard and window, each the number of rows before it.
 
     Attributes:
       arrived: behind the last row that has come.
       done: before the first row that no run has acknowledged, or that was given up.
-      floor: of the rows that are kept, before the first. Rows between `done` and here are lost if the run dies.
-      base: where the present run began.
+      floor: before the first row that is kept. Rows between `done` and `floor` are lost if the run dies.
+      base: before the first row of the present run.
     """
 
     arrived: int = 0
@@ -27,28 +27,28 @@ class ShardPosition:
 
 @dataclasses.dataclass
 class StreamState:
-    """The state of one (shard, window); of a cluster, of all its shards.
+    """State of one (shard, window); of a cluster, of all its shards.
 
     Attributes:
-      nonce: made when the first row came, in the global window; else empty.
-      run: identity of the run that goes on; None where rows wait for one.
-      turn: how many bundles have dealt with the run.
+      nonce: random name, made when the first row of the global window came; else empty.
+      run: identity of the run that goes on; None if rows wait for one.
+      epoch: number of bundles that have advanced the run.
       began_ms: when it began, in milliseconds since 1970.
       attempt: of the run, from 1.
-      failures: attempts that failed in a row, none of which got further than those before.
-      first_error: what the first of them said.
+      failures: attempts that failed in a row, without progress between them.
+      first_error: the message of the first of them.
       newest_micros: the newest timestamp of the rows, in microseconds.
-      has_stopped: whether the script asked for the end of this feed.
-      exports: models that were exported.
-      first_export: of these, those before the present training of this window began.
-      kept_chunks, kept_bytes: chunks that are kept, done or not.
-      compact_bytes, compact_chunks: so many make it worth looking which are done.
+      has_stopped: True if the script asked for the end of this feed.
+      exports: number of models that were exported.
+      first_export: number of models before the first one of the window's present training.
+      kept_chunks, kept_bytes: size of the kept rows, done or not.
+      compact_bytes, compact_chunks: size of kept rows at which those that are done are looked for.
       positions: by shard.
     """
 
     nonce: str = ""
     run: str | None = None
-    turn: int = 0
+    epoch: int = 0
     began_ms: int = 0
     attempt: int = 1
     failures: int = 0
@@ -65,25 +65,28 @@ class StreamState:
 
     @classmethod
     def decode(cls, state: bytes | None) -> StreamState:
-        """The state that `encode` has made; a new one of None. What another version has added is ignored."""
+        """Return the state that `encode` made; a new one for None. Fields of other versions are ignored."""
         if not state:
             return cls()
-        found = _known(cls, json.loads(state))
+        stored = json.loads(state)
+        if "turn" in stored:  # the name in earlier versions, whose jobs may be updated to this one
+            stored["epoch"] = stored.pop("turn")
+        found = _known(cls, stored)
         positions = found.pop("positions", {})
         known = {int(shard): ShardPosition(**_known(ShardPosition, value)) for shard, value in positions.items()}
         return cls(**found, positions=known)
 
     def encode(self) -> bytes:
-        """The state as bytes."""
+        """Return the state as bytes."""
         return json.dumps(dataclasses.asdict(self)).encode()
 
     def position(self, shard: int) -> ShardPosition:
-        """The positions of a shard."""
+        """Return the positions of a shard."""
         return self.positions.setdefault(shard, ShardPosition())
 
     def begin_run(self, *, replay: bool) -> None:
-        """Note where a new run begins: at the window's first row, or the first that is not done."""
-        self.turn = 0
+        """Note the positions at which a new run begins: the window's first rows, or the first that are not done."""
+        self.epoch = 0
         self.began_ms = int(time.time() * 1000)
         self.compact_bytes = self.compact_chunks = 0
         for position in self.positions.values():
@@ -95,7 +98,7 @@ class StreamState:
         self.attempt += 1
 
     def take_lost(self) -> int:
-        """How many rows are neither done nor kept, which a run that is gone has lost; they count once."""
+        """Return how many rows are neither done nor kept, after the end of their run; each row counts once."""
         lost = 0
         for position in self.positions.values():
             lost += max(0, position.floor - position.done)
@@ -103,7 +106,7 @@ class StreamState:
         return lost
 
     def note_acked(self, acked: dict[int, int]) -> None:
-        """Note how many rows of each shard the run has done; where that is further than ever, forget failures."""
+        """Note how many rows of each shard the run has done; any progress ends a series of failures."""
         for shard, count in acked.items():
             position = self.position(shard)
             if position.base + count > position.done:

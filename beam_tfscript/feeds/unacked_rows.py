@@ -1,4 +1,4 @@
-"""The rows of a bundle that are not done yet: in memory, or in files where the script wants whole bundles."""
+"""Rows of a bundle that are not done yet: in memory, or in files if the script wants whole bundles."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Part:
 
     Attributes:
       window: their window.
-      timestamps: of each, in microseconds.
-      payload: the rows, packed as `wire.pack_records` does.
+      timestamps: of each row, in microseconds.
+      payload: the rows, packed by `wire.pack_records`.
     """
 
     window: Any
@@ -31,15 +31,15 @@ class Part:
 
     @property
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.timestamps)
 
     def without_first(self, n: int) -> Part:
-        """The same without the first `n` rows."""
+        """Return the same part without the first `n` rows."""
         return Part(self.window, self.timestamps[n:], wire.pack_records(self.records()[n:]))
 
     def records(self) -> list[bytes]:
-        """The serialized rows."""
+        """Return the serialized rows."""
         return wire.unpack_records(self.count, self.payload)
 
 
@@ -50,8 +50,8 @@ class DatasetFile:
     Attributes:
       window: their window.
       path: the file.
-      count: how many rows are in it.
-      timestamp_micros: the earliest of their timestamps.
+      count: number of rows in it.
+      timestamp_micros: the earliest of their timestamps, in microseconds.
     """
 
     window: Any
@@ -64,12 +64,12 @@ class UnackedRows:
     """Rows from the first that is not done to the last that has come.
 
     Args:
-      scratch: gives the directory for files.
+      scratch: returns the directory for files.
 
     Attributes:
       start: position of the first row.
-      count: how many rows there are.
-      memory_bytes: what they take here.
+      count: number of rows.
+      memory_bytes: size of the rows that are in memory.
     """
 
     def __init__(self, scratch: Callable[[], str]):
@@ -78,24 +78,24 @@ class UnackedRows:
         self.memory_bytes = 0
         self._scratch = scratch
         self._parts: collections.deque[Part] = collections.deque()
-        self._num_sent = 0  # of the parts
+        self._num_sent = 0  # parts that are sent
         self._skip = 0  # rows of the first part that are done
         self._files: dict[Any, DatasetFile] | None = None
-        self._num_files = 0  # that were ever begun
+        self._num_files = 0  # files that were ever begun
         self._directory: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def is_all_sent(self) -> bool:
-        """Whether no part is left to be sent."""
+        """True if all parts are sent."""
         return self._num_sent == len(self._parts)
 
     @property
     def is_spooled(self) -> bool:
-        """Whether the rows are in files."""
+        """True if the rows are in files."""
         return self._files is not None
 
     def add(self, examples: Sequence[bytes], window: Any, timestamps: array.array[int]) -> None:
-        """Adds rows of one window."""
+        """Add rows of one window."""
         self.count += len(examples)
         if self._files is not None:
             self._write(examples, window, min(timestamps))
@@ -105,10 +105,11 @@ class UnackedRows:
         self.memory_bytes += len(part.payload)
 
     def next_unsent(self) -> Part | None:
-        """The next part to send, without what of it is done; it counts as sent from here on."""
+        """Return the next part to send, without its rows that are done; it counts as sent from here on."""
         if self.is_all_sent:
             return None
         if self._num_sent == 0 and self._skip:
+            # Packed anew only where rows are sent again: in a run without failures no row is copied here.
             first = self._parts[0].without_first(self._skip)
             self.memory_bytes += len(first.payload) - len(self._parts[0].payload)
             self._parts[0], self._skip = first, 0
@@ -116,11 +117,11 @@ class UnackedRows:
         return self._parts[self._num_sent - 1]
 
     def send_again(self) -> None:
-        """All that is here counts as not sent."""
+        """Count all parts as not sent."""
         self._num_sent = 0
 
     def acknowledge(self, position: int) -> tuple[Any, int]:
-        """Forgets the rows before `position`, which are of one window.
+        """Forget the rows before `position`, which are of one window.
 
         Returns:
           (their window, the earliest of their timestamps).
@@ -139,15 +140,15 @@ class UnackedRows:
         assert earliest is not None
         return window, earliest
 
-    def first_place(self) -> tuple[Any, int]:
-        """(window, timestamp) of the first row."""
+    def first_row(self) -> tuple[Any, int]:
+        """Return the window and the timestamp, in microseconds, of the first row."""
         if self._files is not None:
             file = self.next_file()
             return file.window, file.timestamp_micros
         return self._parts[0].window, self._parts[0].timestamps[self._skip]
 
     def take_batch(self, n: int) -> tuple[Any, int, list[bytes]]:
-        """Forgets up to `n` rows of the first window, or its file, which no process has survived.
+        """Forget up to `n` rows of the first window, or its file: each attempt at them failed.
 
         Returns:
           (their window, the earliest of their timestamps, the rows).
@@ -166,7 +167,7 @@ class UnackedRows:
         return *self.acknowledge(self.start + len(records)), records
 
     def spool(self) -> None:
-        """Writes what is here, and what is added from here on, to a file for each window."""
+        """Write these rows, and all that are added from here on, to a file per window."""
         if self._files is not None:
             return
         self._files = {}
@@ -178,12 +179,12 @@ class UnackedRows:
         self.memory_bytes = self._num_sent = 0
 
     def next_file(self) -> DatasetFile:
-        """The file of the first window."""
+        """Return the file of the first window."""
         assert self._files is not None
         return next(iter(self._files.values()))
 
     def clear(self) -> None:
-        """Forgets all rows."""
+        """Forget all rows."""
         self.start += self.count
         self.count = self.memory_bytes = self._num_sent = self._skip = 0
         self._parts.clear()
@@ -191,13 +192,13 @@ class UnackedRows:
             self._files.clear()
 
     def close(self) -> None:
-        """Removes what is on disk."""
+        """Remove the files."""
         if self._directory is not None:
             self._directory.cleanup()
             self._directory = None
 
     def _forget(self, n: int) -> None:
-        """Forgets the first `n` rows, all of the first part."""
+        """Forget the first `n` rows, all of the first part."""
         self.start += n
         self.count -= n
         self._skip += n

@@ -1,19 +1,12 @@
-"""Interface of runs that stay in their process from lease to lease: what the process must know of them."""
+"""Interface of a run that stays in its process from lease to lease: how the process ends the run in order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 
 class KeptRun(Protocol):
-    """Run that stays in its process from lease to lease.
-
-    Attributes:
-      on_end: called when the process has ended, before its files are removed.
-    """
-
-    on_end: Callable[[], None]
+    """Run that goes on in its process while nothing leases the process."""
 
     def end_feed(self) -> None:
         """Tell the script that no more rows come."""

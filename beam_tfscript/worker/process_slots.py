@@ -1,4 +1,4 @@
-"""How many processes of a transform there may be at a time, and who is next where there are too many."""
+"""Limit of a transform's processes, and the queue of runs that wait for one."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from beam_tfscript.errors import ScriptEnvironmentError
 
 _LOGGER = logging.getLogger(__name__)
 
-# Whoever waits for a process says so in the log this often, so that a wait never looks like a hang.
+# Interval of log lines of a run that waits for a process: a wait must not look like a hang.
 _WAIT_NOTICE_S = 60.0
-# A wait is as long as the runs before it, which may compute for days. But each of them says something now and then, if
-# only where it is when it is asked (`feed_timeout`). Where nothing was heard of any of them for so long, and none has
-# given its process back, they will not: a bundle that was never finished, or a place whose owner was lost.
+# A wait is as long as the runs before it, which may compute for days. But each of them sends a frame now and then, if
+# only its stack after each `feed_timeout`. If none of them has sent a frame or given its process back for this time,
+# they never will: their bundle was never finished, or their owner was lost.
 WAIT_LIMIT_S = 3600.0
 
 
 class Holder(NamedTuple):
-    """What has a process.
+    """Holder of a process.
 
     Attributes:
       description: the run, and its process, in words.
-      heard_at: when it was heard of last, on this machine's clock that only goes forward.
+      heard_at: when the process sent its last frame, on this machine's monotonic clock.
     """
 
     description: str
@@ -34,11 +34,11 @@ class Holder(NamedTuple):
 
 
 class ProcessSlots:
-    """ProcessSlots that are taken before there is a process for them, first come, first served.
+    """Slots for processes, by transform; a slot is taken before its process is started, first come, first served.
 
     Args:
       changed: notified whenever a process is given back.
-      holders: gives who holds the processes of a key; called with `changed` locked.
+      holders: returns the holders of a key's processes; called with `changed` locked.
     """
 
     def __init__(self, changed: threading.Condition, holders: Callable[[str], Iterable[Holder]]):
@@ -50,20 +50,20 @@ class ProcessSlots:
 
     @property
     def any_taken(self) -> bool:
-        """Whether a place is taken for which there is no process yet."""
+        """True if a slot is taken for which there is no process yet."""
         return any(self._taken.values())
 
     def take(self, key: str, name: str, *, limit: int, n: int = 1) -> None:
-        """Take places, and wait in order while there are too few.
+        """Take slots, and wait in order while there are too few.
 
         Args:
           key: the transform's.
           name: the script's, for the log.
           limit: how many processes of the key there may be.
-          n: how many places, all at once; at most `limit`.
+          n: number of slots, taken all at once; at most `limit`.
 
         Raises:
-          ScriptEnvironmentError: nothing was heard for an hour of those that have the processes.
+          ScriptEnvironmentError: the holders of the processes have sent nothing for an hour.
         """
         assert n <= limit
         ticket = object()
@@ -84,7 +84,7 @@ class ProcessSlots:
                 self._changed.notify_all()
 
     def try_take(self, key: str, *, limit: int, n: int = 1) -> bool:
-        """Take places if there are so many and nobody waits for them; return whether."""
+        """Take slots if so many are free and no run waits for them; return True if they are taken."""
         with self._changed:
             if self._queues[key] or self._count(key) + n > limit:
                 return False
@@ -92,7 +92,7 @@ class ProcessSlots:
             return True
 
     def give(self, key: str, n: int = 1) -> None:
-        """Give places back: the process exists, and is counted as held, or it could not be started."""
+        """Give slots back: their processes exist and count as held, or could not be started."""
         with self._changed:
             self._taken[key] -= n
             self._given_at[key] = time.monotonic()
@@ -104,7 +104,7 @@ class ProcessSlots:
         self._changed.notify_all()
 
     def _look_into_wait(self, key: str, name: str, limit: int, began_at: float) -> None:
-        """Say who is waited for, or give up on them."""
+        """Log the holders of the processes, or give the wait up."""
         now = time.monotonic()
         holders = list(self._holders(key))
         shown = [holder.description for holder in holders]
