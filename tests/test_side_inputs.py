@@ -99,7 +99,8 @@ def sides_of(*payloads):
 def side_options():
     words = beam.Pipeline() | beam.Create(WORDS)
     transform = RunTFScript(script("sides.py"), input_schema="id string", entry="join", side_inputs={"words": words})
-    return dataclasses.replace(transform._options, side_schemas={"words": None})
+    given = transform._options
+    return given.resolve("dataset", given.input_schema, side_schemas={"words": None})
 
 
 def taken(options, scratch, sides, window=(0.0, 10.0)):
@@ -186,7 +187,7 @@ def test_each_run_is_given_the_side_input_as_it_is_when_it_begins(side_options, 
     options = dataclasses.replace(
         side_options, entry="show", output_schema=Schema.parse("word string"), env=blocked(tmp_path)
     )
-    dofn = RunShard(options.for_feed("dataset"), None, stamp=False)
+    dofn = RunShard(options, None, stamp=False)
     dofn.setup()
     try:
         for word in (b"first", b"second"):
