@@ -90,7 +90,7 @@ class RunTFScript(beam.PTransform):
       keep_unacked_bytes: in `"stream"` without `replay`, limit of the unacknowledged rows in the runner's state, in
         bytes. Rows beyond it, the oldest first, are lost if their process dies, and are counted as `rows_lost`.
       keep_unacked_seconds: in `"stream"` without `replay`, seconds that unacknowledged rows stay in the runner's state.
-        Older rows are lost as those beyond `keep_unacked_bytes` are.
+        Older rows are lost if their process dies, and are counted as `rows_lost`.
       poll_interval: in `"stream"`, seconds between two polls for outputs while no rows come.
       start_timeout: seconds that the script's interpreter may take to start and to import TensorFlow.
       feed_timeout: seconds of silence after which the log says which line the script is at. In `"bundles"` and

@@ -88,7 +88,7 @@ KEEP_UNACKED_SECONDS = Argument(
     "keep_unacked_seconds",
     float,
     'in `"stream"` without `replay`, seconds that unacknowledged rows stay in the runner\'s state. Older rows are '
-    "lost as those beyond `keep_unacked_bytes` are.",
+    "lost if their process dies, and are counted as `rows_lost`.",
     default=_KEEP_S,
     feeds=_STREAM,
     check=checks.seconds,
