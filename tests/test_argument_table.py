@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import inspect
 import pathlib
@@ -10,6 +11,7 @@ import pickle
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
+from beam_tfscript.cli.arguments import add_script_flags, transform_arguments
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.options import reference
 from beam_tfscript.options.arguments.argument import REQUIRED
@@ -67,6 +69,34 @@ def test_summaries_are_short_enough_for_the_help_of_a_flag():
     for argument in RUN_TF_SCRIPT:
         if argument.flag is not None:
             assert len(argument.summary) < 120 and "`" not in argument.summary, argument.summary
+
+
+def parse(*flags):
+    """Return the arguments that flags of the command line give."""
+    parser = argparse.ArgumentParser()
+    add_script_flags(parser)
+    return transform_arguments(parser.parse_args(["score.py", *flags]), input_schema="id string")
+
+
+def test_flags_that_are_not_given_leave_the_defaults_to_the_transform():
+    assert parse() == {"main_script_file": "score.py", "input_schema": "id string"}
+
+
+def test_flags_are_parsed_into_arguments(tmp_path):
+    (tmp_path / "needed.txt").write_text("# for the script\nnumpy\n\nscipy>=1\n")
+    arguments = parse(
+        "--selected-cols=a, b", "--num-workers=2", "--num-ps=1", "--ps-main", "--placement=one_host", "--env=A=1",
+        "--env=B=x=y", "--user-file=a.txt", "--user-file=b.txt", "--script-arg=--x", "--log-level=30",
+        "--start-timeout=5", "--compat-params=strings", "--intra-op-parallelism=0",
+        f"--requirements={tmp_path}/needed.txt", "--requirements=pandas", "--python-version=3.8", "--entry=go",
+    )  # fmt: skip
+    assert arguments == {
+        "main_script_file": "score.py", "input_schema": "id string", "selected_cols": ["a", "b"], "num_workers": 2,
+        "num_ps": 1, "ps_main": True, "placement": "one_host", "env": {"A": "1", "B": "x=y"},
+        "user_files": ["a.txt", "b.txt"], "script_args": ["--x"], "log_level": 30, "start_timeout": 5.0,
+        "compat_params": "strings", "intra_op_parallelism": 0, "requirements": ["numpy", "scipy>=1", "pandas"],
+        "python_version": "3.8", "entry": "go",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])

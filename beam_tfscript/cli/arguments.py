@@ -16,7 +16,7 @@ def add_script_flags(parser: argparse.ArgumentParser) -> None:
     for argument, flag in _flags():
         if flag.group not in groups:
             groups[flag.group] = parser.add_argument_group(flag.group)
-        groups[flag.group].add_argument(argument.flag_name, help=_help(argument, flag), **_settings(argument, flag))
+        groups[flag.group].add_argument(_name(argument, flag), help=_help(argument, flag), **_settings(argument, flag))
 
 
 def names_of(parser: argparse.ArgumentParser) -> list[str]:
@@ -37,7 +37,7 @@ def transform_arguments(flags: argparse.Namespace, *, input_schema: str | None) 
     common = {argument.name for argument in TRAIN_TF_SCRIPT}
     arguments = {}
     for argument, flag in _flags():
-        value = getattr(flags, _variable(argument))
+        value = getattr(flags, _name(argument, flag).lstrip("-").replace("-", "_"))  # as argparse stores it
         if argument.name in common and value is not None:
             arguments[argument.name] = flag.parse(value) if flag.is_list else value
     return {**arguments, "input_schema": input_schema}
@@ -49,9 +49,9 @@ def _flags() -> Iterator[tuple[Argument, Flag]]:
             yield argument, argument.flag
 
 
-def _variable(argument: Argument) -> str:
-    """Return the name of the attribute that argparse stores a flag in."""
-    return argument.flag_name.lstrip("-").replace("-", "_")
+def _name(argument: Argument, flag: Flag) -> str:
+    """Return the name of a flag, such as `--num-workers`."""
+    return flag.name or "--" + argument.name.replace("_", "-")
 
 
 def _settings(argument: Argument, flag: Flag) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def _default(argument: Argument) -> str:
         return ", ".join(f"{value} in `{feed}`" for feed, value in argument.feed_defaults.items())
     if isinstance(argument.default, int) and argument.default >= _MIB:
         return f"`{argument.default}` ({argument.default // _MIB} MiB)"
-    return f"`{argument.default!r}`"
+    text = f'"{argument.default}"' if isinstance(argument.default, str) else repr(argument.default)
+    return f"`{text}`"
 
 
 def _scope(argument: Argument) -> str:

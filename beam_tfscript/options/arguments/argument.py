@@ -106,12 +106,6 @@ class Argument:
         return _MODULE.sub("", inspect.formatannotation(self.annotation))
 
     @property
-    def flag_name(self) -> str:
-        """The name of the command-line flag, such as `--num-workers`."""
-        assert self.flag is not None, f"{self.name} has no flag"
-        return self.flag.name or "--" + self.name.replace("_", "-")
-
-    @property
     def summary(self) -> str:
         """The first sentence of the meaning, as plain text without its full stop."""
         return re.split(r"[.;](?:\s|$)", self.meaning, maxsplit=1)[0].replace("`", "")
