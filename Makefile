@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint reference bench dist clean
+.PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint bench dist clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
@@ -22,7 +22,6 @@ help:
 	@echo "make soak      ten minutes of a stream on Flink, does anything grow? then an hour of drawn"
 	@echo "               faults on every engine here, is all kept that is promised? needs java, mvn and go"
 	@echo "make lint      formatting, lint and types"
-	@echo "make reference write docs/arguments.md from the declaration of the transforms' arguments"
 	@echo "make bench     throughput and memory, beside other ways to do the same"
 
 install: $(STAMP)
@@ -83,9 +82,6 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.plain_english
-
-reference: $(STAMP)
-	$(BIN)/python -m beam_tfscript.options.reference > docs/arguments.md
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.throughput

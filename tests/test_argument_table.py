@@ -44,7 +44,7 @@ def test_docstring_equals_the_declaration(transform, declared):
 
 
 def test_reference_page_is_current():
-    assert PAGE.read_text("utf-8") == reference.page(), "make reference writes it"
+    assert PAGE.read_text("utf-8") == reference.page(), "python -m beam_tfscript.options.reference writes it"
 
 
 def test_reference_page_has_each_argument_of_each_transform():

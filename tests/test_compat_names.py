@@ -45,7 +45,7 @@ def test_params_are_strings_where_that_is_asked_for(in_memory):
 
 @pytest.mark.parametrize("transform", [RunTFScript, TrainTFScript])
 def test_rejects_other_values_of_compat_params(transform):
-    with pytest.raises(ArgumentError, match="compat_params must be 'strings' or None, got True"):
+    with pytest.raises(ArgumentError, match='compat_params must be "strings" or None, got True'):
         transform(script("compat_own_akdl.py"), None, compat_params=True)
     with pytest.raises(ArgumentError, match="user_params with names"):
         transform(script("compat_own_akdl.py"), None, user_params=[1], compat_params="strings")

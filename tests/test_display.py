@@ -1,4 +1,4 @@
-"""Display data: the arguments that a job's page shows, and the secrets that it must not show."""
+"""Display data of the arguments: shown values, and secrets that are not shown."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The job graph as a service sees it, and the needs of its workers: offline, without a service.
+"""Job as the service sees it, and the needs of its workers: offline, without a service.
 
-The graph is the one that Dataflow would be sent. It is built without network and credentials, and checked. Then it runs
-in a local worker process that has nothing of the submitter but the graph.
+The job graph is the one that Dataflow would be sent. It is built without network and credentials, looked at, and
+run here in a worker process that has nothing of the submitter's but the graph.
 """
 
 from __future__ import annotations

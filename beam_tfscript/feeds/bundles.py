@@ -242,6 +242,7 @@ class BundleFeed:
             return
         # A process that ended between two bundles, while nothing was asked of it, has not failed at these rows.
         self._attempt += not self._may_be_stale
+        assert self._options.max_attempts is not None
         if self._attempt <= self._options.max_attempts:
             _LOGGER.warning("%s\nThe bundle's rows from number %d on are sent again.", error, self._rows.start + 1)
             return

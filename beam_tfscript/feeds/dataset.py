@@ -64,6 +64,7 @@ class ShardRun:
                 yield from self._repeat(message, directory)
 
     def _repeat(self, message: dict[str, Any], directory: str) -> Iterator[wire.Frame]:
+        assert self._options.max_attempts is not None
         spool = OutputSpool(os.path.join(directory, "outputs"))
         for attempt in range(1, self._options.max_attempts + 1):
             try:

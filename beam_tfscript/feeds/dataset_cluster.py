@@ -100,7 +100,7 @@ class ClusterRun:
         files.fill(chunks if self._checkpoint_dir is None else _summed(chunks, checksum))
         self.outcome.dataset_lengths = files.lengths
         self.outcome.checksum = str(checksum)
-        attempts = self._options.max_attempts
+        attempts = self._options.max_attempts or 1
         spool = OutputSpool(os.path.join(self._directory, "outputs"))
         for attempt in range(1, attempts + 1):
             try:

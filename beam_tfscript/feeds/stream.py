@@ -73,7 +73,7 @@ class StreamFeed:
                     for _ in to_feed:
                         pass  # they are kept
                     return None
-                state.begin_run(replay=self._options.replay)
+                state.begin_run(replay=bool(self._options.replay))
             is_finishing = False
             try:
                 # A run that has died since the last bundle is found here.
@@ -130,6 +130,7 @@ class StreamFeed:
         """Count a failed attempt, and say what becomes of its rows; raises if it was the last."""
         state.failures += 1
         state.first_error = state.first_error or str(error)[:_ERROR_CHARS]
+        assert self._options.max_attempts is not None
         if state.failures >= self._options.max_attempts or (is_finishing and not has_rows):
             raise _with_first(error, state)
         what = "Its window's rows" if self._options.replay else "The rows that it had not done"

@@ -1,6 +1,6 @@
 """Reference of the transforms' arguments, from their declaration: docs/arguments.md and the docstrings.
 
-python -m beam_tfscript.options.reference > docs/arguments.md      # or: make reference
+python -m beam_tfscript.options.reference > docs/arguments.md
 python -m beam_tfscript.options.reference RunTFScript              # the `Args` of its docstring
 """
 
@@ -35,7 +35,8 @@ _HEAD = """\
 # Arguments
 
 The keyword arguments of `RunTFScript` and `TrainTFScript`. All are checked while the pipeline is built.
-`make reference` writes this page from the declaration in `beam_tfscript/options/arguments/`: do not edit it by hand.
+`python -m beam_tfscript.options.reference > docs/arguments.md` writes this page from the declaration in
+`beam_tfscript/options/arguments/`: do not edit it by hand.
 """
 _COLUMNS = ("argument", "type", "default", "transforms and feeds", "meaning")
 

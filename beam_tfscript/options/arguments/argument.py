@@ -85,9 +85,7 @@ class Argument:
             return None
         if self.choices:
             if value not in self.choices:
-                rule = ("one of " if len(self.choices) > 1 else "") + ", ".join(map(repr, self.choices))
-                rule += " or None" if self.default is None else ""
-                raise ArgumentError(f"{self.name} must be {rule}, got {value!r}.")
+                raise ArgumentError(f"{self.name} must be {self._describe_choices()}, got {value!r}.")
             return value
         return value if self.check is None else self.check(self.name, value)
 
@@ -99,6 +97,11 @@ class Argument:
         """
         if self.wrong_feed and feed not in self.feeds and value != self.default:
             raise ArgumentError(f'{self.name} has no meaning in feed="{feed}": leave it out. {self.wrong_feed}')
+
+    def _describe_choices(self) -> str:
+        single = len(self.choices) == 1
+        texts = f'"{self.choices[0]}"' if single else f"one of {', '.join(map(repr, self.choices))}"
+        return f"{texts} or None" if self.default is None else texts
 
     @property
     def type_text(self) -> str:
