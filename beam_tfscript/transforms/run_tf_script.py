@@ -44,9 +44,11 @@ class RunTFScript(beam.PTransform):
       main_script_file: the Python file that defines `main(config)`; a local path or a URI (docs/uris.md).
       output_schema: columns of the output, such as `"id string, score float"`; None for no output. docs/types.md lists
         the types.
-      user_files: files that the script needs beside it. Archives (.zip, .tar.gz, .tgz, .tar) are unpacked there, and
-        directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together, travel in the job.
-      user_params: any JSON value, or its text, that the script finds as `config.user_params`.
+      user_files: files that the script needs beside it, where they are read-only. Archives (.zip, .tar.gz, .tgz, .tar)
+        are unpacked there, and directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together,
+        travel in the job graph. Modules that a local script imports from its own folder need not be named.
+      user_params: any JSON value, or its text, that the script finds as `config.user_params`. Scalars and arrays of
+        numpy become plain values.
       selected_cols: names of the columns that the script is given, in that order; None for all columns.
       num_workers: number of shards, or of a cluster's workers, the chief included; None for 1.
       num_ps: number of the cluster's parameter servers; None for 0, or for the rest of `parallelism`.
@@ -94,7 +96,8 @@ class RunTFScript(beam.PTransform):
       poll_interval: in `"stream"`, seconds between two polls for outputs while no rows come.
       start_timeout: seconds that the script's interpreter may take to start and to import TensorFlow.
       feed_timeout: seconds of silence after which the log says which line the script is at. In `"bundles"` and
-        `"stream"`, a script that does not read its rows for so long is an error.
+        `"stream"` the silence is an error while rows wait to be read. There it is an error, too, if the feed has ended
+        and `main` does not return.
       idle_timeout: seconds after which a process without work is ended; None for 60.
       env: environment variables of the script process. Their values are not shown on the job's page.
       shard_by: name of a column whose equal values go to the same shard; None assigns rows to the shards in turn.

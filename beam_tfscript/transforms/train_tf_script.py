@@ -36,9 +36,11 @@ class TrainTFScript(beam.PTransform):
       model_dir: directory in which versions are published, by a local path or a URI of any of Beam's file systems; None
         for outputs that are the model itself. Beam's file systems:
         https://beam.apache.org/releases/pydoc/current/apache_beam.io.filesystems.html.
-      user_files: files that the script needs beside it. Archives (.zip, .tar.gz, .tgz, .tar) are unpacked there, and
-        directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together, travel in the job.
-      user_params: any JSON value, or its text, that the script finds as `config.user_params`.
+      user_files: files that the script needs beside it, where they are read-only. Archives (.zip, .tar.gz, .tgz, .tar)
+        are unpacked there, and directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together,
+        travel in the job graph. Modules that a local script imports from its own folder need not be named.
+      user_params: any JSON value, or its text, that the script finds as `config.user_params`. Scalars and arrays of
+        numpy become plain values.
       selected_cols: names of the columns that the script is given, in that order; None for all columns.
       num_workers: number of workers, the chief included; None for 1. Several workers are one cluster.
       num_ps: number of the cluster's parameter servers; None for 0, or for the rest of `parallelism`.
@@ -74,7 +76,8 @@ class TrainTFScript(beam.PTransform):
       max_attempts: number of attempts of a training before the bundle fails. Each goes on from the checkpoints.
       start_timeout: seconds that the script's interpreter may take to start and to import TensorFlow.
       feed_timeout: seconds of silence after which the log says which line the script is at. In `"bundles"` and
-        `"stream"`, a script that does not read its rows for so long is an error.
+        `"stream"` the silence is an error while rows wait to be read. There it is an error, too, if the feed has ended
+        and `main` does not return.
       env: environment variables of the script process. Their values are not shown on the job's page.
       shard_by: name of a column whose equal values go to the same shard; None assigns rows to the shards in turn.
       side_inputs: name -> PCollection of rows, or (PCollection, schema), that each run is given as a whole. The script

@@ -117,8 +117,9 @@ START_TIMEOUT = Argument(
 FEED_TIMEOUT = Argument(
     "feed_timeout",
     float,
-    'seconds of silence after which the log says which line the script is at. In `"bundles"` and `"stream"`, a '
-    "script that does not read its rows for so long is an error.",
+    'seconds of silence after which the log says which line the script is at. In `"bundles"` and `"stream"` the '
+    "silence is an error while rows wait to be read. There it is an error, too, if the feed has ended and `main` "
+    "does not return.",
     default=600,
     check=checks.seconds,
     field="feed_timeout_s",

@@ -59,8 +59,9 @@ MAIN_SCRIPT_FILE = Argument(
 USER_FILES = Argument(
     "user_files",
     Sequence[str],
-    "files that the script needs beside it. Archives (.zip, .tar.gz, .tgz, .tar) are unpacked there, and "
-    "directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together, travel in the job.",
+    "files that the script needs beside it, where they are read-only. Archives (.zip, .tar.gz, .tgz, .tar) are "
+    "unpacked there, and directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together, "
+    "travel in the job graph. Modules that a local script imports from its own folder need not be named.",
     default=(),
     check=checks.texts,
     show=lambda options: join(name_file(file) for file in options.files if file != options.script),
@@ -69,7 +70,8 @@ USER_FILES = Argument(
 USER_PARAMS = Argument(
     "user_params",
     Any,
-    "any JSON value, or its text, that the script finds as `config.user_params`.",
+    "any JSON value, or its text, that the script finds as `config.user_params`. Scalars and arrays of numpy become "
+    "plain values.",
     default=None,
     show=lambda options: mask_json(options.user_params),
     flag=Flag(_SCRIPT, "JSON"),
