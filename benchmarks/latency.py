@@ -68,7 +68,8 @@ def measure_tfscript(rows: Iterator[bytes], model: str, *, count: int, rate: flo
         user_params={"model": model},
         intra_op_parallelism=0,
     )
-    options, encoder = plan_input(bytes, transform._options.for_feed("bundles"))
+    schema, encoder = plan_input(bytes, transform._options.input_schema)
+    options = transform._options.resolve("bundles", schema)
     dofn = RunBundles(options, encoder, None)
     dofn.setup()
 

@@ -1,4 +1,4 @@
-"""Misspelt keyword arguments of the transforms: what the error says, and that the plain signature is still seen."""
+"""Misspelt keyword arguments of the transforms: the error, and the plain signature that type checkers still see."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from beam_tfscript import ModelRowsToSavedModel, RunTFScript, TFScriptError, Tra
         ),
     ],
 )
-def test_misspelt_argument_is_told_with_the_nearest(tmp_path, make, message):
+def test_misspelt_argument_is_an_error_with_the_nearest_names(tmp_path, make, message):
     (tmp_path / "score.py").write_text("def main(config): pass\n")
     for kind in (TypeError, ValueError, TFScriptError):
         with pytest.raises(kind) as caught:
@@ -40,7 +40,7 @@ def test_misspelt_argument_is_told_with_the_nearest(tmp_path, make, message):
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_argument_that_is_missing_or_given_twice_is_pythons_own_error(tmp_path):
+def test_argument_that_is_missing_or_given_twice_is_an_error_of_python(tmp_path):
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'main_script_file'"):
         RunTFScript()
     with pytest.raises(TypeError, match="multiple values for argument 'main_script_file'"):

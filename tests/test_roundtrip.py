@@ -35,8 +35,8 @@ class Harness:
     """The stations of a record one after the other, without a runner: one process serves all runs."""
 
     def __init__(self, entry: str):
-        self._options: ScriptOptions = RunTFScript(script("echo.py"), "x float", entry=entry)._options.for_feed(
-            "dataset"
+        self._options: ScriptOptions = RunTFScript(script("echo.py"), "x float", entry=entry)._options.resolve(
+            "dataset", None
         )
         self._pool = get_pool()
         self._pool.register(self._options.key, self)

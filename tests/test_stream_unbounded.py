@@ -40,7 +40,8 @@ def stage(tmp_path):
         transform = RunTFScript(
             script("streams.py"), OUTPUT, input_schema="id string", entry=entry, feed="stream", **arguments
         )
-        dofn = StreamShards(transform._options.for_feed("stream", has_end=has_end), None)
+        given = transform._options
+        dofn = StreamShards(given.resolve("stream", given.input_schema, windows_end=has_end), None)
         dofn.setup()
         made.append(dofn)
         return dofn

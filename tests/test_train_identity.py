@@ -111,7 +111,9 @@ def training(tmp_path):
             script("train_stream.py"), str(tmp_path / "models"), input_schema=SCHEMA, entry=entry, feed="stream",
             **arguments,
         )  # fmt: skip
-        dofn = StreamTraining(transform._options.for_feed("stream", has_end=has_end), None, transform._train)
+        given = transform._options
+        options = given.resolve("stream", given.input_schema, windows_end=has_end)
+        dofn = StreamTraining(options, None, transform._train)
         dofn.setup()
         made.append(dofn)
         return dofn

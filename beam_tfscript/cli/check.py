@@ -70,8 +70,11 @@ def _plan(flags: argparse.Namespace, sample: Sample) -> tuple[ScriptOptions, Row
     else:
         transform = RunTFScript(output_schema=flags.output_schema, output_as="dict", **arguments)
     # The transform's own, so that its defaults and its checks are those of a pipeline.
-    options = transform._options.for_feed(arguments["feed"], has_end=False)
-    return plan_input(sample.element_type, options)
+    given = transform._options
+    schema, encoder = plan_input(
+        sample.element_type, given.input_schema, selected_cols=given.selected_cols, shard_by=given.shard_by
+    )
+    return given.resolve(arguments["feed"], schema, windows_end=False), encoder
 
 
 def _show_sample(sample: Sample) -> None:

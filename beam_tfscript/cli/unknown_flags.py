@@ -1,4 +1,4 @@
-"""Flags that neither a command nor Beam knows: an error that tells the nearest names, instead of a job without them."""
+"""Flags that neither a command nor Beam knows: an error with the nearest names, instead of a job without them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from apache_beam.runners.runner import create_runner
 from beam_tfscript.cli.arguments import names_of
 from beam_tfscript.errors import ArgumentError
 
-# How alike two names must be, of 1: one letter of ten may be wrong, or two may have changed places.
-_ALIKE = 0.8
+# Least similarity of two names, from 0 to 1: one letter of ten may be wrong, or two may be swapped.
+_SIMILARITY = 0.8
 _MOST_NAMES = 3
 # A flag, not a value such as -1.
 _FLAG = re.compile(r"--?[A-Za-z]")
 
 
 def check_beam_flags(flags: Sequence[str], own: Iterable[str]) -> None:
-    """Refuse flags that nobody knows.
+    """Refuse unknown flags.
 
-    A job server has options of its own, which its runner asks it for when the job is submitted. With such a runner an
-    unknown flag passes, unless its name is nearly one of this command's, and stderr says so.
+    A job server has options of its own, which its runner requests when the job is submitted. With such a runner an
+    unknown flag is passed on, with a note on stderr. It is still refused if its name is nearly that of a flag of this
+    command.
 
     Args:
       flags: the command line without the flags of the command.
       own: the names of the command's flags.
 
     Raises:
-      ArgumentError: a flag is unknown, or there is no such runner.
+      ArgumentError: a flag is unknown, or the runner does not exist.
     """
     # A runner's options are known once the runner is imported.
     has_job_server = _has_job_server(flags)
@@ -52,22 +53,22 @@ def check_beam_flags(flags: Sequence[str], own: Iterable[str]) -> None:
 
 
 def suggest(name: str, *known: Iterable[str]) -> str:
-    """The question whether one of the nearest names is meant; empty where none is near.
+    """Return a question that suggests the nearest flags; empty if none is near.
 
     Args:
-      name: a flag that there is not.
-      known: groups of flags that there are, the most likely first.
+      name: an unknown flag.
+      known: groups of known flags, the most likely group first.
     """
     found = dict.fromkeys(near for group in known for near in nearest(name, group))
     return f" Is it {' or '.join(found)}?" if found else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The flags with nearly that name, the nearest first."""
+    """Return the flags with nearly that name, the nearest first."""
     by_spelling: dict[str, list[str]] = {}
     for flag in known:
         by_spelling.setdefault(_spell(flag), []).append(flag)
-    found = difflib.get_close_matches(_spell(name), by_spelling, _MOST_NAMES, _ALIKE)
+    found = difflib.get_close_matches(_spell(name), by_spelling, _MOST_NAMES, _SIMILARITY)
     return [flag for spelling in found for flag in by_spelling[spelling]]
 
 
@@ -79,12 +80,12 @@ def _has_job_server(flags: Sequence[str]) -> bool:
     name = PipelineOptions(flags).view_as(StandardOptions).runner or StandardOptions.DEFAULT_RUNNER
     try:
         return isinstance(create_runner(name), PortableRunner)
-    except ValueError as error:  # such as a runner that there is not
+    except ValueError as error:  # such as an unknown runner
         raise ArgumentError(f"Beam refuses its flags: {error}") from error
 
 
 def _beam_parser() -> argparse.ArgumentParser:
-    """The parser with the options of all classes that are imported."""
+    """Return the parser with the options of all imported classes."""
     parsers: list[argparse.ArgumentParser] = []
     PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
     return parsers[0]

@@ -44,9 +44,7 @@ class ShardStream(StreamFeed):
         self._state = state
         self._rows: Hashable = (stage, shard, window)
         self._live = runs.staged.pool.live_runs
-        self._kept = StateRows(
-            bag, state, replay=bool(self._options.replay), limit_bytes=self._options.keep_unacked_bytes
-        )
+        self._kept = StateRows(bag, state, replay=self._options.replay, limit_bytes=self._options.keep_unacked_bytes)
 
     def step(self, chunk: tuple[int, int, bytes] | None, *, is_end: bool = False) -> Generator[Output, None, None]:
         """Give the run its rows, and yield its outputs.

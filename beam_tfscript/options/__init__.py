@@ -1,1 +1,1 @@
-"""Arguments as frozen values, checked while the pipeline is built."""
+"""Arguments of the transforms, declared once, and the checked options that are made of them."""

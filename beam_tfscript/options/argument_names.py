@@ -1,4 +1,4 @@
-"""Keyword arguments of the transforms: a misspelt name is an error that tells the nearest ones."""
+"""Misspelt keyword arguments of the transforms: an error that names the nearest arguments."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _T = TypeVar("_T")
 
 
 def check_names(init: Callable[Concatenate[_T, _P], None]) -> Callable[Concatenate[_T, _P], None]:
-    """Decorate an `__init__` to name what an unknown keyword argument may stand for.
+    """Decorate an `__init__` to raise an error that suggests names for an unknown keyword argument.
 
-    All else of the call is Python's own affair. Type checkers and `inspect.signature` see the signature of `init`.
+    Python checks the rest of the call. Type checkers and `inspect.signature` see the signature of `init`.
 
     Args:
       init: the method; it takes no `**kwargs`.

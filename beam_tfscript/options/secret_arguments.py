@@ -1,7 +1,7 @@
-"""The arguments in which scripts are given passwords and tokens, checked: `user_params` and `env`.
+"""The arguments in which scripts get passwords and tokens, `user_params` and `env`, checked.
 
-In come values of any type. Out go those that can be given to a script, or an error that says where it is wrong and of
-what type, and never shows a value.
+Comes in: values of any type. Goes out: values that a script can be given. An error says where the value is wrong and of
+which type, and never shows a value.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ __all__ = ["check_env", "check_user_params", "type_name"]
 
 
 def check_user_params(value: Any, compat_params: str | None) -> Any:
-    """`user_params` with JSON's types, or each of them a string where `compat_params` asks for that.
+    """Return `user_params` with JSON's types, or each of them as a string if `compat_params` is "strings".
 
     Raises:
-      ArgumentError: they are not JSON.
+      ArgumentError: the parameters are not JSON.
     """
     params = _json_value(value)
     if compat_params is None:
         return params
-    if compat_params != "strings":
-        raise ArgumentError(f'compat_params must be "strings" or None, got {compat_params!r}.')
     if not isinstance(params, dict):
         raise ArgumentError(f'compat_params="strings" is for user_params with names, got {type_name(params)}.')
-    # Null stays null: there is no text that scripts would take for it.
+    # Null stays null: no text would be read as null by a script.
     kept = (str, type(None))
     return {
         name: value if isinstance(value, kept) else json.dumps(value, ensure_ascii=False)
@@ -38,10 +36,10 @@ def check_user_params(value: Any, compat_params: str | None) -> Any:
 
 
 def check_env(env: Mapping[str, str] | None) -> Mapping[str, str]:
-    """`env` as the system takes it.
+    """Return `env` as the operating system takes it.
 
     Raises:
-      ArgumentError: a name or a value is none that a process can be given.
+      ArgumentError: a process cannot be given one of the names or values.
     """
     rule = "env must map names of variables to strings"
     try:
@@ -52,7 +50,7 @@ def check_env(env: Mapping[str, str] | None) -> Mapping[str, str]:
         if not isinstance(name, str):
             raise ArgumentError(f"{rule}, got a name of type {type_name(name)}.")
         if not name or "=" in name or not _is_system_text(name):
-            # What is behind the sign is a value that was taken for a part of the name.
+            # The text behind the sign may be a secret value that was taken for a part of the name.
             shown = name.partition("=")[0] + ("=…" if "=" in name else "")
             raise ArgumentError(f"{rule}, and a name must not be empty or hold '=' or a null character, got {shown!r}.")
         if not isinstance(value, str):
@@ -65,18 +63,18 @@ def check_env(env: Mapping[str, str] | None) -> Mapping[str, str]:
 
 
 def type_name(value: object) -> str:
-    """The type as errors name it, in place of a value that may be a secret."""
+    """Return the type's name, which errors show instead of a value that may be a secret."""
     return "None" if value is None else type(value).__name__
 
 
 def _json_value(value: Any) -> Any:
-    """`user_params` as JSON keeps it, from a value or from JSON text."""
+    """Return `user_params` as JSON keeps it, from a value or from JSON text."""
     try:
         if isinstance(value, str):
             return json.loads(value)
         text = json.dumps({} if value is None else value, default=_from_numpy)
     except (TypeError, ValueError, RecursionError) as error:
-        # The values may be secrets, and so may the text: the error says where it is wrong, and no more.
+        # The values may be secrets, and so may the text: the error says only where it is wrong.
         found = None if isinstance(error, RecursionError) or "Circular" in str(error) else _find_non_json(value)
         raise ArgumentError(f"user_params must be JSON: {found or error}.") from None
     _check_keys(value)
@@ -84,10 +82,10 @@ def _json_value(value: Any) -> Any:
 
 
 def _from_numpy(value: Any) -> Any:
-    """The plain value of a scalar or an array of numpy, where numpy is loaded.
+    """Return the plain value of a numpy scalar or array, if numpy is loaded.
 
     Raises:
-      TypeError: it is of another type, or of one that JSON has not.
+      TypeError: the value is of another type, or of one that JSON does not have.
     """
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
@@ -98,7 +96,7 @@ def _from_numpy(value: Any) -> Any:
 
 
 def _check_keys(value: Any) -> None:
-    # json.dumps turns other keys into text without a word, and the script would look for them in vain.
+    # json.dumps silently turns other keys into text, and the script would not find them.
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
@@ -109,24 +107,24 @@ def _check_keys(value: Any) -> None:
             _check_keys(inner)
 
 
-def _find_non_json(value: Any, place: str = "user_params") -> str | None:
-    """Where a value of a type is that JSON has not; None where there is none."""
+def _find_non_json(value: Any, path: str = "user_params") -> str | None:
+    """Return the path and type of a value that JSON does not have; None if there is none."""
     if isinstance(value, dict):
-        inner = [(f"{place}[{key!r}]", item) for key, item in value.items()]
+        inner = [(f"{path}[{key!r}]", item) for key, item in value.items()]
     elif isinstance(value, (list, tuple)):
-        inner = [(f"{place}[{index}]", item) for index, item in enumerate(value)]
+        inner = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
     else:
         if value is None or isinstance(value, (str, int, float)):
             return None
         try:
-            return _find_non_json(_from_numpy(value), place)
+            return _find_non_json(_from_numpy(value), path)
         except TypeError:
-            return f"{place} is of type {type_name(value)}"
-    return next(filter(None, (_find_non_json(item, at) for at, item in inner)), None)
+            return f"{path} is of type {type_name(value)}"
+    return next(filter(None, (_find_non_json(item, inner_path) for inner_path, item in inner)), None)
 
 
 def _is_system_text(text: str) -> bool:
-    """Whether the system can hand the text to a process."""
+    """Return True if the operating system can hand the text to a process."""
     try:
         return b"\0" not in text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What an engine does not do as Beam's model wants it: avoided or refused while the pipeline is built."""
+"""Limits of engines that differ from Beam's model: avoided, or refused while the pipeline is built."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from beam_tfscript.runtime.docs import page
 
 
 def check_engine(rows: beam.PCollection, *, feed: str, label: str) -> None:
-    """Refuses a stream from a source that the DirectRunner cannot run beside it.
+    """Refuse a stream from a source that the DirectRunner cannot run beside it.
 
-    `stream` needs timers of processing time. The DirectRunner gives those on its bundle-based engine alone, which
+    `stream` needs timers of processing time. The DirectRunner has those only in its bundle-based engine. That engine
     fails at sources that wait for the clock, such as `PeriodicImpulse`: "OffsetRestrictionTracker is not done", or
     with `--streaming` "was not replaced as expected" (both seen with Beam 2.77).
 
     Args:
       rows: the input.
       feed: the feed, resolved.
-      label: the transform's, for errors.
+      label: the transform's label, for errors.
 
     Raises:
-      ArgumentError: the pipeline cannot run there; the message says where and how it can.
+      ArgumentError: the DirectRunner cannot run the pipeline; the message names runners and feeds that can.
     """
     if feed != "stream" or rows.is_bounded or not _is_direct(rows.pipeline.runner):
         return
@@ -42,24 +42,25 @@ def check_engine(rows: beam.PCollection, *, feed: str, label: str) -> None:
 
 
 def keep_keys_together(pipeline: beam.Pipeline) -> None:
-    """Asks Prism not to split bundles, which it does with those of a stage with state too.
+    """Ask Prism not to split bundles, as its splits lose state.
 
-    Prism splits a bundle that is slow, and runs the rest beside it: rows of one key are then in two bundles at a time,
-    each with the state of before, and one's state is lost with the rows in it. `splitBundle` in
-    https://github.com/apache/beam/blob/v2.77.0/sdks/go/pkg/beam/runners/prism/internal/engine/elementmanager.go frees
-    a key that the bundle still works on. Other runners ignore the experiment.
+    Prism splits slow bundles, also those of a stage with state, and runs the rest beside the first part. Then rows of
+    one key are in two bundles at a time. Each bundle has the earlier state, and the state of one of them is lost with
+    the rows in it. `splitBundle` frees a key that the bundle still works on, in
+    https://github.com/apache/beam/blob/v2.77.0/sdks/go/pkg/beam/runners/prism/internal/engine/elementmanager.go.
+    Other runners ignore the experiment.
     """
     pipeline.options.view_as(DebugOptions).add_experiment("prism_disable_sdf_split")
 
 
 def _is_direct(runner: Any) -> bool:
-    # In a notebook, the interactive runner stands before the one that runs the pipeline.
+    # In a notebook, the interactive runner wraps the one that runs the pipeline.
     runner = getattr(runner, "_underlying_runner", runner)
     return isinstance(runner, (SwitchingDirectRunner, BundleBasedDirectRunner))
 
 
 def _upstream(rows: beam.PCollection) -> Iterator[AppliedPTransform]:
-    """Yields each transform that a PCollection is made by, composites and their parts."""
+    """Yield each transform upstream of a PCollection, composites and their parts."""
     pending = [rows.producer]
     seen = set()
     while pending:

@@ -17,7 +17,13 @@ __all__ = ["ModelRowsToSavedModel", "PublishedModel"]
 
 
 class PublishedModel(typing.NamedTuple):
-    """Where a model that came as rows is now."""
+    """A published model that came as rows.
+
+    Attributes:
+      uri: the version's directory in `model_dir`.
+      version: number of the version.
+      name: the model's name, from row 0.
+    """
 
     uri: str
     version: int
@@ -25,20 +31,27 @@ class PublishedModel(typing.NamedTuple):
 
 
 class ModelRowsToSavedModel(beam.PTransform):
-    """Turns the rows of a model back into a SavedModel, published as the next version in `model_dir`.
+    """Turn the rows of a model back into a SavedModel, published as the next version in `model_dir`.
 
         rows | ModelRowsToSavedModel("/models/digits")
 
-    Input elements: `beam.Row`, NamedTuple, dict or pair of `model_id bigint, model_info string`, all rows of one model
-    in each window, in any order; row 0 holds the model's name, the others the base64 text of a zip file in parts.
-    Output elements: a `PublishedModel(uri, version, name)` for each model. A version is complete or absent for whoever
-    reads `model_dir`, and the same rows give the same version however often they are worked on.
+    Input elements: `beam.Row`, NamedTuple, dict or pair of `model_id bigint, model_info string`. Row 0 has the model's
+    name. The other rows have the parts of a zip file as base64 text. All rows of a window are of one model, in any
+    order.
+
+    Output elements: a `PublishedModel(uri, version, name)` for each window, in that window.
+
+    A reader of `model_dir` sees a version complete or not at all. The same rows give the same version, also if a bundle
+    is repeated. SavedModels are described in https://www.tensorflow.org/guide/saved_model.
 
     Args:
-      model_dir: a local path or a URI of any of Beam's file systems; versions are directories in it.
+      model_dir: a local path, or a URI of any of Beam's file systems
+        (https://beam.apache.org/releases/pydoc/current/apache_beam.io.filesystems.html). Versions are directories in
+        it.
 
     Raises:
       ArgumentError: `model_dir` cannot be used; while the pipeline is built.
+      RowError: an element has not the form of a model's row; while the pipeline runs.
     """
 
     @check_names
@@ -47,7 +60,7 @@ class ModelRowsToSavedModel(beam.PTransform):
         self._model_dir = check_model_dir(model_dir)
 
     def expand(self, pcoll: PCollection) -> PCollection[PublishedModel]:
-        """The graph: all rows to one place, and there to a directory."""
+        """Group all rows of a window, and publish them as a directory."""
         return (
             pcoll
             | "ToPairs" >> beam.Map(_to_pair).with_output_types(beam.typehints.Tuple[int, str])
@@ -58,7 +71,7 @@ class ModelRowsToSavedModel(beam.PTransform):
 
 
 class _PublishRows(beam.DoFn):
-    """The rows of a model in, where it is published out."""
+    """(key, rows of a model) -> the published model."""
 
     def __init__(self, model_dir: str):
         self._model_dir = model_dir
@@ -73,7 +86,7 @@ class _PublishRows(beam.DoFn):
 
 
 def _to_pair(row) -> tuple[int, str]:
-    """(model_id, model_info) of an element of any form."""
+    """Return (model_id, model_info) of an element of any form."""
     try:
         if isinstance(row, dict):
             model_id, model_info = row["model_id"], row["model_info"]
