@@ -14,9 +14,9 @@ import types
 
 from beam_tfscript.runtime import compat
 from beam_tfscript.runtime.columns import columns_from_wire
-from beam_tfscript.runtime.config.context import TFContext
+from beam_tfscript.runtime.config.config_values import Schema
 from beam_tfscript.runtime.config.current import set_config
-from beam_tfscript.runtime.config.task_config import Schema
+from beam_tfscript.runtime.config.tf_context import TFContext
 from beam_tfscript.runtime.writing.writer import OutputWriter
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}

@@ -58,7 +58,7 @@ def show_arguments(config):
     import tensorflow as tf
 
     from beam_tfscript.runtime import get_config
-    from beam_tfscript.runtime.config.context import TFContext
+    from beam_tfscript.runtime.config.tf_context import TFContext
 
     assert get_config() is config
     assert config.tf_context is TFContext.get_or_create()

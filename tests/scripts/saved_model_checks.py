@@ -69,11 +69,11 @@ def check_two_models_are_an_error_that_names_both():
 
 
 def check_no_model_is_an_error_that_says_what_to_write():
-    raises(["is not there"], saved_model.find_export, os.path.join(FOLDER, "nonesuch"))
+    raises(["does not exist"], saved_model.find_export, os.path.join(FOLDER, "nonesuch"))
     raises(["no SavedModel", "model.export(config.saved_model_dir)"], saved_model.find_export, folder("empty"))
     parent = folder("other")
     open(os.path.join(parent, "other", "model.keras"), "w").close()
-    raises(["other/model.keras", "another form"], saved_model.find_export, parent)
+    raises(["other/model.keras", "another format"], saved_model.find_export, parent)
 
 
 def check_the_newest_version_is_a_number_with_a_model_in_it():
