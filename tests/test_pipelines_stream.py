@@ -157,7 +157,7 @@ def test_folder_without_files_doesnt_end_the_stream(tmp_path, exists):
         folder.mkdir()
     source = stream_folder.WatchFolder(str(folder), parse=stream_drift.parse_line, poll_s=0.01)
     tracker = ThreadsafeRestrictionTracker(
-        source.reader.LOOKS.create_tracker(source.reader.LOOKS.initial_restriction(str(folder)))
+        source.reader.LISTINGS.create_tracker(source.reader.LISTINGS.initial_restriction(str(folder)))
     )
     watermark = ManualWatermarkEstimator(None)
     assert list(source.reader.process(str(folder), RestrictionTrackerView(tracker), watermark)) == []
@@ -166,7 +166,7 @@ def test_folder_without_files_doesnt_end_the_stream(tmp_path, exists):
 
 
 def test_refuses_an_engine_that_would_look_once(tmp_path):
-    with pytest.raises(SystemExit, match="--runner=DirectRunner looks at the folder once"):
+    with pytest.raises(SystemExit, match="--runner=DirectRunner reads the folder only once"):
         stream_drift.main(["--input", str(tmp_path), "--output", str(tmp_path), "--runner=DirectRunner"])
 
 
