@@ -1,4 +1,4 @@
-"""What `runtime/saved_model.py` promises on every interpreter; run as a program by test_runtime_saved_model.py.
+"""Checks of `runtime/tf/saved_model.py` on each interpreter; test_runtime_saved_model.py runs them as a program.
 
     python saved_model_checks.py
 
@@ -23,7 +23,7 @@ MODEL = os.path.join(FOLDER, "half_plus_two")
 
 
 def folder(*names):
-    """A new directory with directories in it; those whose names end in "!" get the model."""
+    """Make a directory with directories in it; those whose names end in "!" get the model."""
     parent = tempfile.mkdtemp(dir=FOLDER)
     for name in names:
         path = os.path.join(parent, name.rstrip("!"))
@@ -200,7 +200,7 @@ def main():
         error = None
         try:
             CHECKS[name]()
-        except Exception:  # noqa: BLE001 - a check that fails in any way is reported, and the others go on
+        except Exception:  # noqa: BLE001 - a check that fails in any way is reported, and the other checks run
             error = traceback.format_exc()
         print(json.dumps({"check": name, "error": error}), flush=True)
     shutil.rmtree(FOLDER)
