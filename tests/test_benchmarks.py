@@ -19,7 +19,7 @@ ROWS = 2000
 
 
 def run_benchmark(module, *arguments):
-    """A benchmark as a person runs it; importing TensorFlow here would burden the other tests."""
+    """Run a benchmark as a user does; importing TensorFlow here would slow down the other tests."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
 

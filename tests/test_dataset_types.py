@@ -22,7 +22,7 @@ ROWS = [{"id": number, "label": 0} for number in range(7)]
 
 
 class WithSide(beam.PTransform):
-    """The script over its input, with the same rows as a side input."""
+    """Return the script over its input, with the same rows as a side input."""
 
     def __init__(self, feed, **arguments):
         super().__init__()

@@ -140,7 +140,7 @@ def test_imports_make_no_circle():
     [
         ("beam_tfscript.worker.pool", "beam_tfscript.feeds.run"),
         ("beam_tfscript.data.rows", "beam_tfscript.files.uris"),
-        ("beam_tfscript.dofns.run_dataset", "beam_tfscript.runtime.run.runs"),
+        ("beam_tfscript.dofns.run_dataset", "beam_tfscript.runtime.run.run_script"),
         ("beam_tfscript.runtime.writing.writer", "beam_tfscript.runtime.reading.reader"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The streaming demo, run for real: files that are dropped while it goes on, windows that end, a drift that is told."""
+"""The streaming demo, run for real: files arrive during the run, windows end, and a drift is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RATE = 60
 
 @pytest.fixture(scope="module")
 def job_server(tmp_path_factory):
-    """The address of a Prism."""
+    """Start Prism, and return its address."""
     try:
         prism.build()
     except ToolMissing as missing:
@@ -94,7 +94,7 @@ def test_tells_the_window_in_which_the_digits_change_and_reads_them_again_later(
 
 
 def test_readme_shows_what_is_printed():
-    """Its lines are those of the default window and rate, made by the same function."""
+    """The README's lines are those of the default window and rate, made by the same function."""
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     number = r" +([\d.]+)"
     pattern = (
@@ -113,14 +113,14 @@ def test_readme_shows_what_is_printed():
 
 
 def rows_of(n, *, drift="none", start_s=0.0):
-    """Digits as the pipeline parses them, at their event times; the drift from the first on."""
+    """Return digits as the pipeline parses them, at their event times, with the drift from the first on."""
     rows = stream_feed.make_rows(start_s=start_s, rate=100, drift=drift, drift_after_s=0)
     parsed = (stream_drift.parse_line(json.dumps(row)) for row in itertools.islice(rows, n))
     return [TimestampedValue(row, at_s) for at_s, row in parsed]
 
 
 class ReportDrift(beam.PTransform):
-    """What comes behind the source."""
+    """Steps after the source."""
 
     def __init__(self, model_dir):
         super().__init__()
@@ -157,7 +157,7 @@ def test_folder_without_files_doesnt_end_the_stream(tmp_path, exists):
         folder.mkdir()
     source = stream_folder.WatchFolder(str(folder), parse=stream_drift.parse_line, poll_s=0.01)
     tracker = ThreadsafeRestrictionTracker(
-        source.reader.LOOKS.create_tracker(source.reader.LOOKS.initial_restriction(str(folder)))
+        source.reader.LISTINGS.create_tracker(source.reader.LISTINGS.initial_restriction(str(folder)))
     )
     watermark = ManualWatermarkEstimator(None)
     assert list(source.reader.process(str(folder), RestrictionTrackerView(tracker), watermark)) == []
@@ -166,7 +166,7 @@ def test_folder_without_files_doesnt_end_the_stream(tmp_path, exists):
 
 
 def test_refuses_an_engine_that_would_look_once(tmp_path):
-    with pytest.raises(SystemExit, match="--runner=DirectRunner looks at the folder once"):
+    with pytest.raises(SystemExit, match="--runner=DirectRunner reads the folder only once"):
         stream_drift.main(["--input", str(tmp_path), "--output", str(tmp_path), "--runner=DirectRunner"])
 
 

@@ -1,4 +1,4 @@
-"""Writing in the script process: what the encoder makes of values is what TensorFlow and the pipeline read."""
+"""Writing in the script process: TensorFlow and the pipeline read the values that the encoder wrote."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def encoder(text: str) -> ExampleEncoder:
 
 
 def as_written(value: Any, column: Column) -> Any:
-    """A value of `tests.strategies` as a script would write it."""
+    """Return a value of `tests.strategies` as a script would write it."""
     if value is None:
         return None
     if isinstance(value, list):
@@ -49,12 +49,12 @@ def batch_of(schema: Schema, rows: list[dict[str, Any]]) -> dict[str, list[Any]]
 
 
 def tuples_of(schema: Schema, records: list[bytes]) -> list[tuple]:
-    """What the pipeline's side makes of Examples."""
+    """Decode Examples as the pipeline does."""
     return record_batch_to_tuples(ExampleDecoder(schema).decode(records), schema)
 
 
 def decoded(schema: Schema, records: list[bytes]) -> list[list[Any]]:
-    """The same in a form that compares bit for bit."""
+    """Decode Examples to a form that compares bit for bit."""
     return [[canonical(value, column) for value, column in zip(row, schema)] for row in tuples_of(schema, records)]
 
 
@@ -91,7 +91,7 @@ def test_pipeline_decodes_what_a_row_was_written_with(schema_and_rows):
 
 
 def reference(schema: Schema, row: dict[str, Any]) -> Any:
-    """A `tf.train.Example` of a row of ints, floats, strs and bytes, built a feature at a time."""
+    """Return a `tf.train.Example` of a row of ints, floats, strs and bytes, built feature by feature."""
     import tensorflow as tf
 
     example = tf.train.Example()
@@ -134,7 +134,7 @@ def test_tensorflow_parses_what_it_would_have_serialized_itself(schema_and_rows)
 @given(st.data())
 @settings(deadline=None, max_examples=100)
 def test_no_value_is_changed_to_fit(data):
-    """Any number into any integer column: the same number comes out, or the error names its row."""
+    """Write any number into any integer column: the same number comes out, or the error names its row."""
     kind, bits = data.draw(st.sampled_from([("tinyint", 8), ("smallint", 16), ("int", 32), ("bigint", 64)]))
     numbers = st.one_of(st.integers(-(2**65), 2**65), st.integers(-200, 200), st.floats(), st.booleans())
     values = data.draw(st.lists(numbers, min_size=1, max_size=5))

@@ -1,4 +1,4 @@
-"""What a script writes and what does not fit the output schema: refused at the call, in words for what and where."""
+"""Rows that do not fit the output schema: refused at the call, by an error that names the column and the row."""
 
 from __future__ import annotations
 

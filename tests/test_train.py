@@ -55,7 +55,7 @@ class TestOneTask:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("exports_nothing", "nothing was exported: .*model is not there"),
+        ("exports_nothing", "nothing was exported: .*model does not exist"),
         ("exports_two", r"holds 2 SavedModels \(first, second\), and one is expected"),
         ("exports_broken", "the SavedModel in .* does not load: .*variables"),
         ("reports_text", r"report\(\) takes numbers, got loss='small'"),

@@ -11,7 +11,7 @@ import selectors
 import threading
 from typing import IO
 
-from beam_tfscript.runtime.transport import streams
+from beam_tfscript.runtime.transport import stdio
 from beam_tfscript.worker.known_noise import is_known_noise
 
 LOGGER = logging.getLogger("beam_tfscript.script")
@@ -26,7 +26,7 @@ _TAIL_LINE_CHARS = 500
 _LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 # A number with more digits is no log level: the script itself printed such marks.
 _LEVEL_DIGITS = 4
-_RECORD = re.compile(f"{streams.RECORD_MARK}(\\d+){streams.FIELD_MARK}(.*?){streams.FIELD_MARK}(.*)", re.DOTALL)
+_RECORD = re.compile(f"{stdio.RECORD_MARK}(\\d+){stdio.FIELD_MARK}(.*?){stdio.FIELD_MARK}(.*)", re.DOTALL)
 # The beginning of a line of Google's C++ and absl logging: severity and date, such as `W0000 00:00:17…`.
 _GLOG = re.compile(r"([IWEF])\d{4} \d\d:\d\d:")
 # The same severity as TensorFlow's own C++ logging shows it: `2024-05-21 12:00:00.1: W tensorflow/…`.
@@ -134,7 +134,7 @@ class LogLines:
             rest = rest[_LINE_BYTES:]
         self._rests[stream] = rest
         for line in lines:
-            text, *label = line.decode("utf-8", "backslashreplace").rstrip("\r").split(streams.RUN_MARK, 1)
+            text, *label = line.decode("utf-8", "backslashreplace").rstrip("\r").split(stdio.RUN_MARK, 1)
             if text or not label:
                 try:
                     self._log(text, stream)
@@ -174,7 +174,7 @@ def parse_line(line: str, plain_level: int = logging.INFO) -> tuple[int, str]:
     record = _RECORD.match(line)
     if record and len(record.group(1)) <= _LEVEL_DIGITS:
         level, name, text = record.groups()
-        text = text.replace(streams.LINE_MARK, "\n")
+        text = text.replace(stdio.LINE_MARK, "\n")
         return int(level), text if name == "root" else f"{name}: {text}"
     found = _GLOG.match(line) or _TENSORFLOW.match(line)
     return _LEVELS[found.group(1)] if found else plain_level, line

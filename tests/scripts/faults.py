@@ -1,4 +1,4 @@
-"""Scripts that fail, one entry function a way of failing."""
+"""Scripts that fail; each entry function fails in another way."""
 
 import os
 import signal

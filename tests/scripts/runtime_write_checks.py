@@ -1,4 +1,4 @@
-"""What the runtime's writing promises on every interpreter; run by runtime_checks.py. Python 3.6 syntax."""
+"""Checks of the runtime's writing on each interpreter; runtime_checks.py runs them. Python 3.6 syntax."""
 
 import tensorflow as tf
 from runtime_cases import as_lists, assert_raises, column, example, make_tensors, save

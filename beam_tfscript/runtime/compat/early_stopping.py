@@ -1,4 +1,4 @@
-"""`akdl.engine.early_stopping`: hooks that end an Estimator's training, which TensorFlow has by another name."""
+"""`akdl.engine.early_stopping`: hooks that end an Estimator's training, from `tf.estimator.experimental`."""
 
 from beam_tfscript.runtime.tf import tf_versions
 

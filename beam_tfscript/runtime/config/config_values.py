@@ -1,17 +1,17 @@
-"""Values that a run's config has: its window, and the columns of its rows."""
+"""Values of a run's config: its window, its schemas, and its feature spec."""
 
 from collections import namedtuple
 
 Window = namedtuple("Window", ["start", "end"])
-Window.__doc__ = "An event-time window: start (inclusive) and end (exclusive), in seconds since 1970 UTC."
+Window.__doc__ = "Event-time window: `start` (inclusive) and `end` (exclusive), floats in seconds since 1970-01-01 UTC."
 
 
 class Schema(tuple):
-    """The columns of the input or the output, in order; `names` and `str()` say which."""
+    """Columns of the input or the output, in order: a tuple of `Column`; `str()` gives the schema's text."""
 
     @property
     def names(self):
-        """The column names, in order."""
+        """List of the column names, in order."""
         return [column.name for column in self]
 
     def __str__(self):
@@ -21,9 +21,10 @@ class Schema(tuple):
 
 
 class FeatureSpec(dict):
-    """Feature name -> FixedLenFeature or VarLenFeature, as `tf.io.parse_example` takes it.
+    """Dict, feature name -> `FixedLenFeature` or `VarLenFeature`, for `tf.io.parse_example`.
 
-    Calling it gives the same without some columns: `config.feature_spec(exclude=["label"])`.
+    A call returns the spec without some columns: `config.feature_spec(exclude=["label"])`.
+    https://www.tensorflow.org/api_docs/python/tf/io/parse_example
     """
 
     def __init__(self, columns, exclude=()):

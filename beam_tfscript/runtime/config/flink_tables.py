@@ -1,6 +1,6 @@
-"""Readers and writers of a run's rows, most for a TensorFlow 1 session, all driven by the schema.
+"""Readers and writers of a run's rows for scripts of Deep Learning on Flink, most with a TensorFlow 1 session.
 
-In comes the context. Out go batches of numpy arrays by column until the rows end, and the rows that the script writes.
+In comes the context. Out go batches of numpy arrays by column; the writers take the script's rows.
 """
 
 from beam_tfscript.runtime.reading.unpacking import Unpacker
@@ -10,11 +10,14 @@ __all__ = ["FlinkReader", "FlinkRowWriter", "FlinkWriter"]
 
 
 class FlinkReader(object):
-    """Reads the run's rows in batches; made in the graph that the session runs, before that is final.
+    """Reader of the run's rows in batches; made in the session's graph, before the graph is finalized.
 
     Args:
       context: the `TFContext`.
-      batch_size: rows in a batch; the last one may have fewer. It is waited for.
+      batch_size: rows per batch. A batch waits until it is full; the last one may have fewer rows.
+
+    Raises:
+      ValueError: the input has no schema.
     """
 
     def __init__(self, context, batch_size=1):
@@ -32,10 +35,13 @@ class FlinkReader(object):
         self._following = list(tf.compat.v1.data.make_one_shot_iterator(batches).get_next())
 
     def next_batch(self, session):
-        """The next batch as a dict, column name -> numpy array; None when there are no more rows.
+        """Return the next batch as a dict, column name -> numpy array as in `config.batches()`; None after the last.
 
         Args:
-          session: a session, monitored or not.
+          session: a `tf.compat.v1.Session` or `MonitoredSession`.
+
+        Raises:
+          InputMismatch: a row does not fit its column.
         """
         import tensorflow as tf
 
@@ -46,10 +52,13 @@ class FlinkReader(object):
 
 
 class FlinkWriter(object):
-    """Writes rows of the output schema.
+    """Writer of rows of the output schema.
 
     Args:
       context: the `TFContext`.
+
+    Raises:
+      ValueError: the transform has no output schema.
     """
 
     def __init__(self, context):
@@ -59,12 +68,12 @@ class FlinkWriter(object):
         self._writer = context.output_writer
 
     def write_result(self, session, results):
-        """Writes one row, or a batch of rows.
+        """Write one row, or a batch of rows.
 
         Args:
-          session: not needed; scripts give it.
-          results: values by column: a dict, or a list or tuple in the order of the output schema. A batch has an
-            equally long array for each column.
+          session: ignored; scripts give it.
+          results: one value per column: a dict, or a list or tuple in the order of the output schema. In a batch each
+            value is an array, whose first axis is the rows; all of one length.
 
         Raises:
           OutputMismatch: the rows do not fit the output schema.
@@ -77,20 +86,20 @@ class FlinkWriter(object):
             self._writer.write_columns(values)
 
     def close(self, session=None):
-        """Sends on what is written; the output itself ends with the run."""
+        """Send the written rows; the output itself ends with the run."""
         self._writer.flush()
 
     def _by_name(self, results):
         if len(results) != len(self._columns):
             raise ValueError(
-                "write_result() takes a value for each of {}, got {} values".format(
+                "write_result() takes one value for each of {}, got {} values".format(
                     ", ".join(self._columns.names), len(results)
                 )
             )
         return dict(zip(self._columns.names, results))
 
     def _is_row(self, values):
-        """Whether the values are those of one row: each has as many dimensions as its column's type."""
+        """Return True if the values are those of one row: each has as many dimensions as its column's type."""
         import numpy as np
 
         return all(
@@ -100,27 +109,30 @@ class FlinkWriter(object):
 
 
 class FlinkRowWriter(object):
-    """Writes rows of the output schema, one at a time and without a session.
+    """Writer of rows of the output schema, one at a time and without a session.
 
     Args:
       context: the `TFContext`.
+
+    Raises:
+      ValueError: the transform has no output schema.
     """
 
     def __init__(self, context):
         self._writer = FlinkWriter(context)
 
     def write(self, row):
-        """Writes a row.
+        """Write one row.
 
         Args:
-          row: its values in the order of the output schema, such as a tuple or a `pyflink.common.Row`.
+          row: values in the order of the output schema, such as a tuple or a `pyflink.common.Row`.
 
         Raises:
           OutputMismatch: the row does not fit the output schema.
-          ValueError: it has another number of values than the schema has columns.
+          ValueError: the number of values is not the schema's number of columns.
         """
         self._writer.write_result(None, list(row))
 
     def close(self):
-        """Sends on what is written; the output itself ends with the run."""
+        """Send the written rows; the output itself ends with the run."""
         self._writer.close()

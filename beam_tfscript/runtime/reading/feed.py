@@ -1,38 +1,39 @@
-"""The rows of a run that goes on while they come: frames in from the channel, records out as the script asks.
+"""Rows that come during a run: frames of the channel in, records out as the script requests them.
 
-The rule that all rests on: whoever asks for more has done with what was handed out before. So each asking sends on
-what was written, and behind it an ACK with the position that is done; the pipeline's process repeats nothing that
-is behind such a position, and emits nothing that is not.
+The rule: a script that requests more rows is done with the rows before. So each request first sends the outputs, and
+then an ACK with the position up to which rows are done. The pipeline's process emits outputs of acknowledged rows only,
+and repeats only rows that are not acknowledged. If the ACK came first, a crash between the two would lose outputs.
 """
 
 import queue
 
 from beam_tfscript.runtime.transport import wire
 
-# The most that is handed to TensorFlow as one vector: enough to make the cost of a call nothing.
+# Records per vector for TensorFlow: so many that the cost per call is small beside the cost of the records. More would
+# be acknowledged later, and repeated after a crash.
 _VECTOR_RECORDS = 4096
 
 
 class FeedMisused(TypeError):
-    """The script asked for rows in a way that its feed does not have; another attempt would do the same."""
+    """The script reads rows in a way that its feed does not have. Permanent failure: a retry would do the same."""
 
 
 class Feed(object):
-    """The rows of one run.
+    """Rows of one run, for one thread of the script.
 
     Args:
-      connection: where ACKs go.
+      connection: `Connection` that ACKs are sent by.
       frames: queue of the frames that the channel brings for this run.
-      flush: called before each ACK; sends on what the script wrote.
-      fills_batches: whether a batch waits for all its rows, where more are to come; else it is what is there.
+      flush: function that sends the script's outputs; called before each ACK.
+      fills_batches: True if a batch waits until it is full; False if it takes the rows that are there.
 
     Attributes:
-      window: the window of the rows handed out last, as (start, end) or None.
-      position: how many rows were handed out and done with.
-      taken: how many rows were handed out.
-      stopped: whether the script asked for the end.
-      ended: whether the end was reached.
-      asked_again: whether the script asked for rows once more after it was told of the end.
+      window: window of the last rows that the script got, as (start, end) in seconds, or None.
+      position: number of rows that are done.
+      taken: number of rows that the script got.
+      stopped: True after `stop()`.
+      ended: True after END_FEED.
+      asked_again: True if the script requested rows after it was told of the end.
     """
 
     def __init__(self, connection, frames, flush, fills_batches):
@@ -47,20 +48,26 @@ class Feed(object):
         self._frames = frames
         self._flush = flush
         self._fills_batches = fills_batches
-        self._held = None  # a frame that was received too early to be dealt with
+        self._held = None  # WINDOW frame that ended the last batch, and belongs to the next one
         self._records = []
         self._next = 0
         self._unit = None
 
     def take(self, n):
-        """Waits for a batch of records of one window.
+        """Wait for a batch of records of one window.
+
+        Without a timeout: the receiving thread kills the process when the channel ends.
 
         Args:
-          n: how many; fewer come where the window changes, the bundle ends, or no more are there and batches
-            are not filled. Never none.
+          n: maximum number of records. A batch has fewer at the end of a window or bundle, and where batches are not
+            filled; at least one.
 
         Returns:
           A list of serialized Examples; None at the end of the feed.
+
+        Raises:
+          FeedMisused: the run takes whole bundles as well.
+          ForkedError: the process is a child that the script forked.
         """
         self._use("rows")
         self._acknowledge(min(n, wire.WANT_MOST))
@@ -76,7 +83,7 @@ class Feed(object):
         return batch or self._tell_end()
 
     def take_any(self):
-        """Waits for rows and gives what is there, at least one; None at the end of the feed."""
+        """Wait for rows, and return those that are there, at least one; None at the end. Raise as `take` does."""
         self._use("rows")
         self._acknowledge(wire.WANT_ANY)
         while self._next >= len(self._records) or self.stopped:
@@ -88,7 +95,15 @@ class Feed(object):
         return part
 
     def take_dataset(self):
-        """Waits for a whole bundle; gives (path of a TFRecord file, rows in it), or None at the end of the feed."""
+        """Wait for a whole bundle.
+
+        Returns:
+          (path of a TFRecord file, number of its rows); None at the end of the feed.
+
+        Raises:
+          FeedMisused: the run takes rows as well.
+          ForkedError: the process is a child that the script forked.
+        """
         self._use("datasets")
         self._acknowledge(wire.WANT_DATASET)
         while True:
@@ -96,29 +111,29 @@ class Feed(object):
             if frame is None:
                 return self._tell_end()
             if frame.kind == wire.DATASET:
-                found = frame.json()
-                self.window = found["window"]
-                self.taken += found["count"]
-                return found["path"], found["count"]
+                dataset = frame.json()
+                self.window = dataset["window"]
+                self.taken += dataset["count"]
+                return dataset["path"], dataset["count"]
 
     def stop(self):
-        """Ends the feed: nothing more is handed out."""
+        """End the feed: the script gets no more rows; may be called from any thread."""
         self._connection.check_owner("config.stop()")
         self.stopped = True
-        # Wakes whoever waits.
+        # Wakes a thread that waits in `take`: it would wait forever if the pipeline has no more rows now.
         self._frames.put(wire.control_frame(wire.END_FEED))
 
     def _tell_end(self):
-        """None, which tells the script of the end; takes note of one that asks again."""
+        """Return None, which tells the script of the end; note a script that asks again."""
         self.asked_again = self.asked_again or (self._has_told_end and not self.stopped)
         self._has_told_end = True
 
     def _use(self, unit):
-        # A child has no thread that rows come by: it would wait for ever.
+        # fork() does not copy the receiving thread: a child would wait forever.
         self._connection.check_owner("reading rows of the feed")
         if self._unit not in (None, unit):
             raise FeedMisused(
-                "config.datasets() and config.batches() cannot be used in one run: the rows reach it either as whole "
+                "config.datasets() and config.batches() cannot be used in one run: its rows come either as whole "
                 "bundles or as batches. Use one of them."
             )
         self._unit = unit
@@ -126,11 +141,12 @@ class Feed(object):
     def _acknowledge(self, wanted):
         self.position = self.taken
         self._flush()
+        # After a stop, DONE acknowledges: the script may still write outputs of the last rows.
         if not self.stopped:
             self._connection.send(wire.ack_frame(self.position, wanted))
 
     def _receive(self, has_rows):
-        """Deals with the next frame; returns False where a batch ends, which with no rows is the end of the feed."""
+        """Receive the next frame; return False at the end of a batch, or of the feed if the batch has no rows."""
         frame = self._next_frame(wait=self._fills_batches or not has_rows)
         if frame is None:
             return False
@@ -146,7 +162,7 @@ class Feed(object):
         return True
 
     def _next_frame(self, wait=True):
-        """The next frame; None at the end of the feed, again and again, or where none is there and it is not waited."""
+        """Return the next frame; None at the end of the feed, or if no frame is there and `wait` is False."""
         if self._held is not None:
             frame, self._held = self._held, None
             return frame

@@ -1,22 +1,23 @@
-"""Vectors of serialized Examples in, column name -> tensor out: the TensorFlow operations between the two.
+"""TensorFlow operations that parse: vectors of serialized Examples in, column name -> tensor out.
 
-Few operations a column, since a graph of hundreds of columns is built and optimized anew for each run.
+Few operations per column: each run builds and optimizes the graph again, and a schema may have hundreds of columns.
 """
 
 from collections import namedtuple
 
 from beam_tfscript.runtime.tf import tf_versions
-from beam_tfscript.runtime.writing.values import bytes_of, number_of
+from beam_tfscript.runtime.writing.single_values import bytes_of, number_of
 
 Splits = namedtuple("Splits", ["values", "splits"])
-Splits.__doc__ = """Rows of different lengths: the values of all of them, and where each row ends.
+Splits.__doc__ = """Rows of different lengths: `values` of all rows, and `splits`, the bounds of the rows.
 
-`splits` is a tuple, the innermost first, as in `tf.RaggedTensor.row_splits`.
+`splits` is a tuple of int64 tensors, the innermost first, each as `tf.RaggedTensor.row_splits`.
+https://www.tensorflow.org/api_docs/python/tf/RaggedTensor
 """
 
 
 def plain_spec(column):
-    """The features of one column, feature name -> FixedLenFeature or VarLenFeature."""
+    """Return the features of one column: dict, feature name -> FixedLenFeature or VarLenFeature."""
     import tensorflow as tf
 
     dtype = {"int64": tf.int64, "float": tf.float32, "bytes": tf.string}[column.feature]
@@ -32,7 +33,7 @@ def plain_spec(column):
 
 
 def masked_columns(columns, masks):
-    """Those of `columns` that get a mask.
+    """Return the columns that get a mask.
 
     Raises:
       ValueError: a mask would have the name of a column.
@@ -41,13 +42,13 @@ def masked_columns(columns, masks):
     masked = [column for column in columns if masks and column.is_masked]
     for column in masked:
         if column.mask_name in names:
-            problem = 'the mask of column "{}" would be named as column "{}" is: exclude one of them'
+            problem = 'the mask of column "{}" would have the name of column "{}": exclude one of the two'
             raise ValueError(problem.format(column.name, column.mask_name))
     return masked
 
 
 def parse_raw(serialized, columns, masked):
-    """What TensorFlow makes of the features, feature name -> tensor; a masked one is sparse whatever its shape."""
+    """Parse the features: dict, feature name -> tensor; a masked feature is sparse whatever its shape."""
     import tensorflow as tf
 
     spec = {}
@@ -55,16 +56,16 @@ def parse_raw(serialized, columns, masked):
         spec.update(plain_spec(column))
     for column in masked:
         if column.is_packed and column.is_array:
-            continue  # `presence_of_arrays` tells which are null
+            continue  # `presence_of_arrays` finds its nulls
         spec[column.name] = tf.io.VarLenFeature(spec[column.name].dtype)
     return tf.io.parse_example(serialized, spec) if spec else {}
 
 
 def presence_of_arrays(serialized, columns):
-    """Which arrays are not null: a bool tensor, rows by columns.
+    """Return a bool tensor of shape [rows, columns], True where the array is not null.
 
-    `parse_example` takes a null for an empty list; that the one is a Feature of no bytes and the other is
-    not shows only in the message itself.
+    `parse_example` gives an empty list for a null too. Only the message tells them apart: a null is a Feature of no
+    bytes, and an empty list is not.
     """
     import tensorflow as tf
 
@@ -74,18 +75,18 @@ def presence_of_arrays(serialized, columns):
     features = tf.strings.reduce_join(decode(serialized, "tensorflow.Example", ["features"]).values[0], axis=1)
     entries = decode(features, "tensorflow.Features", ["feature"])
     filled = tf.sequence_mask(entries.sizes[:, 0], tf.shape(entries.values[0])[1])
-    places = tf_versions.indices_of_true(tf, filled)
-    entry = decode(tf.gather_nd(entries.values[0], places), "tensorflow.Features.FeatureEntry", ["key", "value"])
+    indices = tf_versions.indices_of_true(tf, filled)
+    entry = decode(tf.gather_nd(entries.values[0], indices), "tensorflow.Features.FeatureEntry", ["key", "value"])
     key, feature = [tf.strings.reduce_join(value, axis=1, keepdims=True) for value in entry.values]
     found = tf.equal(key, [[column.name for column in columns]]) & tf.not_equal(feature, "")
-    return tf.math.unsorted_segment_sum(tf.cast(found, tf.int32), places[:, 0], tf.size(serialized)) > 0
+    return tf.math.unsorted_segment_sum(tf.cast(found, tf.int32), indices[:, 0], tf.size(serialized)) > 0
 
 
 class Parser(object):
-    """Callable: 1-D string tensor of Examples -> dict, column name -> tensor or `Splits`.
+    """Callable that parses a 1-D string tensor of Examples to a dict, column name -> tensor or `Splits`.
 
     Args:
-      columns: what to parse.
+      columns: list of the `Column`s to parse.
       masks: adds `<name>__present` for nullable columns without a default.
 
     Raises:
@@ -124,7 +125,7 @@ class Parser(object):
 
 
 def _default(column):
-    """The default of a scalar as the Example would hold it; None for none."""
+    """Return the default of a scalar as the Example would hold it; None without a default."""
     value = column.default
     if value is None:
         return None
@@ -136,7 +137,7 @@ def _default(column):
 
 
 def _typed(column, value):
-    """`value` with the column's own dtype instead of the feature's."""
+    """Convert `value` from the feature's dtype to the column's dtype."""
     if isinstance(value, Splits):
         return Splits(_typed(column, value.values), value.splits)
     import tensorflow as tf
@@ -150,18 +151,18 @@ def _typed(column, value):
     narrow = tf.cast(value, column.dtype)
     if column.feature == "float":
         return narrow
-    # Rows that came as ready Examples may hold anything, and a cast would wrap it.
+    # The pipeline's input may be Examples, which it does not check. A cast would wrap a number that is out of range.
     problem = "{}: a value is out of the range of {}".format(column.name, column.type)
     return tf_versions.checked(tf, tf.equal(tf.cast(narrow, tf.int64), value), problem, narrow)
 
 
 def _dense(column, sparse):
-    """A masked scalar or tensor: (values with zero where null, which rows are not null)."""
+    """Return (values with zeros for nulls, bool mask of the rows that are not null) of a masked scalar or tensor."""
     import tensorflow as tf
 
     grid = tf.stack([sparse.dense_shape[0], column.size])
     zero = tf.constant("" if column.feature == "bytes" else 0, sparse.dtype)
-    # An Example with more values than the shape has is an index out of bounds here, and an error.
+    # More values in an Example than in the shape are indices out of bounds, which is an error.
     values = tf_versions.sparse_to_dense(tf, sparse.indices, grid, sparse.values, zero)
     present = tf_versions.sparse_to_dense(tf, sparse.indices, grid, tf.constant(True), tf.constant(False))
     if not column.shape:
@@ -173,7 +174,7 @@ def _dense(column, sparse):
 
 
 def _dense_packed(column, sparse):
-    """A masked packed tensor: (bytes, zeros where null; which rows are not null)."""
+    """Return (bytes with zeros for nulls, bool mask of the rows that are not null) of a masked packed tensor."""
     import tensorflow as tf
 
     rows = tf.stack([sparse.dense_shape[0], 1])
@@ -184,7 +185,7 @@ def _dense_packed(column, sparse):
 
 
 def _unpacked(column, value):
-    """The numbers of rows that are a string of bytes each: a tensor, or `Splits` of an array."""
+    """Return the numbers of rows that are one bytes value each: a tensor, or `Splits` for an array."""
     import tensorflow as tf
 
     lengths = tf.cast(tf.strings.length(value), tf.int64)
@@ -199,14 +200,14 @@ def _unpacked(column, value):
 
 
 def _splits(sparse, ends):
-    """Where the rows of a VarLen feature end; `ends` is the row numbers and one more."""
+    """Return the bounds of the rows of a VarLen feature; `ends` is 0 … number of rows."""
     import tensorflow as tf
 
     return tf.searchsorted(sparse.indices[:, 0], ends, out_type=tf.int64)
 
 
 def _nested(column, values, lengths, ends):
-    """Arrays of arrays, from their values and the lengths of the inner arrays."""
+    """Return arrays of arrays as `Splits`, from their values and the lengths of the inner arrays."""
     import tensorflow as tf
 
     outer = _splits(lengths, ends)

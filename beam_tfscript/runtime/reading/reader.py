@@ -1,9 +1,8 @@
-"""A run's rows for the script: serialized Examples in, tensors or numpy arrays by column out.
+"""Rows of a run for the script: serialized Examples in, tensors or numpy arrays by column out.
 
-What the values are: integers, floats and booleans have the column's own dtype; strings, varbinary
-and decimals are bytes (a decimal's ASCII text); date, time and timestamp are integers, counted in
-days or the column's unit, so that `.view("datetime64[us]")` makes dates of them and the same numbers come from
-`parsed_dataset` and `numpy_batches`.
+Integers, floats and booleans have the column's dtype. Strings, varbinary and decimals are bytes; a decimal is its
+ASCII text. Date, time and timestamp are integers: days, or the column's unit. So tensors and arrays hold the same
+numbers, and `.view("datetime64[us]")` makes dates of an array.
 """
 
 import re
@@ -13,22 +12,24 @@ from beam_tfscript.runtime.reading.parsing import Parser, Splits, plain_spec
 from beam_tfscript.runtime.reading.unpacking import Unpacker
 from beam_tfscript.runtime.tf import tf_versions
 
-# Parsed batches that wait for the script. More would smooth out uneven batches, at a batch of memory each.
+# Parsed batches that wait for the script. Each takes the memory of a batch; more would even out slow batches.
 _PREFETCHED_BATCHES = 2
 
+# TensorFlow's message on a null in a FixedLenFeature without a default.
+# https://github.com/tensorflow/tensorflow/blob/v2.15.0/tensorflow/core/util/example_proto_fast_parsing.cc
 _MISSING = re.compile(r"Feature: (.*?) \(data type: \w+\) is required but could not be found")
 
 
 def feature_spec(columns, exclude=()):
-    """What `tf.io.parse_example` needs to parse the rows without this package.
+    """Make the spec for `tf.io.parse_example`, with which a script can parse the rows without this package.
 
-    Scalars and tensors are FixedLenFeature; a nullable one without a default has no default here
-    either, so that a null is an error that names the column and never a silent zero. Arrays are
-    VarLenFeature. `float64` is its int64 bits: `tf.bitcast(x, tf.float64)`.
+    Scalars and tensors are FixedLenFeature. A nullable one without a default has no default here either. So a null is
+    an error that names the column, and never a silent zero. Arrays are VarLenFeature. `float64` is its int64 bits:
+    `tf.bitcast(x, tf.float64)`. https://www.tensorflow.org/api_docs/python/tf/io/parse_example
 
     Args:
-      columns: the input schema's columns.
-      exclude: names of columns to leave out, for example labels.
+      columns: list of the input schema's `Column`s.
+      exclude: list of column names to leave out, for example labels.
 
     Returns:
       A dict, feature name -> FixedLenFeature or VarLenFeature.
@@ -53,33 +54,32 @@ def parsed_dataset(
     exclude=(),
     prefetch=_PREFETCHED_BATCHES,
 ):
-    """The rows as a `tf.data.Dataset` of dicts, column name -> tensor, parsed a batch at a time.
+    """Make a `tf.data.Dataset` of dicts, column name -> tensor, parsed one batch at a time.
 
     Args:
       source: path of a TFRecord file, or a Dataset of serialized Examples (or of vectors of them).
-      columns: the input schema's columns.
-      batch_size: rows in a batch.
+      columns: list of the input schema's `Column`s.
+      batch_size: rows per batch.
       shuffle: size of the shuffle buffer in rows; 0 keeps the order.
-      repeat: how many times the rows are gone through; None for without end.
-      masks: adds `<name>__present` (bool) for nullable columns without a default, and gives zero,
-        the empty string or an empty array where the value is null. Without it a null is an error;
-        a null array is an empty one.
-      drop_remainder: leaves out a last batch that is not full, and makes the batch size static.
-      exclude: names of columns to leave out.
-      prefetch: parsed batches to hold ready.
+      repeat: number of passes over the rows; None repeats forever.
+      masks: adds `<name>__present` (bool) for nullable columns without a default. A null is then a zero, an empty
+        string or an empty array. Without masks, a null is an error, and a null array is an empty one.
+      drop_remainder: leaves out a last batch that is not full, which makes the batch size static.
+      exclude: list of column names to leave out.
+      prefetch: number of parsed batches that wait for the script.
 
     Returns:
-      A Dataset; arrays are `tf.RaggedTensor`. Works in eager and in graph mode.
+      A Dataset, for eager and for graph mode; arrays are `tf.RaggedTensor`.
 
     Raises:
-      ValueError: an option is out of its range or names no column.
+      ValueError: an argument is out of range, or `exclude` names no column.
     """
     import tensorflow as tf
 
-    _check_rows("batch_size", batch_size, 1)
-    _check_rows("shuffle", shuffle, 0)
+    check_rows("batch_size", batch_size, 1)
+    check_rows("shuffle", shuffle, 0)
     if repeat is not None:
-        _check_rows("repeat", repeat, -1)
+        check_rows("repeat", repeat, -1)
     parser = Parser(_wanted(columns, exclude), masks)
     records = _open(source)
     if shuffle:
@@ -95,28 +95,27 @@ def parsed_dataset(
 
 
 def numpy_batches(source, columns, n, masks=False):
-    """The rows as dicts, column name -> numpy array of up to `n` rows.
+    """Return an iterator of the rows as dicts, column name -> numpy array of up to `n` rows.
 
-    TensorFlow reads and parses in threads of its own, so that the next batch is made while the
-    script computes. It does so in a graph of its own: neither the script's default graph nor its
-    eager state is touched, and no accelerator.
+    TensorFlow's threads read and parse the next batch while the script computes. They use a graph and a session of
+    their own. So the script's default graph, its eager state and its accelerators stay untouched.
 
     Args:
-      source: path of a TFRecord file, a function without arguments that makes a Dataset of
-        serialized Examples (it is called inside that graph), or, in eager mode, a Dataset.
-      columns: the input schema's columns.
-      n: rows in a batch; the last one may have fewer.
+      source: path of a TFRecord file; or a function without arguments that makes a Dataset of serialized Examples,
+        called inside that graph; or, in eager mode, a Dataset.
+      columns: list of the input schema's `Column`s.
+      n: rows per batch; the last batch may have fewer.
       masks: as for `parsed_dataset`.
 
     Returns:
-      An iterator of dicts. Strings are object arrays of bytes; arrays are object arrays of 1-D
-      numpy arrays (of bytes objects, where strings); arrays of arrays hold one such array a row.
+      An iterator of dicts. Strings are object arrays of bytes. Arrays are object arrays that hold a 1-D numpy array
+      per row; arrays of arrays are object arrays that hold such an object array per row.
 
     Raises:
-      ValueError: `n` is out of range.
-      InputMismatch: (while iterating) a row does not fit, such as a null without `masks`.
+      ValueError: `n` is not a positive integer.
+      InputMismatch: while iterating, a row does not fit its column, such as a null without `masks`.
     """
-    _check_rows("n", n, 1)
+    check_rows("n", n, 1)
     unpacker = Unpacker(list(columns), masks)
     if isinstance(source, str) or callable(source):
         return _iterate_in_session(
@@ -126,16 +125,16 @@ def numpy_batches(source, columns, n, masks=False):
 
 
 def record_batches(path, n):
-    """The records of a TFRecord file as lists of up to `n` serialized Examples.
+    """Return an iterator of the records of a TFRecord file, as lists of up to `n` bytes objects.
 
     Args:
-      path: the file.
-      n: records in a list; the last one may have fewer.
+      path: path of the file.
+      n: records per list; the last list may have fewer.
 
     Raises:
-      ValueError: `n` is out of range.
+      ValueError: `n` is not a positive integer.
     """
-    _check_rows("n", n, 1)
+    check_rows("n", n, 1)
     return _iterate_in_session(
         lambda tf: tf.data.TFRecordDataset(path).batch(n).map(lambda records: (records,)),
         lambda values: values[0].tolist(),
@@ -155,7 +154,7 @@ def _iterate_in_session(make_batches, unpack):
         advance = session.make_callable(following)
         while True:
             try:
-                # Not by way of a variable, which would hold this batch while the next one is made.
+                # Without a variable, which would hold this batch in memory while the next one is made.
                 yield unpack(translate_mismatch(tf, advance))
             except tf.errors.OutOfRangeError:
                 return
@@ -168,8 +167,8 @@ def _iterate_eagerly(source, unpacker, n):
 
     if not tf.executing_eagerly():
         raise TypeError(
-            "in graph mode a Dataset belongs to the graph it was made in: give the path of a TFRecord "
-            "file, or a function that makes the Dataset"
+            "in graph mode a Dataset belongs to the graph that it was made in: give the path of a TFRecord file, or a "
+            "function that makes the Dataset"
         )
     elements = iter(_raw_batches(tf, source, unpacker, n))
 
@@ -185,7 +184,7 @@ def _iterate_eagerly(source, unpacker, n):
 
 
 def translate_mismatch(tf, advance):
-    """What `advance` returns, with TensorFlow's word on a row that does not fit said in terms of columns."""
+    """Return `advance()`; translate TensorFlow's error on a row that does not fit into an InputMismatch."""
     try:
         return advance()
     except tf.errors.InvalidArgumentError as error:
@@ -193,7 +192,7 @@ def translate_mismatch(tf, advance):
 
 
 def _raw_batches(tf, source, unpacker, n):
-    """A Dataset of `unpacker.tensors()`."""
+    """Return a Dataset of `unpacker.tensors()`."""
     parse = tf_versions.as_plain_function(tf, unpacker.tensors)
     return tf_versions.without_autotuning(tf, _open(source).batch(n).map(parse).prefetch(_PREFETCHED_BATCHES))
 
@@ -219,18 +218,23 @@ def _open(source):
 
 def _wanted(columns, exclude):
     if isinstance(exclude, str):
-        raise ValueError("`exclude` is a list of column names, got the str {!r}".format(exclude))
+        raise ValueError("`exclude` must be a list of column names, got the str {!r}".format(exclude))
     unknown = sorted(set(exclude) - {column.name for column in columns})
     if unknown:
         names = ", ".join(column.name for column in columns)
-        raise ValueError("`exclude` names {}, the columns are {}".format(", ".join(unknown), names))
+        raise ValueError("`exclude` names {}, which is no column; the columns are {}".format(", ".join(unknown), names))
     return [column for column in columns if column.name not in exclude]
 
 
-def _check_rows(name, value, lowest):
+def check_rows(name, value, lowest):
+    """Check that an argument is an integer of at least `lowest`.
+
+    Raises:
+      ValueError: it is not.
+    """
     import numbers
 
-    # True would pass as 1: `shuffle=True` would keep the order without a word.
+    # bool is an int: `shuffle=True` would mean a buffer of one row, which keeps the order.
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
         raise ValueError("`{}` must be a whole number of at least {}, got {!r}".format(name, lowest, value))
 
@@ -241,6 +245,6 @@ def _input_mismatch(error):
         return InputMismatch("a row does not fit the input schema: {}".format(error.message))
     name = missing.group(1)
     return InputMismatch(
-        'column "{0}" is null in a row of this batch. Give it a default in the input schema, or ask for masks=True: '
-        "the batch then has {0}__present, and a zero where it is null".format(name)
+        'column "{0}" is null in a row of this batch. Give it a default in the input schema, or pass masks=True: '
+        "the batch then has {0}__present, and a zero for each null".format(name)
     )

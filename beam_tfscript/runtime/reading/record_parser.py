@@ -1,4 +1,4 @@
-"""Serialized Examples that are in memory -> numpy arrays by column, a batch at a time."""
+"""Parser of Examples in memory: lists of serialized Examples in, numpy arrays by column out."""
 
 from beam_tfscript.runtime.reading.reader import translate_mismatch
 from beam_tfscript.runtime.reading.unpacking import Unpacker
@@ -6,10 +6,10 @@ from beam_tfscript.runtime.tf import tf_versions
 
 
 class RecordParser(object):
-    """Parses batches of records in a graph of its own, which leaves the script's graph and eager state alone.
+    """Parser of batches of records; its own graph and session leave the script's graph and eager state alone.
 
     Args:
-      columns: the input schema's columns.
+      columns: list of the input schema's `Column`s.
       masks: as for `reader.numpy_batches`.
     """
 
@@ -25,10 +25,10 @@ class RecordParser(object):
         self._run = self._session.make_callable(tensors, feed_list=[serialized])
 
     def parse(self, records):
-        """A dict, column name -> numpy array, of some serialized Examples.
+        """Parse a list of serialized Examples to a dict, column name -> numpy array.
 
         Raises:
-          InputMismatch: a row does not fit, such as a null without `masks`.
+          InputMismatch: a row does not fit its column, such as a null without `masks`.
         """
         import numpy as np
         import tensorflow as tf
@@ -38,5 +38,5 @@ class RecordParser(object):
         return self._unpacker.unpack(translate_mismatch(tf, lambda: self._run(vector)))
 
     def close(self):
-        """Gives back what TensorFlow holds for it."""
+        """Close TensorFlow's session."""
         self._session.close()

@@ -1,7 +1,7 @@
-"""Parsed features as numpy arrays in, column name -> numpy array of the column's own dtype out.
+"""Conversion of parsed features: TensorFlow's arrays in, column name -> numpy array of the column's dtype out.
 
-The same as what `parsing.Parser` does with tensors. Here the graph only parses, and numpy does the rest: a
-graph of hundreds of columns with all that in it takes TensorFlow many seconds to build.
+`parsing.Parser` does the same with tensors. Here TensorFlow's graph only parses, and numpy does the rest. For hundreds
+of columns, TensorFlow takes many seconds to build the graph of a `Parser`.
 """
 
 from beam_tfscript.runtime.columns import InputMismatch
@@ -9,10 +9,10 @@ from beam_tfscript.runtime.reading.parsing import masked_columns, parse_raw, pre
 
 
 class Unpacker(object):
-    """Both halves of parsing: the tensors to ask TensorFlow for, and what to make of their values.
+    """Both halves of parsing: the tensors that TensorFlow computes, and the conversion of their values.
 
     Args:
-      columns: what to parse.
+      columns: list of the `Column`s to parse.
       masks: adds `<name>__present` for nullable columns without a default.
 
     Raises:
@@ -25,7 +25,7 @@ class Unpacker(object):
         self._masked_arrays = [column for column in self._masked if column.is_array]
 
     def tensors(self, serialized):
-        """A tuple of tensors for a 1-D string tensor of Examples."""
+        """Return a tuple of tensors for a 1-D string tensor of Examples."""
         import tensorflow as tf
 
         parsed = parse_raw(serialized, self._columns, self._masked)
@@ -39,7 +39,7 @@ class Unpacker(object):
         return tuple(tensors)
 
     def unpack(self, arrays):
-        """A dict, column name -> numpy array, of the values of `tensors()`.
+        """Convert the values of `tensors()` to a dict, column name -> numpy array.
 
         Raises:
           InputMismatch: a row does not fit its column.
@@ -73,31 +73,31 @@ class Unpacker(object):
 
 
 def cut(values, splits):
-    """An object array with one slice of `values` a row."""
+    """Return an object array that holds a slice of `values` per row."""
     import numpy as np
 
     bounds = splits.tolist()
     rows = np.empty(len(bounds) - 1, object)  # type: np.ndarray
-    # One by one: an assignment of the whole list would make a 2-D array of rows of one length.
+    # One by one: of rows of one length, numpy would make a 2-D array.
     for index, start in enumerate(bounds[:-1]):
         rows[index] = values[start : bounds[index + 1]]
     return rows
 
 
 def _parts(parsed):
-    """The tensors of one parsed feature: itself, or of a sparse one the rows and the values."""
+    """Return the tensors of a parsed feature: the feature itself; of a sparse one, rows and values."""
     return [parsed.indices[:, 0], parsed.values] if hasattr(parsed, "indices") else [parsed]
 
 
 def _splits(rows, count):
-    """Where the rows of a VarLen feature end; `rows` is the row of each value."""
+    """Return the bounds of the rows of a VarLen feature; `rows` is the row of each value."""
     import numpy as np
 
     return np.searchsorted(rows, np.arange(count + 1))
 
 
 def _typed(column, values):
-    """`values` with the column's own dtype instead of the feature's."""
+    """Convert `values` from the feature's dtype to the column's dtype."""
     import numpy as np
 
     if column.kind == "float64":
@@ -107,14 +107,14 @@ def _typed(column, values):
     if column.dtype == "bytes" or values.dtype == column.dtype:
         return values
     narrow = values.astype(column.dtype)
-    # Rows that came as ready Examples may hold anything, and a cast would wrap it.
+    # The pipeline's input may be Examples, which it does not check. A cast would wrap a number that is out of range.
     if column.feature == "int64" and not np.array_equal(narrow, values):
         raise InputMismatch('column "{}": a value is out of the range of {}'.format(column.name, column.type))
     return narrow
 
 
 def _dense(column, rows, values, count):
-    """A masked scalar or tensor: (values with zero where null, which rows are not null)."""
+    """Return (values with zeros for nulls, bool mask of the rows that are not null) of a masked scalar or tensor."""
     import numpy as np
 
     counts = np.bincount(rows, minlength=count)
@@ -130,7 +130,7 @@ def _dense(column, rows, values, count):
 
 
 def _dense_packed(column, rows, values, count):
-    """A masked packed tensor: (strings of bytes, zeros where null; which rows are not null)."""
+    """Return (bytes with zeros for nulls, bool mask of the rows that are not null) of a masked packed tensor."""
     import numpy as np
 
     counts = np.bincount(rows, minlength=count)
@@ -144,7 +144,7 @@ def _dense_packed(column, rows, values, count):
 
 
 def _unpacked(column, values):
-    """The numbers of rows that are a string of bytes each."""
+    """Return the numbers of rows that are one bytes value each."""
     import numpy as np
 
     lengths = np.fromiter(map(len, values), np.int64, len(values))
@@ -157,7 +157,7 @@ def _unpacked(column, values):
 
 
 def _inner_rows(column, values, splits, outer, lengths):
-    """The inner arrays of arrays of arrays, those of all rows."""
+    """Return the inner arrays of all rows of an array of arrays."""
     import numpy as np
 
     inner = np.concatenate([[0], np.cumsum(lengths)])

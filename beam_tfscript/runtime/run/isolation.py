@@ -1,25 +1,24 @@
-"""Keeps the runs of one process apart: each starts as in a new interpreter, as far as that can be had."""
+"""Isolation between the runs of one process: each run starts as in a new interpreter, as far as Python allows."""
 
 import os
 import signal
 import sys
 import threading
 
-from beam_tfscript.runtime.transport import streams
+from beam_tfscript.runtime.transport import stdio
 
 
 class RunIsolation(object):
-    """Enters a run's directory and, when the run is over, takes back what the script changed.
+    """Context manager that enters a run's directory, and undoes the script's changes after the run.
 
-    Taken back: environment variables, current directory, `sys.path`, `sys.argv`, logging, signal
-    handlers, the script's own modules, TensorFlow's default graph and its mode, and Keras' session. Not taken
-    back, since Python cannot: threads that still run and processes that were started; `leftovers()` names
-    them, and the process is then not used again.
+    Undone: environment variables, current directory, `sys.path`, `sys.argv`, logging, signal handlers, the
+    script's own modules, TensorFlow's default graph and mode, and Keras' session. Not undone, as Python cannot: threads
+    and processes that the script started. `leftovers()` names those that still run; the process is then not reused.
 
     Args:
-      work_dir: the run's directory, made the current one and put first on `sys.path`.
-      argv: what `sys.argv` is for the script.
-      label: the run's name, which its lines in the log carry.
+      work_dir: path of the run's directory; made the current directory, and put first on `sys.path`.
+      argv: list of str that the script sees as `sys.argv`.
+      label: the run's name, which its log lines carry.
     """
 
     def __init__(self, work_dir, argv, label):
@@ -35,7 +34,7 @@ class RunIsolation(object):
         self._arguments = sys.argv
         self._threads = set(threading.enumerate())
         self._signals = {number: signal.getsignal(number) for number in _SIGNALS}
-        streams.mark_run(self._label)
+        stdio.mark_run(self._label)
         _reset_tensorflow()
         sys.path.insert(0, self._work_dir)
         sys.argv = list(self._argv)
@@ -44,9 +43,9 @@ class RunIsolation(object):
 
     def __exit__(self, kind, error, trace):
         if os.getpid() != self._owner:
-            return  # a child that the script forked, which ends now: the run is its parent's
-        # A line that has no end is one all the same, now that the run is over.
-        streams.mark_run(self._label)
+            return  # a child that the script forked, and which ends now: the run belongs to its parent
+        # Flushes too: text without a line end is a line now that the run is over.
+        stdio.mark_run(self._label)
         os.environ.clear()
         os.environ.update(self._environ)
         os.chdir(self._directory)
@@ -55,12 +54,12 @@ class RunIsolation(object):
         for number, handler in self._signals.items():
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
-        streams.reset_logging()
+        stdio.reset_logging()
         self._forget_modules()
         sys.path_importer_cache.clear()
 
     def leftovers(self):
-        """What the script left running, in words; empty where nothing was."""
+        """Return the names of threads and processes that the script left running."""
         threads = [
             thread.name
             for thread in threading.enumerate()
@@ -73,11 +72,12 @@ class RunIsolation(object):
         return names
 
     def _forget_modules(self):
+        # The next run may have other files of the same names.
         inside = os.path.join(os.path.realpath(self._work_dir), "")
         plain = os.path.join(self._work_dir, "")
         for name, module in list(sys.modules.items()):
-            places = [getattr(module, "__file__", None)] + list(_package_path(module))
-            if any(isinstance(place, str) and place.startswith((inside, plain)) for place in places):
+            paths = [getattr(module, "__file__", None)] + _package_path(module)
+            if any(isinstance(path, str) and path.startswith((inside, plain)) for path in paths):
                 del sys.modules[name]
 
 
@@ -86,7 +86,7 @@ _has_run = False
 
 
 def _reset_tensorflow():
-    """Puts TensorFlow back to how it was; leaves it untouched before the process's first run."""
+    """Reset TensorFlow's state; leave it untouched before the process's first run."""
     global _has_run
     tensorflow = sys.modules.get("tensorflow")
     if _has_run and tensorflow is not None and hasattr(tensorflow, "compat"):
@@ -97,6 +97,7 @@ def _reset_tensorflow():
 
 
 def _package_path(module):
+    """Return a package's directories; a script may put any object into `sys.modules`."""
     try:
         return list(getattr(module, "__path__", None) or [])
     except TypeError:
@@ -104,7 +105,7 @@ def _package_path(module):
 
 
 def _children():
-    """How many child processes this process has; 0 where the system does not tell."""
+    """Return the number of child processes; 0 on systems without /proc."""
     total = 0
     try:
         for task in os.listdir("/proc/self/task"):

@@ -1,7 +1,7 @@
-"""The script process, from its first line to its last: comes up, serves runs, ends.
+"""Main function of the script process: starts up, serves runs, exits.
 
-Started by `worker/process.py` as `python -c "from beam_tfscript.runtime.run import launcher; launcher.main()"`
-with the socket's descriptor and the scratch directory in the environment.
+`worker/process.py` starts it as `python -c "from beam_tfscript.runtime.run import launcher; launcher.main()"`, with the
+socket's descriptor and the scratch directory's path in the environment.
 """
 
 import atexit
@@ -14,40 +14,43 @@ import sys
 import traceback
 
 from beam_tfscript.runtime import compat
-from beam_tfscript.runtime.transport import streams, wire
-from beam_tfscript.runtime.transport.connection import Connection, report_signals
+from beam_tfscript.runtime.transport import stdio, wire
+from beam_tfscript.runtime.transport.connection import Connection, write_stacks_on_signals
 
 CHANNEL_VARIABLE = "BEAM_TFSCRIPT_CHANNEL"
 SCRATCH_VARIABLE = "BEAM_TFSCRIPT_SCRATCH"
-# Has the process write its Python stacks to stderr, whatever it is doing; None where the system has no such signals.
+# Signal that makes the process write its Python stacks to stderr; None on systems without real-time signals. Any other
+# signal may have a handler of the script's.
 STACK_SIGNAL = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else None
 THREADS_VARIABLE = "BEAM_TFSCRIPT_INTRA_OP_PARALLELISM"
 
 
 def main():
-    """Serves runs until it is told to close or the pipeline's process is gone."""
+    """Serve runs until CLOSE arrives or the pipeline's process is gone."""
     descriptor = int(os.environ.pop(CHANNEL_VARIABLE))
     scratch_directory = os.environ.pop(SCRATCH_VARIABLE)
-    # Programs that the script starts must not hold the channel open.
+    # Programs that the script starts must not hold the channel open: the pipeline would not see the script's end.
     os.set_inheritable(descriptor, False)
-    # `python -c` puts the current directory first; a script's modules come from its own folder only.
+    # `python -c` puts the current directory on sys.path. A script may import modules from its own folder only.
     sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
     compat.install()
-    streams.install()
-    report_signals(STACK_SIGNAL)
+    stdio.install()
+    write_stacks_on_signals(STACK_SIGNAL)
     connection = Connection(socket.socket(fileno=descriptor), scratch_directory)
-    connection.report(wire.READY, _come_up())
-    streams.reset_logging()
+    connection.send_control(wire.READY, _start_up())
+    # The import of TensorFlow may have changed the root logger.
+    stdio.reset_logging()
     _serve(connection)
-    # The script's exit handlers run; taking TensorFlow's million objects apart after them would take a second.
+    # Exit without Python's clean-up: after the script's exit handlers, freeing TensorFlow's million objects would take
+    # a second.
     atexit._run_exitfuncs()
-    streams.flush()
+    stdio.flush()
     os._exit(0)
 
 
 def _serve(connection):
-    # Imported late: the pipeline should hear of a process that is up before it hears of a broken import.
-    from beam_tfscript.runtime.run.runs import inspect_model, run_script
+    # Imported after READY: so the pipeline hears first that the process runs, and only then of a broken import.
+    from beam_tfscript.runtime.run.run_script import inspect_model, run_script
 
     while True:
         request, rows = connection.next_request()
@@ -60,31 +63,31 @@ def _serve(connection):
             return
 
 
-def _come_up():
-    """Imports TensorFlow, which takes seconds, before the first run needs it; says what is here."""
-    found = {
+def _start_up():
+    """Import TensorFlow, which takes seconds, before the first run needs it; return the versions for READY."""
+    versions = {
         "protocol": wire.PROTOCOL_VERSION,
         "python": platform.python_version(),
         "pid": os.getpid(),
         "tensorflow": None,
         "tensorflow_error": None,
     }
-    # An import makes a million objects and next to no garbage: the collector would look through them again and again,
-    # for a fifth of the time.
+    # The import makes a million objects and almost no garbage. The collector would scan them repeatedly, which takes a
+    # fifth of the import's time.
     gc.disable()
     try:
         import tensorflow
 
-        found["tensorflow"] = getattr(tensorflow, "__version__", "unknown")
+        versions["tensorflow"] = getattr(tensorflow, "__version__", "unknown")
     except ImportError:
-        # No TensorFlow, or a broken one. A script may do without it; one that imports it gets the
-        # same error again, in its own line.
-        found["tensorflow_error"] = traceback.format_exc()[-4000:]
-        return found
+        # TensorFlow is absent or broken. Some scripts do not need it. A script that imports it gets the same error,
+        # at its own line.
+        versions["tensorflow_error"] = traceback.format_exc()[-4000:]
+        return versions
     finally:
         if hasattr(gc, "freeze"):
-            # What was imported stays for good: each collection, such as Keras makes whenever its session is cleared,
-            # would look through it again for 0.2 s.
+            # Imported modules stay. Without this, each full collection would scan them for 0.2 s, and Keras collects
+            # whenever its session is cleared. See https://docs.python.org/3/library/gc.html#gc.freeze.
             gc.freeze()
         gc.enable()
     threads = int(os.environ.pop(THREADS_VARIABLE))
@@ -94,4 +97,4 @@ def _come_up():
         tf_state.note(tensorflow)
         if threads:
             tf_state.limit_threads(tensorflow, threads)
-    return found
+    return versions

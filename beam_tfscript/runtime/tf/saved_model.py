@@ -1,17 +1,19 @@
-"""SavedModels as `main` leaves them: a directory in, where the model is, what it takes and gives, and that it loads.
+"""SavedModels that `main` has exported: a directory in, the model's path and signatures out.
 
-Works in graph and in eager mode, on TensorFlow 1.15 to the newest, and changes nothing in the process: what is
-loaded is loaded into a graph and a session of its own, as TensorFlow Serving does.
+Works in graph and in eager mode, on TensorFlow 1.15 and newer. A model is loaded into a graph and a session of its own,
+as TensorFlow Serving does; so the process's state stays as it is.
 """
 
 import os
 import re
 
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
-# What an Estimator calls a directory that it has not finished.
+# Prefix of a directory that an Estimator is still writing, such as temp-1700000000.
+# https://github.com/tensorflow/estimator/blob/v2.15.0/tensorflow_estimator/python/estimator/export/export.py
 _UNFINISHED = "temp-"
+# Directory of an Estimator's exporters: export/NAME/TIMESTAMP.
 _EXPORTERS = "export"
-# Files that are a model in another form, by their ending.
+# Endings of files that are a model in another format.
 _OTHER_FORMS = (".keras", ".h5", ".hdf5", ".tflite", ".index", ".meta")
 _SERVING = "serve"
 _INITIALIZER = "__saved_model_init_op"
@@ -19,15 +21,14 @@ _NAMED_IN_ERRORS = 5
 
 
 class SavedModelError(ValueError):
-    """There is no SavedModel, or it cannot be used; the message says what to do."""
+    """There is no SavedModel, or not a usable one; the message tells the remedy."""
 
 
 def find_export(directory):
-    """The one SavedModel in `directory`: the directory itself, or one below it.
+    """Find the one SavedModel in `directory`: the directory itself, or one below.
 
-    Below it may be a timestamp's directory, as `Estimator.export_saved_model` makes it, or `export/NAME/TIMESTAMP`, as
-    exporters make it; of an exporter's several ones the newest is taken. Directories that an Estimator left unfinished
-    (`temp-…`) do not count.
+    `Estimator.export_saved_model` makes a directory named by a timestamp. An Estimator's exporters make
+    `export/NAME/TIMESTAMP`; the newest of each exporter counts. Unfinished directories (`temp-…`) do not count.
 
     Args:
       directory: a local path.
@@ -36,46 +37,47 @@ def find_export(directory):
       The path of the SavedModel's directory.
 
     Raises:
-      SavedModelError: there is none, or more than one.
+      SavedModelError: there is no SavedModel, or more than one.
     """
     if is_saved_model(directory):
         return directory
     found = _newest_of_exporters(sorted(_saved_models_below(directory)))
     if not found:
-        raise SavedModelError(_say_nothing_found(directory))
+        raise SavedModelError(_nothing_found_text(directory))
     if len(found) > 1:
         names = ", ".join(os.path.relpath(path, directory) for path in found[:_NAMED_IN_ERRORS])
         if len(found) > _NAMED_IN_ERRORS:
             names += ", …"
         raise SavedModelError(
-            "{} holds {} SavedModels ({}), and one is expected: export one of them, or export the others to "
-            "another directory".format(directory, len(found), names)
+            "{} holds {} SavedModels ({}), and one is expected: export only one, or export the others to another "
+            "directory".format(directory, len(found), names)
         )
     return found[0]
 
 
 def has_export(directory):
-    """Whether there is a SavedModel where `find_export` looks for one."""
+    """Return True if `find_export` would find a SavedModel."""
     return is_saved_model(directory) or any(_saved_models_below(directory))
 
 
 def is_saved_model(path):
-    """Whether a local directory holds a SavedModel itself."""
+    """Return True if a local directory is a SavedModel."""
     return any(os.path.isfile(os.path.join(path, name)) for name in _MODEL_FILES)
 
 
 def find_newest_version(directory):
-    """The newest of the numbered versions of a model, as TensorFlow Serving lays them out.
+    """Find the newest of a model's numbered versions, which are laid out as for TensorFlow Serving.
+
+    https://www.tensorflow.org/tfx/serving/serving_config
 
     Args:
-      directory: a path that TensorFlow can read (`tf.io.gfile`), local or not; it holds `1/`, `2/` … , or is itself a
-        SavedModel.
+      directory: path or URI that `tf.io.gfile` can read; it holds `1/`, `2/` …, or is itself a SavedModel.
 
     Returns:
-      (version, path), or (None, directory) where the directory itself is a SavedModel.
+      (version as int, path); (None, directory) if the directory itself is a SavedModel.
 
     Raises:
-      SavedModelError: it is neither.
+      SavedModelError: the directory holds no SavedModel, or cannot be listed.
     """
     import tensorflow as tf
 
@@ -89,7 +91,7 @@ def find_newest_version(directory):
     if any(name in _MODEL_FILES for name in names):
         return None, directory
     for version, name in sorted(((int(name), name) for name in names if _is_number(name)), reverse=True):
-        path = os.path.join(directory, name)  # TensorFlow Serving takes 00000123 for a version, too
+        path = os.path.join(directory, name)  # not str(version): TensorFlow Serving reads 00000123 as well
         if has_model(path):
             return version, path
     raise SavedModelError(
@@ -100,17 +102,17 @@ def find_newest_version(directory):
 
 
 def describe(path):
-    """What a SavedModel takes and gives.
+    """Describe a SavedModel's signatures.
 
     Args:
-      path: the SavedModel's directory; anything that TensorFlow can read.
+      path: path or URI of the SavedModel's directory, which `tf.io.gfile` can read.
 
     Returns:
-      A dict that JSON can hold, signature name -> {"method", "inputs", "outputs"}; the latter two are name ->
-      {"dtype": "float32", "shape": [None, 3]}, the shape being None where its rank is not known.
+      A dict for JSON, signature name -> {"method", "inputs", "outputs"}. Inputs and outputs are a dict, name ->
+      {"dtype": "float32", "shape": [None, 3]}; the shape is None if its rank is not known.
 
     Raises:
-      SavedModelError: it cannot be read, is not made for serving, or has no signature.
+      SavedModelError: the model cannot be read, is not exported for serving, or has no signature.
     """
     signatures = {}
     for name, signature in read_signatures(path).items():
@@ -123,7 +125,7 @@ def describe(path):
 
 
 def read_signatures(path):
-    """A SavedModel's signatures as TensorFlow holds them: name -> `SignatureDef`; raises as `describe` does."""
+    """Return a SavedModel's signatures, name -> `SignatureDef`; raise as `describe` does."""
     graphs = [graph for graph in _parse(path).meta_graphs if _SERVING in graph.meta_info_def.tags]
     if not graphs:
         raise SavedModelError(
@@ -134,37 +136,37 @@ def read_signatures(path):
     signatures = {name: value for name, value in sorted(graphs[0].signature_def.items()) if name != _INITIALIZER}
     if not signatures:
         raise SavedModelError(
-            "the SavedModel in {} has no signature, so nobody knows how to call it: give tf.saved_model.save(…, "
+            "the SavedModel in {} has no signature, by which it could be called: write tf.saved_model.save(…, "
             "signatures=…), or export a Keras model with model.export()".format(path)
         )
     return signatures
 
 
 def check_loads(path):
-    """Loads a SavedModel, with its variables, and lets go of it again.
+    """Check that a SavedModel loads with its variables.
 
     Args:
-      path: the SavedModel's directory.
+      path: path of the SavedModel's directory.
 
     Raises:
-      SavedModelError: it does not load; says why.
+      SavedModelError: the model does not load; the message has TensorFlow's reason.
     """
     open_session(path).close()
 
 
 def open_session(path):
-    """A session on a graph of its own with the model loaded into it; `close()` it.
+    """Load a SavedModel into a new graph, and return the graph's session; the caller closes the session.
 
     Args:
-      path: the SavedModel's directory.
+      path: path of the SavedModel's directory.
 
     Raises:
-      SavedModelError: it does not load; says why.
+      SavedModelError: the model does not load; the message has TensorFlow's reason.
     """
     import tensorflow as tf
 
     graph = tf.Graph()
-    # A model that was trained on a device which is not here runs where it can.
+    # A model may name devices that this machine does not have, such as GPUs: its operations then run on others.
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     session = tf.compat.v1.Session(graph=graph, config=config)
     try:
@@ -180,7 +182,7 @@ def _saved_models_below(directory):
     for parent, names, _ in os.walk(directory):
         names[:] = [name for name in names if not name.startswith(_UNFINISHED)]
         if parent != directory and is_saved_model(parent):
-            names[:] = []  # what lies inside of a model is the model's own
+            names[:] = []  # directories inside a model, such as `variables`, belong to the model
             yield parent
 
 
@@ -199,18 +201,18 @@ def _is_number(name):
     return re.match(r"[0-9]+\Z", name) is not None
 
 
-def _say_nothing_found(directory):
+def _nothing_found_text(directory):
     if not os.path.isdir(directory):
-        return "nothing was exported: {} is not there".format(directory)
+        return "nothing was exported: {} does not exist".format(directory)
     others, unfinished = [], []
     for parent, names, files in os.walk(directory):
         unfinished += [os.path.join(parent, name) for name in names if name.startswith(_UNFINISHED)]
         others += [os.path.join(parent, name) for name in files if name.endswith(_OTHER_FORMS)]
-    text = "no SavedModel was exported to {}: nothing in it is named saved_model.pb. ".format(directory)
+    text = "no SavedModel was exported to {}: it holds no file named saved_model.pb. ".format(directory)
     if unfinished:
         text += "There is {}, which was not finished. ".format(os.path.relpath(unfinished[0], directory))
     elif others:
-        text += "There is {}, a model in another form. ".format(os.path.relpath(others[0], directory))
+        text += "There is {}, a model in another format. ".format(os.path.relpath(others[0], directory))
     return text + (
         "Write model.export(config.saved_model_dir) with Keras, tf.saved_model.save(model, config.saved_model_dir, "
         "signatures=…), or estimator.export_saved_model(config.saved_model_dir, …)"
@@ -243,7 +245,8 @@ def _parse(path):
 def _describe_tensor(info):
     import tensorflow as tf
 
-    # Sparse and ragged ones are several tensors, and have their shape elsewhere.
+    # Sparse and ragged tensors consist of several tensors, and have their shape elsewhere.
+    # https://github.com/tensorflow/tensorflow/blob/v2.15.0/tensorflow/core/protobuf/meta_graph.proto
     kind = info.WhichOneof("encoding")
     if kind == "composite_tensor":
         parts = info.composite_tensor.components

@@ -1,8 +1,9 @@
-"""TensorFlow's state in the script process: noted before the first run, put back before each later run.
+"""TensorFlow's state in the script process: noted before the first run, restored before each later run.
 
-TensorFlow makes its eager context when it first needs one, in the mode of that moment. Scripts turn eager execution off
-(TensorFlow 2) or on (TensorFlow 1) before that moment. So nothing here makes the context before the script runs. A
-context that the run before has left is dropped; one that has been in use stays, and is made to follow the mode.
+TensorFlow makes its eager context at the first use, in the mode of that moment:
+https://github.com/tensorflow/tensorflow/blob/v2.15.0/tensorflow/python/eager/context.py. Scripts turn eager execution
+off (TensorFlow 2) or on (TensorFlow 1) before that. So this file never makes the context before the script runs. A
+context of an earlier run is dropped if it is not initialized. Otherwise it stays, and is set to the mode of the start.
 """
 
 import sys
@@ -10,7 +11,7 @@ from collections import OrderedDict, namedtuple
 
 from beam_tfscript.runtime.tf import tf_versions
 
-# Keras has lived in all of these modules; each one that is loaded has its own state.
+# Keras moved between these modules from release to release; each one that is loaded has its own state.
 _KERAS_BACKENDS = (
     "tensorflow_core.python.keras.backend",
     "tensorflow.python.keras.backend",
@@ -25,7 +26,7 @@ _start = None  # type: _Start | None
 
 
 def note(tensorflow):
-    """Notes the state of TensorFlow before a script can change it.
+    """Note the state of TensorFlow before a script can change it.
 
     Args:
       tensorflow: the module, just imported.
@@ -37,26 +38,27 @@ def note(tensorflow):
         mode=context.default_execution_mode,
         switches=_read_switches(tensorflow),
         get_context=context.context,
-        # The first releases of TensorFlow 2 make the context while they are imported.
+        # The first releases of TensorFlow 2 make the context during the import.
         has_context=context.context_safe() is not None,
     )
 
 
 def limit_threads(tensorflow, threads):
-    """Sizes the pool that computes single operations, for eager code and for sessions.
+    """Size the pool of threads that compute single operations, for eager code and for sessions.
 
     Args:
       tensorflow: the imported module, before its first operation.
       threads: number of threads.
     """
-    # The process has one pool, of the size that the first session or eager operation asks for. The environment variable
-    # TF_NUM_INTRAOP_THREADS is only a default: a script's own session would still ask for more. The graph is not
-    # entered, as entering one makes the eager context.
+    # The process has one pool, of the size that its first session or eager operation asks for. The environment variable
+    # TF_NUM_INTRAOP_THREADS is only a default, and a script's session could ask for more. See
+    # https://github.com/tensorflow/tensorflow/blob/v2.15.0/tensorflow/core/common_runtime/process_util.cc.
+    # The graph is not entered, as that would make the eager context.
     tf_versions.cpu_session(tensorflow, tensorflow.Graph(), threads).close()
     from tensorflow.python.eager import context
 
     class LimitedContext(context.Context):
-        """Eager context that knows the limit, for scripts that ask `tf.config.threading`."""
+        """Eager context with the limit, for scripts that read `tf.config.threading`."""
 
         def __init__(self, *args, **kwargs):
             super(LimitedContext, self).__init__(*args, **kwargs)
@@ -68,9 +70,9 @@ def limit_threads(tensorflow, threads):
 
 
 def reset(tensorflow):
-    """Puts TensorFlow back into the state before the first run, as far as that is possible.
+    """Restore the state of TensorFlow before the first run, as far as possible.
 
-    Put back: the default graph and session, the session of every loaded Keras, the mode, and the switches of
+    Restored: the default graph and session, the session of each loaded Keras, the mode, and the switches of
     `enable_v2_behavior` and `disable_v2_behavior`.
 
     Args:
@@ -80,14 +82,14 @@ def reset(tensorflow):
     _leave_graphs()
     _reset_keras()
     tensorflow.compat.v1.reset_default_graph()
-    # There is no note if the script was the first to import TensorFlow.
+    # The script may have been the first to import TensorFlow: then nothing was noted.
     if _start is not None:
         _restore_behavior(tensorflow, _start)
         _renew_eager_context(_start)
 
 
 def _leave_sessions():
-    """Forgets the default sessions that the script has entered and not left, as InteractiveSession does."""
+    """Drop default sessions that the script has entered and not left, as InteractiveSession does."""
     from tensorflow.python.framework import ops
 
     try:
@@ -98,29 +100,29 @@ def _leave_sessions():
 
 
 def _leave_graphs():
-    """Forgets the graphs that the script has entered and not left, and goes back to eager mode where it was on."""
+    """Drop graphs that the script has entered and not left; return to eager mode if it was on."""
     from tensorflow.python.eager import context
     from tensorflow.python.framework import ops
 
     ops._default_graph_stack.reset()
     made = context.context_safe()
     if made is not None:
-        # Entering a graph makes the thread build graphs instead of computing; only leaving it would undo that.
+        # In a graph, the thread builds operations instead of computing them. Only leaving the graph would undo that.
         made._thread_local_data.is_eager = context.default_execution_mode == context.EAGER_MODE
         made._context_switches = _outermost_switches()
 
 
 def _reset_keras():
-    """Clears the session of every Keras that is loaded."""
+    """Clear the session of each Keras that is loaded."""
     for name in _KERAS_BACKENDS:
-        # Looked up, never imported: importing Keras takes a second that not every script wants.
+        # Never imported here: importing Keras takes a second, and not all scripts need it.
         clear = getattr(sys.modules.get(name), "clear_session", None)
         if clear is not None:
             clear()
 
 
 def _restore_behavior(tensorflow, start):
-    """Goes back to the mode and the switches of the start."""
+    """Restore the mode and the switches of the start."""
     from tensorflow.python.eager import context
 
     for name, was_on in start.switches.items():
@@ -130,10 +132,10 @@ def _restore_behavior(tensorflow, start):
 
 
 def _renew_eager_context(start):
-    """Drops an eager context that has not been in use; puts one that has been into the mode of the start."""
+    """Drop an eager context that is not initialized; set one that is to the mode of the start."""
     from tensorflow.python.eager import context
 
-    # Enabling eager execution replaces this function by one that never makes a context.
+    # Enabling eager execution replaces this function by another one, which never makes a context.
     context.context = start.get_context
     made = context.context_safe()
     if made is None:
@@ -143,15 +145,15 @@ def _renew_eager_context(start):
         if start.has_context:
             context._create_context()
         return
-    # Tensors may refer to it, and it holds the process's devices.
+    # An initialized context cannot be dropped: tensors may refer to it, and it holds the process's devices.
     made._thread_local_data.is_eager = start.mode == context.EAGER_MODE
 
 
 def _outermost_switches():
-    """The stack of entered graphs and eager scopes of a context, with an outermost scope that follows the mode.
+    """Return a stack of entered graphs and eager scopes whose outermost scope follows the mode.
 
-    In TensorFlow's own stack the outermost scope is the mode in which the context was made. After a change of mode,
-    functions of a Dataset would be added to the wrong scope: TensorFlow does not find them there, or binds them to
+    In TensorFlow's own stack, the outermost scope has the mode in which the context was made. After a change of mode,
+    functions of a Dataset would be added to the wrong scope. TensorFlow then does not find them, or binds them to
     devices that a session's server does not have.
     """
     from tensorflow.python.eager import context
@@ -163,7 +165,7 @@ def _outermost_switches():
         return ops._default_graph_stack._GetGlobalDefaultGraph().as_default()
 
     class Switches(context._ContextSwitchStack):
-        """Stack of a thread: a `threading.local`, so each thread runs `__init__`."""
+        """Stack per thread: the base is a `threading.local`, so each thread runs `__init__`."""
 
         def __init__(self):
             super(Switches, self).__init__(False)
@@ -173,7 +175,10 @@ def _outermost_switches():
 
 
 def _read_switches(tensorflow):
-    """Suffixes of `tf.compat.v1.enable_…` and `disable_…` with whether each is on; `v2_behavior` sets the others."""
+    """Return a dict, suffix of `tf.compat.v1.enable_…` and `disable_…` -> True if on.
+
+    `v2_behavior` is first, as it sets the other switches.
+    """
     from tensorflow.python import tf2
     from tensorflow.python.ops import control_flow_util
 

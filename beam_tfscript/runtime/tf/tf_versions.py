@@ -1,19 +1,21 @@
-"""Where TensorFlow's versions differ, 1.15 to the newest: asks what is there, never which version it is."""
+"""Operations that differ between TensorFlow 1.15 and the newest: tested by attribute, never by version number."""
 
 import contextlib
 
 
 def start_server(tensorflow, cluster, task_type, task_index):
-    """Starts TensorFlow's server for a task of a cluster; it listens until its process ends.
+    """Start TensorFlow's server for a task of a cluster; the server listens until its process ends.
+
+    https://www.tensorflow.org/api_docs/python/tf/distribute/Server
 
     Args:
       tensorflow: the imported module.
-      cluster: role -> list of addresses.
-      task_type, task_index: the task.
+      cluster: dict, role -> list of addresses ("host:port").
+      task_type, task_index: role and index of the task.
     """
     config = None
     if task_type == "ps":
-        # What only holds variables would keep the memory of the accelerator from those who compute.
+        # A parameter server only holds variables. With a GPU, it would take the memory that the workers need.
         config = tensorflow.compat.v1.ConfigProto(device_count={"GPU": 0})
     return tensorflow.compat.v1.train.Server(
         tensorflow.compat.v1.train.ClusterSpec(cluster), job_name=task_type, task_index=task_index, config=config
@@ -21,37 +23,40 @@ def start_server(tensorflow, cluster, task_type, task_index):
 
 
 def cpu_session(tensorflow, graph, threads):
-    """A session on `graph` that takes no accelerator.
+    """Return a session on `graph` that uses no GPU.
 
     Args:
       tensorflow: the imported module.
       graph: a `tf.Graph`.
-      threads: size of the process's thread pool if this session is the first to use it; 0 for the default.
+      threads: size of the process's thread pool if this session is the first to use the pool; 0 for the default.
     """
     return tensorflow.compat.v1.Session(graph=graph, config=_cpu_config(tensorflow, threads))
 
 
 def private_session(tensorflow, graph):
-    """A session on `graph` that takes no accelerator and does not resize the process's thread pool."""
+    """Return a session on `graph` that uses no GPU, and leaves the process's thread pool as it is."""
     from tensorflow.python.eager import context
 
     threads = 0
-    # Asking for the threads makes the eager context, in a mode that the script may yet change.
+    # Reading the number of threads would make the eager context, in a mode that the script may change later.
     if context.context_safe() is not None and hasattr(tensorflow.config, "threading"):
         threads = tensorflow.config.threading.get_intra_op_parallelism_threads()
     config = _cpu_config(tensorflow, threads)
-    # What is run here is one large operation: looking for a better graph costs more than it could give.
+    # The graph is mainly one large operation. Optimizing the graph costs more time than it saves.
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return tensorflow.compat.v1.Session(graph=graph, config=config)
 
 
 def as_plain_function(tensorflow, function):
-    """`function` marked so that autograph leaves it alone."""
+    """Return `function`, marked so that AutoGraph does not convert it."""
     return tensorflow.autograph.experimental.do_not_convert(function)
 
 
 def without_autotuning(tensorflow, dataset):
-    """`dataset` as it was written: tuned, it parses more batches ahead than were asked for."""
+    """Return `dataset` without autotuning, which would prefetch more batches than the code says.
+
+    https://www.tensorflow.org/api_docs/python/tf/data/experimental/AutotuneOptions
+    """
     options = tensorflow.data.Options()
     if hasattr(options, "autotune"):
         options.autotune.enabled = False
@@ -61,20 +66,20 @@ def without_autotuning(tensorflow, dataset):
 
 
 def one_record_each(tensorflow, dataset):
-    """`dataset` with one record an element, where it may hold vectors of records."""
+    """Return `dataset` with one record per element; its elements may be records or vectors of records."""
     rank = tensorflow.compat.v1.data.get_output_shapes(dataset).ndims
     if not rank:
         return dataset
-    # A Dataset of TensorFlow 1 stays one in apply(); its own unbatch() returns one of TensorFlow 2.
+    # apply() keeps the class of a TensorFlow 1 Dataset; its unbatch() would return a TensorFlow 2 Dataset.
     if hasattr(dataset, "unbatch"):
         return dataset.apply(lambda vectors: vectors.unbatch())
     return dataset.apply(tensorflow.data.experimental.unbatch())
 
 
 def checked(tensorflow, condition, message, value):
-    """`value`, once all of `condition` is seen to be true; else an InvalidArgumentError with `message`.
+    """Return `value` after a check that `condition` is true in all elements; else InvalidArgumentError(`message`).
 
-    `tf.debugging.assert_…` would do, but builds two functions for each.
+    `tf.debugging.assert_…` checks the same, but builds two functions per check, which takes longer.
     """
     whole = tensorflow.reduce_all(condition)
     assertion = tensorflow.raw_ops.Assert(condition=whole, data=[tensorflow.constant(message)])
@@ -83,7 +88,7 @@ def checked(tensorflow, condition, message, value):
 
 
 def sparse_to_dense(tensorflow, indices, shape, values, default):
-    """A dense tensor with `values` (or the one value) at `indices`; an index outside of it is an error."""
+    """Return a dense tensor with `values`, or the one value, at `indices`; an index out of bounds is an error."""
     return tensorflow.raw_ops.SparseToDense(
         sparse_indices=indices,
         output_shape=shape,
@@ -94,17 +99,17 @@ def sparse_to_dense(tensorflow, indices, shape, values, default):
 
 
 def indices_of_true(tensorflow, mask):
-    """The coordinates of the True elements of a bool tensor."""
+    """Return the coordinates of the True elements of a bool tensor."""
     return tensorflow.compat.v2.where(mask)
 
 
 @contextlib.contextmanager
 def in_default_graph(tensorflow):
-    """Enters the default graph in graph mode; does nothing in eager code, or while a function is built.
+    """Enter the default graph in graph mode; do nothing in eager code, or while a function is built.
 
-    If TensorFlow made its eager context before the script left eager mode, a function that is built in a graph which
-    is not entered counts as built in eager code. Its calls of Python are then bound to a device of `/job:localhost`,
-    which a session on the script's own server does not have.
+    TensorFlow may have made its eager context before the script left eager mode. A function that is built in a graph
+    that is not entered then counts as built in eager code. TensorFlow binds its calls of Python to a device of
+    `/job:localhost`, which a session on the script's own server does not have.
     """
     graph = None if tensorflow.executing_eagerly() else tensorflow.compat.v1.get_default_graph()
     if graph is None or graph.building_function:
@@ -115,10 +120,10 @@ def in_default_graph(tensorflow):
 
 
 def estimators():
-    """The module with TensorFlow 1's Estimators, by which scripts for other platforms train.
+    """Return the module with TensorFlow 1's Estimators, by which scripts for other platforms train.
 
     Raises:
-      ImportError: TensorFlow has none.
+      ImportError: this TensorFlow has no Estimators.
     """
     import tensorflow as tf
 

@@ -1,7 +1,7 @@
-"""The script process's end of the channel: requests in by a thread of their own, reports out.
+"""The script process's end of the channel: a thread receives requests and rows, any thread sends frames.
 
-The reading thread never waits for the script, so that the death of the pipeline's process is seen
-at once, whatever the script is doing: the script process then ends itself and all it has started.
+The receiving thread never waits for the script, so it sees the death of the pipeline's process at once. The script
+process then kills itself and the processes that it has started.
 """
 
 import faulthandler
@@ -13,25 +13,29 @@ import sys
 import threading
 import traceback
 
+import beam_tfscript
 from beam_tfscript.runtime.transport import scratch, wire
 
-# How long the pipeline's process may take to be gone for good once its end of the channel is.
+# Seconds between the end of the channel and the end of the pipeline's process. The system closes the descriptors of a
+# dying process one by one. Without the wait its lock still holds, and its scratch directory stays on disk.
 _OWNER_GONE_S = 3.0
+# Frames of the stack that STACK sends: the innermost ones tell where the script waits.
+_STACK_FRAMES = 12
 
 
 class ForkedError(RuntimeError):
-    """A forked child of the script used what belongs to the script's own process."""
+    """A forked child of the script used the channel, which belongs to the script's own process."""
 
 
 class Connection(object):
-    """Sends reports to the pipeline's process and hands out its requests.
+    """Connection to the pipeline's process: sends frames, and hands out requests.
 
-    It belongs to the process that made it. A child that the script forks has a copy of all its memory, and so of rows
-    that wait to be sent: what a child tries to send is an error there, and never reaches the channel.
+    A connection belongs to the process that made it. A forked child has a copy of the rows that wait to be sent.
+    If the child sent them, the pipeline would get them twice. So sending from a child is an error.
 
     Args:
       sock: connected stream socket; owned by the connection from here on.
-      scratch_directory: removed when the pipeline's process is found dead.
+      scratch_directory: path of the harness's scratch directory; removed if the pipeline's process is dead.
     """
 
     def __init__(self, sock, scratch_directory):
@@ -43,37 +47,43 @@ class Connection(object):
         self._send_lock = threading.Lock()
         self._num_sent = 0
         self._main_thread = threading.get_ident()
-        # What PROBE must never show as the script's: frames of this package.
-        self._package = os.path.dirname(os.path.abspath(__file__))
+        # STACK leaves this package's frames out: they do not tell where the script is.
+        self._package_directory = os.path.dirname(os.path.abspath(beam_tfscript.__file__))
         if hasattr(os, "register_at_fork"):
-            # A child that lives on would hold the channel open. Older Pythons than 3.7 cannot do this.
+            # A child that outlives the script would hold the channel open, and the pipeline would wait for its end.
+            # Python 3.6 has no such hook: https://docs.python.org/3/library/os.html#os.register_at_fork
             os.register_at_fork(after_in_child=self._sock.close)
-        threading.Thread(target=self._read, name="beam_tfscript-reader", daemon=True).start()
+        # A thread of its own: while the script computes, the main thread could not see that the pipeline is gone.
+        threading.Thread(target=self._receive, name="beam_tfscript-reader", daemon=True).start()
 
     @property
     def is_owner(self):
-        """Whether this process is the script's own, and not a child that it forked."""
+        """True in the script's own process, False in a child that the script forked."""
         return os.getpid() == self._owner
 
-    def check_owner(self, what):
+    def check_owner(self, action):
         """Check that this is the script's own process.
 
         Args:
-          what: what the script does, for the error.
+          action: the script's action, for the error message, such as "writing rows".
 
         Raises:
-          ForkedError: it is a child that the script forked.
+          ForkedError: this process is a child that the script forked.
         """
         if not self.is_owner:
             raise ForkedError(
                 "{} in a forked child of the script (pid {}, of pid {}): only the script's own process is connected to "
                 "the pipeline. Give the child's results back to the parent, by a multiprocessing.Pool or a Queue, and "
-                "do it there.".format(what, os.getpid(), self._owner)
+                "do it there.".format(action, os.getpid(), self._owner)
             )
 
     def send(self, frame):
-        """Sends one frame; waits while the pipeline's process is not reading (back-pressure)."""
-        # Before the lock, which in a child may be held for ever by a thread that was not copied.
+        """Send one frame; block while the pipeline's process is not reading (back-pressure).
+
+        Raises:
+          ForkedError: this process is a child that the script forked.
+        """
+        # Before the lock: in a child, a thread that fork() did not copy may hold the lock forever.
         self.check_owner("sending " + frame.name)
         with self._send_lock:
             try:
@@ -82,30 +92,32 @@ class Connection(object):
             except OSError:
                 self._end("the pipeline's process closed the channel")
 
-    def report(self, kind, value=None):
-        """Sends one control frame."""
+    def send_control(self, kind, value=None):
+        """Send a control frame with a JSON value."""
         self.send(wire.control_frame(kind, value))
 
     def next_request(self):
-        """Waits for the next RUN or CLOSE; the reading thread ends the process if none can come.
+        """Wait for the next RUN, INSPECT or CLOSE.
+
+        Without a timeout: the receiving thread kills the process when the channel ends.
 
         Returns:
-          (the frame, a queue of the frames with the rows of that run).
+          (the frame, queue of the frames that bring rows to that run).
         """
         return self._requests.get()
 
-    def _read(self):
+    def _receive(self):
         try:
             for number in itertools.count():
                 frame = wire.receive_frame(self._sock, number)
                 if frame is None:
                     self._end("the pipeline's process is gone")
                 if frame.kind == wire.PROBE:
-                    # Not from this thread: it would wait behind a blocked writer, and then the death
-                    # of the pipeline's process would go unseen.
-                    threading.Thread(target=self._report_stack, daemon=True).start()
+                    # Sending waits while the pipeline is not reading. If this thread waited, the death of the
+                    # pipeline's process would go unseen.
+                    threading.Thread(target=self._send_stack, daemon=True).start()
                 elif frame.kind in (wire.RUN, wire.INSPECT, wire.CLOSE):
-                    # A queue for each run: what one has left unread is none of the next one's rows.
+                    # A queue per run: rows that one run left unread must not reach the next run.
                     self._rows = queue.Queue()
                     self._requests.put((frame, self._rows))
                 else:
@@ -113,30 +125,33 @@ class Connection(object):
         except (wire.WireError, OSError) as error:
             self._end("the channel broke: {}".format(error))
 
-    def _report_stack(self):
+    def _send_stack(self):
         frame = sys._current_frames().get(self._main_thread)
         lines = traceback.extract_stack(frame)
-        own = [line for line in lines if not line.filename.startswith(self._package)]
-        self.report(wire.STACK, {"stack": "".join(traceback.format_list(own[-12:]))})
+        of_script = [line for line in lines if not line.filename.startswith(self._package_directory)]
+        self.send_control(wire.STACK, {"stack": "".join(traceback.format_list(of_script[-_STACK_FRAMES:]))})
 
     def _end(self, reason):
-        """Ends this process and every process it started that is still in its group."""
+        """Kill this process, and each process of its group that the script started."""
         try:
             os.write(2, "beam_tfscript: {}; the script process ends\n".format(reason).encode("utf-8"))
         except OSError:
-            pass  # nobody is left to read it
+            pass  # the reader of stderr is gone as well
         scratch.remove_if_abandoned(self._scratch_directory, _OWNER_GONE_S)
+        # Only as the leader of its group: otherwise this would kill processes that the script did not start.
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(1)
 
 
-def report_signals(stack_signal):
-    """Have Python's stacks written to stderr at a segmentation fault and its like, and when they are asked for.
+def write_stacks_on_signals(stack_signal):
+    """Have Python write its stacks to stderr on a fatal signal, such as SIGSEGV, and on `stack_signal`.
+
+    The handler takes no lock. So it also works while the interpreter is in a C call that holds Python's global lock.
+    See https://docs.python.org/3/library/faulthandler.html.
 
     Args:
-      stack_signal: the signal that asks; its handler needs no lock, so it works where the interpreter is inside a C
-        call that holds its lock. None for no such signal.
+      stack_signal: number of the signal; None for fatal signals only.
     """
     faulthandler.enable(file=2)
     if stack_signal is not None:

@@ -1,9 +1,9 @@
-"""The scratch directory of one SDK harness: who owns it, and how it goes when its owner is gone.
+"""Scratch directory of an SDK harness: one process owns it, and it is removed after the owner's death.
 
-The owner holds a lock on a file in the directory for as long as it lives. Whoever gets that lock
-(a script process whose pipeline died, or the next harness on the machine) knows that the owner is
-dead, even by kill -9, and removes the directory. The owner's guardian, which sees its end, does so
-without the lock.
+The owner holds a lock on a file in the directory for as long as it lives; the system releases the lock even after
+kill -9. A script process whose pipeline died tries to take the lock, and so does the next harness on the machine.
+A process that gets the lock knows that the owner is dead, and removes the directory. The owner's guardian sees the
+owner's end, and removes the directory without the lock.
 """
 
 import fcntl
@@ -17,10 +17,13 @@ _LOCK = "owner.lock"
 
 
 def own(directory):
-    """Marks `directory` as owned by this process.
+    """Mark `directory` as owned by this process.
 
     Returns:
       The file descriptor that holds the lock; closing it gives the directory up.
+
+    Raises:
+      BlockingIOError: another process holds the lock.
     """
     descriptor = os.open(os.path.join(directory, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -32,37 +35,37 @@ def own(directory):
 
 
 def make_owned(parent):
-    """Makes a directory that is owned by this process.
+    """Make a directory that is owned by this process.
 
     Returns:
-      (path, file descriptor as of `own`).
+      (path, file descriptor that holds the lock).
     """
     while True:
         path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
         try:
             lock = own(path)
         except (BlockingIOError, FileNotFoundError):
-            continue  # another process came between the two steps, took it for abandoned, and removes it
+            continue  # between the two steps, another process took the directory for abandoned, and removes it
         if os.path.exists(path):
             return path, lock
         os.close(lock)
 
 
 def remove_if_abandoned(directory, patience_s=0.0):
-    """Removes a scratch directory whose owner is dead; leaves any other alone.
+    """Remove a scratch directory whose owner is dead; leave any other alone.
 
     Args:
-      directory: the scratch directory.
-      patience_s: how long to ask again. The descriptors of a process that was killed are closed one
-        after the other: whoever saw the first of them go may come before the lock has gone.
+      directory: path of the scratch directory.
+      patience_s: seconds to retry. The system closes the descriptors of a killed process one by one. A process that
+        sees the channel close may come here before the lock is released.
 
     Returns:
-      Whether it was removed.
+      True if the directory was removed.
     """
     try:
         descriptor = os.open(os.path.join(directory, _LOCK), os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return False  # never owned, just being made, removed by another, or another user's
+        return False  # never owned, being made now, already removed, or another user's
     try:
         if not _lock(descriptor, time.time() + patience_s):
             return False  # the owner lives
@@ -73,9 +76,9 @@ def remove_if_abandoned(directory, patience_s=0.0):
 
 
 def remove_tree(directory):
-    """Removes a directory with all that is in it; what cannot be removed is left.
+    """Remove a directory with its contents; leave files that cannot be removed.
 
-    Staged files are read-only, and so are their directories, out of which only root could remove them.
+    Staged files and their directories are read-only. Only root could remove a file from a read-only directory.
     """
     for folder, _, _ in os.walk(directory):
         if not os.access(folder, os.W_OK):

@@ -1,11 +1,12 @@
 """The protocol between the pipeline's process and the script process: frames, both ends.
 
 A frame is a 28-byte header (magic, kind, count, payload length, and two checksums; little-endian) and its payload. The
-checksums are CRC-32s: of the frame's number in its direction and the header before it, and of the payload. They are
-for what else may write to the channel's descriptor, such as a script that closes or writes to descriptors that it did
-not open: a frame that is not whole, or not the next one, is an error, and never a wrong row.
-Control frames carry JSON; ROWS and EXAMPLES frames carry `count` records as their lengths (uint32 each)
-followed by their bytes, so that both ends cut and join them in bulk.
+checksums are CRC-32s: one of the frame's number in its direction and the header before the checksum, one of the
+payload. They guard against a script that writes to descriptors which it did not open. A frame that is damaged, or not
+the next one, is an error, and never a wrong row.
+
+Control frames carry JSON. ROWS and EXAMPLES frames carry `count` records: first their lengths (uint32 each), then
+their bytes. So both ends split and join the records in bulk.
 
 A run, as the two ends see it:
 
@@ -14,20 +15,20 @@ A run, as the two ends see it:
     RUN                  --->
                          <--- STARTED       the run's directory is entered; nothing was lost before this
                          <--- ACK           (feeds `bundles` and `stream`) the rows before this position are done, and
-                                            what they gave was sent before; so many rows are wanted next
+                                            their outputs were sent before; this many rows are wanted next
     WINDOW               --->               the rows that follow are of this window
     ROWS ...             --->
     DATASET              --->               (where a whole bundle was wanted) rows in a TFRecord file
-    END_BUNDLE           --->               what is there is a batch, however few rows it has
+    END_BUNDLE           --->               the rows sent so far are a batch, however few they are
     END_FEED             --->               no more rows
-                         <--- EXAMPLES ...  what the script wrote
+                         <--- EXAMPLES ...  rows that the script wrote
                          <--- METRICS ...   counters and distributions since the last METRICS
     PROBE (any time)     --->
-                         <--- STACK         where the script is
+                         <--- STACK         the Python stack of the script
                          <--- DONE | FAILED the end of the run: always a message, never the end of the pipe
-                         <--- REPORT ...    what a training says of its progress
+                         <--- REPORT ...    progress of a training
                          <--- EXPORT ...    a SavedModel is complete
-    INSPECT              --->               (after the run) look at the SavedModel in this directory
+    INSPECT              --->               (after the run) describe the SavedModel in this directory
                          <--- INSPECTED | FAILED
     CLOSE                --->               the process ends
 """
@@ -40,7 +41,7 @@ from collections import namedtuple
 
 PROTOCOL_VERSION = 3
 
-# Requests to the script process.
+# Frames to the script process.
 RUN = 1
 PROBE = 2
 CLOSE = 3
@@ -50,7 +51,7 @@ DATASET = 6
 END_BUNDLE = 7
 END_FEED = 8
 INSPECT = 9
-# Reports from the script process.
+# Frames from the script process.
 READY = 16
 STARTED = 17
 EXAMPLES = 18
@@ -70,81 +71,97 @@ NAMES = {
     INSPECT: "INSPECT", REPORT: "REPORT", EXPORT: "EXPORT", INSPECTED: "INSPECTED",
 }  # fmt: skip
 
-# What an ACK wants next beside a number of rows.
+# Values of `wanted` in an ACK that are not a number of rows.
 WANT_ANY = 0
 WANT_DATASET = (1 << 32) - 1
-WANT_MOST = WANT_DATASET - 1  # rows; a batch may be of more
+# The most rows that an ACK can ask for; a larger batch asks for this many.
+WANT_MOST = WANT_DATASET - 1
 _ACK = struct.Struct("<QI")
 
 _MAGIC = b"BTFS"
 _HEADER = struct.Struct("<4sBxxxIQ")
 _CHECKSUMS = struct.Struct("<II")
 HEADER_BYTES = _HEADER.size + _CHECKSUMS.size
-# A header that announces more than this is taken for garbage: protobuf messages end at 2 GiB.
+# A header that announces more is garbage: a protobuf message has at most 2 GiB.
+# https://protobuf.dev/programming-guides/proto-limits/
 _MAX_PAYLOAD_BYTES = (1 << 31) + (1 << 24)
 
-# A frame holds many records only up to this size: small enough that a slow reader sees progress and
-# memory stays flat, large enough that the cost of a frame is nothing beside the cost of its records.
+# A frame of many records is sent at one of these sizes. Larger frames would take more memory, and a slow reader would
+# see no progress. With smaller ones the fixed cost per frame would exceed the cost of its records.
 FRAME_TARGET_BYTES = 1 << 20
 FRAME_TARGET_RECORDS = 4096
 
-# Python's socket calls take larger buffers, but no system takes more than this in one call.
-_SEND_SLICE_BYTES = 1 << 20
+# Bytes per socket call. A larger buffer is no faster: the system copies less than this in one call.
+_CALL_BYTES = 1 << 20
 
 
 class WireError(Exception):
-    """The bytes read are not a frame of this protocol, or the stream ended inside one."""
+    """The bytes read are not a frame of this protocol, or the stream ended inside a frame."""
 
 
 class Frame(namedtuple("Frame", ["kind", "count", "payload"])):
-    """One message: its kind, the number of records in it, and its bytes."""
+    """One message: `kind`, `count` (number of records), and `payload` (bytes)."""
 
     __slots__ = ()
 
     @property
     def name(self):
+        """Name of the frame's kind, for messages."""
         return NAMES.get(self.kind, "frame kind {}".format(self.kind))
 
     def json(self):
-        """The payload of a control frame."""
+        """Return the JSON value of a control frame.
+
+        Raises:
+          WireError: the payload is not JSON.
+        """
         try:
             return json.loads(bytes(self.payload).decode("utf-8"))
         except ValueError as error:
             raise WireError("the payload of {} is not JSON: {}".format(self.name, error)) from error
 
     def records(self):
-        """The records of a ROWS or EXAMPLES frame, as a list of bytes."""
+        """Return the records of a ROWS or EXAMPLES frame, as a list of bytes."""
         return unpack_records(self.count, self.payload)
 
 
 def control_frame(kind, value=None):
-    """A frame that carries a JSON value."""
+    """Return a frame that carries a JSON value."""
     return Frame(kind, 0, json.dumps(value).encode("utf-8"))
 
 
 def records_frame(kind, records):
-    """A ROWS or EXAMPLES frame of a list of bytes."""
+    """Return a ROWS or EXAMPLES frame of a list of bytes."""
     return Frame(kind, len(records), pack_records(records))
 
 
 def pack_records(records):
-    """The payload of a ROWS or EXAMPLES frame."""
+    """Return the payload of a ROWS or EXAMPLES frame."""
     lengths = struct.pack("<{}I".format(len(records)), *map(len, records))
     return b"".join([lengths] + list(records))
 
 
 def ack_frame(position, wanted):
-    """An ACK: all rows before `position` are done, and `wanted` (or WANT_ANY, WANT_DATASET) are wanted next."""
+    """Return an ACK frame.
+
+    Args:
+      position: number of rows that are done, from the start of the run.
+      wanted: number of rows wanted next; or WANT_ANY, WANT_DATASET.
+    """
     return Frame(ACK, 0, _ACK.pack(position, wanted))
 
 
 def unpack_ack(frame):
-    """(position, wanted) of an ACK."""
+    """Return (position, wanted) of an ACK frame."""
     return _ACK.unpack(bytes(frame.payload))
 
 
 def unpack_records(count, payload):
-    """Cuts the payload of a ROWS or EXAMPLES frame into its records."""
+    """Split the payload of a ROWS or EXAMPLES frame into its records.
+
+    Raises:
+      WireError: the records' lengths do not fit the payload.
+    """
     start = 4 * count
     if len(payload) < start:
         raise WireError("{} records are announced in a payload of {} bytes".format(count, len(payload)))
@@ -162,25 +179,25 @@ def unpack_records(count, payload):
 
 
 def pack_header(frame, number=0):
-    """The header of a frame; its payload follows it on the wire.
+    """Return the header of a frame; the payload follows it on the wire.
 
     Args:
       frame: the frame.
-      number: how many frames were sent before it.
+      number: number of frames that were sent before.
     """
     header = _HEADER.pack(_MAGIC, frame.kind, frame.count, len(frame.payload))
     return header + _CHECKSUMS.pack(zlib.crc32(header, number & 0xFFFFFFFF), zlib.crc32(frame.payload))
 
 
 def unpack_header(header, number=0):
-    """(kind, count, payload length) of a header.
+    """Return (kind, count, payload length) of a header.
 
     Args:
-      header: its bytes.
-      number: how many frames were received before it.
+      header: bytes of the header.
+      number: number of frames that were received before.
 
     Raises:
-      WireError: it is not a header, or not the next one.
+      WireError: the bytes are not a header, or not the next frame's.
     """
     magic, kind, count, length = _HEADER.unpack_from(header)
     if magic != _MAGIC or kind not in NAMES:
@@ -193,31 +210,32 @@ def unpack_header(header, number=0):
 
 
 def check_payload(header, payload):
-    """Checks that a payload is the one that was sent.
+    """Check a payload against the checksum in its header.
 
     Raises:
-      WireError: it is not.
+      WireError: the payload is not the one that was sent.
     """
     if _CHECKSUMS.unpack_from(header, _HEADER.size)[1] != zlib.crc32(payload):
         raise WireError("the checksum of a frame's payload of {} bytes does not match".format(len(payload)))
 
 
 def send_frame(sock, frame, number=0):
-    """Sends one frame over a blocking socket; `number` as for `pack_header`."""
+    """Send one frame over a blocking socket; `number` as for `pack_header`."""
     sock.sendall(pack_header(frame, number))
+    # A view: slices of bytes would copy the payload.
     payload = memoryview(frame.payload)
-    for start in range(0, len(payload), _SEND_SLICE_BYTES):
-        sock.sendall(payload[start : start + _SEND_SLICE_BYTES])
+    for start in range(0, len(payload), _CALL_BYTES):
+        sock.sendall(payload[start : start + _CALL_BYTES])
 
 
 def receive_frame(sock, number=0):
-    """Receives one frame over a blocking socket; `number` as for `unpack_header`.
+    """Receive one frame over a blocking socket; `number` as for `unpack_header`.
 
     Returns:
-      The frame, or None where the other end closed the stream between two frames.
+      The frame; None if the other end closed the stream between two frames.
 
     Raises:
-      WireError: the stream ended inside a frame, or holds something else.
+      WireError: the stream ended inside a frame, or the bytes are not a frame.
     """
     header = _receive_exactly(sock, HEADER_BYTES)
     if header is None:
@@ -231,18 +249,18 @@ def receive_frame(sock, number=0):
 
 
 def _receive_exactly(sock, length):
-    """`length` bytes, or None where the stream ends before the first of them."""
+    """Receive `length` bytes; return None if the stream ends before the first of them."""
     data = bytearray(length)
     view = memoryview(data)
-    got = 0
-    while got < length:
+    received = 0
+    while received < length:
         try:
-            step = sock.recv_into(view[got:], min(length - got, _SEND_SLICE_BYTES))
+            step = sock.recv_into(view[received:], min(length - received, _CALL_BYTES))
         except (ConnectionResetError, socket.timeout):
             step = 0
         if not step:
-            if not got:
+            if not received:
                 return None
-            raise WireError("the stream ended after {} of {} bytes".format(got, length))
-        got += step
+            raise WireError("the stream ended after {} of {} bytes".format(received, length))
+        received += step
     return data

@@ -1,50 +1,50 @@
-"""A whole column that the script writes in, its values as one flat array or list of bytes out."""
+"""A whole column that the script writes in, its values as one flat array or a list of bytes out."""
 
 import itertools
 from collections import namedtuple
 
-from beam_tfscript.runtime.writing.elements import array_of, elements_of
-from beam_tfscript.runtime.writing.values import is_null, mismatch, shown
+from beam_tfscript.runtime.writing.flat_values import array_of, elements_of
+from beam_tfscript.runtime.writing.single_values import is_null, mismatch, shown
 
 ColumnValues = namedtuple("ColumnValues", ["values", "lengths", "nulls"])
-ColumnValues.__doc__ = """The values of one feature of many rows.
+ColumnValues.__doc__ = """Values of one feature of many rows.
 
-`values`: numpy array (float32 or int64) or list of bytes: the values of all rows, one after the other.
-`lengths`: int64 array, how many of them each row has; None where every row has equally many.
-`nulls`: bool array, which rows are null (they have no values); None where no row is.
+`values`: array of float32 or int64, or list of bytes: the values of all rows, one after the other.
+`lengths`: int64 array, number of values per row; None if each row has equally many.
+`nulls`: bool array, True where the row is null, and so has no values; None without a null.
 """
 
 
-def cells_of(column, rows, present=None, single=False):
-    """Flattens and checks one column.
+def flatten_column(column, rows, present=None, single=False):
+    """Flatten and check one column.
 
     Args:
       column: the `Column`.
-      rows: list, numpy array, eager tensor or ragged tensor with a value a row.
+      rows: list, numpy array, eager tensor or ragged tensor with one value per row.
       present: bool array, False where the row is null whatever its value; or None.
-      single: it is the one row of a call that writes one; messages then name no row.
+      single: True if the call writes one row; messages then name no row.
 
     Returns:
       (number of rows, dict of feature name -> `ColumnValues`).
 
     Raises:
-      OutputMismatch: something does not fit the column.
+      OutputMismatch: a value, a shape or a length does not fit the column.
     """
     rows = _plain(column, rows)
     count = len(rows.row_splits) - 1 if hasattr(rows, "row_splits") else len(rows)
     if not count:
-        rows = []  # an array of no rows says nothing about the shape of one
-    where = None
+        rows = []  # an array of no rows does not tell the shape of a row
+    present_rows = None
     if present is not None:
         present = _checked_mask(column, present, count)
         if not present.all():
-            rows, where = _compress(rows, present), present.nonzero()[0]
+            rows, present_rows = _compress(rows, present), present.nonzero()[0]
 
     def row_of(index):
-        return None if single else int(index if where is None else where[index])
+        return None if single else int(index if present_rows is None else present_rows[index])
 
     features = _READERS[_form(column)](column, rows, row_of)
-    if where is not None:
+    if present_rows is not None:
         features = {name: _spread(cells, present) for name, cells in features.items()}
     if not column.nullable:
         nulls = features[column.name].nulls
@@ -57,10 +57,10 @@ def cells_of(column, rows, present=None, single=False):
 
 
 def _pack(count, cells):
-    """ColumnValues of numbers as cells of one string of bytes a row, empty where the row is null."""
+    """Return ColumnValues of numbers as ColumnValues of one bytes object per row, empty where the row is null."""
     import numpy as np
 
-    values = np.ascontiguousarray(cells.values, np.uint8)  # their range is checked
+    values = np.ascontiguousarray(cells.values, np.uint8)  # the cast is safe: their range is checked
     size = len(values) // max(count, 1)
     if cells.lengths is None and size:
         return ColumnValues(
@@ -82,7 +82,7 @@ def _form(column):
 
 def _scalars(column, rows, row_of):
     if not isinstance(rows, list):
-        # A model's output is [n, 1] where one number a row is meant.
+        # A model with one output per row gives an array of shape [n, 1].
         if len(rows.shape) > 1 and rows.size == len(rows):
             rows = rows.reshape(len(rows))
         if len(rows.shape) > 1:
@@ -146,7 +146,7 @@ _READERS = {"scalar": _scalars, "tensor": _tensors, "array": _arrays, "nested": 
 
 
 def _plain(column, rows):
-    """Lists stay lists; ragged tensors stay themselves; all else becomes a numpy array."""
+    """Return a list or a ragged tensor for one of these; a numpy array for anything else."""
     import numpy as np
 
     if isinstance(rows, (list, tuple)):
@@ -156,7 +156,7 @@ def _plain(column, rows):
             raise mismatch(column, None, "a ragged tensor is for arrays; this column has one value shape for all rows")
         return rows
     if isinstance(rows, (str, bytes, dict, set)):
-        raise mismatch(column, None, "expected a list or array with a value a row, got {}".format(shown(rows)))
+        raise mismatch(column, None, "expected a list or array with one value per row, got {}".format(shown(rows)))
     if hasattr(rows, "dense_shape"):
         raise mismatch(column, None, "a SparseTensor is not taken: tf.RaggedTensor.from_sparse(x) makes an array of it")
     if isinstance(rows, np.ma.MaskedArray):
@@ -167,7 +167,7 @@ def _plain(column, rows):
         problem = "{} holds no values yet: evaluate it first, for example with session.run".format(type(rows).__name__)
         raise mismatch(column, None, problem) from error
     if rows.shape == ():
-        raise mismatch(column, None, "expected a list or array with a value a row, got {}".format(shown(rows)))
+        raise mismatch(column, None, "expected a list or array with one value per row, got {}".format(shown(rows)))
     return rows
 
 
@@ -190,7 +190,7 @@ def _compress(rows, present):
 
 
 def _spread(cells, present):
-    """The cells of the present rows as cells of all rows."""
+    """Return the ColumnValues of the present rows as ColumnValues of all rows."""
     import numpy as np
 
     nulls = ~present
@@ -203,7 +203,7 @@ def _spread(cells, present):
 
 
 def _drop_nulls(rows):
-    """(the rows that are not null, bool array of nulls or None)."""
+    """Return (rows that are not null, bool array with True for a null; None without a null)."""
     import numpy as np
 
     if not isinstance(rows, list):
@@ -221,7 +221,7 @@ def _drop_nulls(rows):
 
 
 def _stack(column, rows, row_of):
-    """One array [rows, *shape] of rows that are arrays or lists each."""
+    """Return one array of shape [rows, *shape]; each row is an array or a list."""
     import numpy as np
 
     kind = object if column.feature == "bytes" and not column.is_packed else None
@@ -237,7 +237,7 @@ def _stack(column, rows, row_of):
 
 
 def _split(column, rows, row_of):
-    """(the rows' elements one after the other, int64 array of the rows' lengths, nulls or None)."""
+    """Return (elements of all rows in order, int64 array of the rows' lengths, bool array of nulls or None)."""
     import numpy as np
 
     if hasattr(rows, "row_splits"):
@@ -256,7 +256,7 @@ def _split(column, rows, row_of):
         rows = [_sequence(column, row, index, row_of) for index, row in enumerate(rows)]
         kinds = set(map(type, rows))
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    # Empty ones have no say in the others' dtype: numpy makes float64 of them.
+    # Without the empty rows: numpy gives an empty list the dtype float64, which would widen the dtype of all rows.
     filled = [row for row in rows if len(row)]
     if kinds == {np.ndarray} and len({(row.dtype, row.shape[1:]) for row in filled}) == 1:
         return np.concatenate(filled), lengths, nulls
@@ -264,7 +264,7 @@ def _split(column, rows, row_of):
 
 
 def _without_none(rows):
-    """Nulls become empty rows, so that they keep their place; (rows, nulls or None)."""
+    """Return (rows with each null as an empty row, bool array of nulls or None)."""
     import numpy as np
 
     if type(None) not in set(map(type, rows)):
@@ -274,7 +274,7 @@ def _without_none(rows):
 
 
 def _sequence(column, row, index, row_of):
-    """One row's elements as a list, tuple or numpy array."""
+    """Return one row's elements as a list, tuple or numpy array."""
     import numpy as np
 
     if isinstance(row, (list, tuple, np.ndarray)) and getattr(row, "shape", None) != ():
@@ -287,7 +287,7 @@ def _sequence(column, row, index, row_of):
 
 
 def _row_at(lengths, index):
-    """Which row the value at `index` belongs to."""
+    """Return the row of the value at `index`."""
     import numpy as np
 
     return int(np.searchsorted(np.cumsum(lengths), index, side="right"))

@@ -1,21 +1,21 @@
-"""Rows that the script writes in, serialized `tf.train.Example`s out; needs numpy and nothing else.
+"""Rows that the script writes in, serialized `tf.train.Example`s out; needs numpy, and no TensorFlow.
 
-`cells.py` checks and flattens the columns, `features.py` lays out the bytes.
+`column_values.py` checks and flattens the columns, `features.py` lays out the bytes.
 """
 
 import struct
 
 from beam_tfscript.runtime.columns import PRESENT_SUFFIX, OutputMismatch
-from beam_tfscript.runtime.writing.column_values import cells_of
+from beam_tfscript.runtime.writing.column_values import flatten_column
 from beam_tfscript.runtime.writing.features import Feature, HeadersByLength, field_header, matrix_rows, varint
-from beam_tfscript.runtime.writing.values import bytes_of, is_null, mismatch, number_of, shown
+from beam_tfscript.runtime.writing.single_values import bytes_of, is_null, mismatch, number_of, shown
 
 
 class ExampleEncoder(object):
-    """Encodes rows as the output schema says; one encoder serves a whole run.
+    """Encoder of rows of the output schema; one encoder serves a whole run.
 
     Args:
-      columns: the output schema's columns.
+      columns: list of the output schema's `Column`s.
     """
 
     def __init__(self, columns):
@@ -29,21 +29,21 @@ class ExampleEncoder(object):
         self._starts = HeadersByLength(field_header)
 
     def encode_batch(self, columns):
-        """Encodes many rows.
+        """Encode many rows.
 
         Args:
-          columns: dict of column name -> list, numpy array, eager tensor or ragged tensor with a value
-            a row; all equally long. None is null; so are the rows where `<name>__present` is False,
-            which may be given for nullable columns. An array [n, 1] is taken as n scalars.
+          columns: dict of column name -> list, numpy array, eager tensor or ragged tensor, with one value per row;
+            all of one length. None is null. For a nullable column, `<name>__present` may be given: a bool array,
+            False where the row is null. An array of shape [n, 1] counts as n scalars.
 
         Returns:
-          A list of bytes, one Example a row.
+          A list of bytes, one Example per row.
 
         Raises:
           OutputMismatch: a column is missing, unknown, of another length or of another type, or a
             value does not fit.
         """
-        count, cells = self._cells(columns)
+        count, cells = self._flatten(columns)
         blocks, pieces = [], []
         for name, feature in self._features.items():
             fixed = feature.fixed_block(count, cells[name])
@@ -60,11 +60,11 @@ class ExampleEncoder(object):
         return [starts[len(body)] + body for body in map(b"".join, zip(*pieces))]
 
     def encode_row(self, values):
-        """Encodes one row.
+        """Encode one row.
 
         Args:
-          values: dict of column name -> value; None is null, and so is a value whose
-            `<name>__present` is given and False.
+          values: dict of column name -> value. None is null, and so is a value whose `<name>__present` is given and
+            False.
 
         Returns:
           The bytes of the Example.
@@ -84,11 +84,11 @@ class ExampleEncoder(object):
         return self._starts[len(body)] + body
 
     def encode_example(self, example):
-        """The bytes of one Example that the script made itself.
+        """Return the bytes of one Example that the script made.
 
         Args:
-          example: a `tf.train.Example`, checked against the columns here, or its serialized bytes,
-            which are checked where they are decoded.
+          example: a `tf.train.Example`, checked against the columns here; or its serialized bytes, which the
+            pipeline checks when it decodes them.
 
         Raises:
           OutputMismatch: a feature is missing, unknown, or has the wrong kind or number of values.
@@ -101,7 +101,8 @@ class ExampleEncoder(object):
         except AttributeError as error:
             problem = "write() takes a tf.train.Example or its bytes, got {}".format(shown(example))
             raise OutputMismatch(problem) from error
-        # First, since asking a message for a key that it has not got would add the key.
+        # First: reading an absent key of a protobuf map would add the key.
+        # https://protobuf.dev/reference/python/python-generated/#map-fields
         if len(features) != len(self._features) or not all(map(features.__contains__, self._features)):
             raise self._wrong_names(set(features), self._features)
         for column in self._columns:
@@ -113,17 +114,17 @@ class ExampleEncoder(object):
         if column.is_scalar:
             payload = _scalar_payload(column, value)
             return (feature.null,) if payload is None else (feature.heads[len(payload)], payload)
-        cells = cells_of(column, [value], single=True)[1]
+        cells = flatten_column(column, [value], single=True)[1]
         return [part[0] for name in cells for part in self._features[name].pieces(1, cells[name])]
 
-    def _cells(self, columns):
-        """(number of rows, feature name -> `ColumnValues`) of a batch."""
+    def _flatten(self, columns):
+        """Return (number of rows, feature name -> `ColumnValues`) of a batch."""
         masks = self._masks(columns)
         plain = {name: value for name, value in columns.items() if name not in masks}
         self._check_names(plain)
         counts, cells = {}, {}
         for column in self._columns:
-            count, features = cells_of(column, plain[column.name], masks.get(column.mask_name))
+            count, features = flatten_column(column, plain[column.name], masks.get(column.mask_name))
             counts[column.name] = count
             cells.update(features)
         if len(set(counts.values())) > 1:
@@ -132,7 +133,7 @@ class ExampleEncoder(object):
         return (max(counts.values()) if counts else 0), cells
 
     def _masks(self, columns):
-        """Those of `columns` that are masks of others."""
+        """Return the entries of `columns` that are masks of other columns."""
         return {
             name: value
             for name, value in columns.items()
@@ -154,7 +155,7 @@ class ExampleEncoder(object):
 
 
 def _scalar_payload(column, value):
-    """One value as it is in the Example; None for null."""
+    """Return one value as bytes of the Example; None for null."""
     kind = type(value)
     try:
         if kind is float and column.feature == "float":
@@ -162,7 +163,7 @@ def _scalar_payload(column, value):
         if kind is str and column.kind == "string" and column.length is None:
             return value.encode("utf-8")
     except (OverflowError, UnicodeEncodeError):
-        pass  # raised again below, in words
+        pass  # raised again below, with the column's name
     if is_null(value):
         if not column.nullable:
             raise mismatch(column, None, "null (None) in a column that is not null")
@@ -174,9 +175,9 @@ def _scalar_payload(column, value):
 
 
 def _check_feature(column, feature):
-    """Raises OutputMismatch where a feature of a message does not fit its column."""
+    """Raise OutputMismatch if a feature of a message does not fit its column."""
     wanted = column.feature + "_list"
-    # A list that is not the one set reads as empty: with values in it, it needs no further question.
+    # A list of another kind than the one set reads as empty. So a list with values is of the right kind.
     count = len(getattr(feature, wanted).value)
     size = 1 if column.is_packed else column.size if not column.is_array else None
     if count and size in (None, count):

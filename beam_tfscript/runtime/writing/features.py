@@ -1,28 +1,30 @@
-"""The values of one feature of many rows in (`ColumnValues`), the bytes they take in serialized Examples out.
+"""Values of one feature of many rows (`ColumnValues`) in, their bytes in serialized Examples out.
 
-An Example nests its values five messages deep, each with its length in front. For one feature those
-headers depend on the length of its payload alone, so they are made once per length. What takes the
-same number of bytes in every row of a batch (floats, tensors, integers) is laid into one byte matrix,
-a row of it per Example, with the headers as constant columns; only strings and arrays of
-different lengths are put together row by row.
+An Example nests its values five messages deep, each with its length in front. The format of the messages:
+https://protobuf.dev/programming-guides/encoding/ and
+https://github.com/tensorflow/tensorflow/blob/v2.15.0/tensorflow/core/example/feature.proto.
 
-Integers are varints padded to the width of the longest one in the batch: longer than they need be, but
-valid (every parser of protocol buffers takes them), and then an integer takes equally many bytes in every row.
+For one feature, the headers depend only on the length of its payload, so they are made once per length. Floats,
+tensors and integers take the same number of bytes in each row of a batch. They are copied into one byte matrix, one
+row per Example, with the headers as constant columns. Strings, and arrays of different lengths, are joined row by row.
+
+Integers are varints, padded to the width of the longest one in the batch. Padded varints are longer than necessary, but
+valid, and each row then has the same size.
 """
 
-# The tag of field 1 where it is a message, string or packed list; all messages on the way use it but for those below.
+# Tag of field 1 with a length: a message, a string or a packed list. The messages use this field, except those below.
 _FIELD_1 = b"\x0a"
-# `value` of a map entry.
+# Tag of `value` in a map entry.
 _FIELD_2 = b"\x12"
-# Which of Feature's lists: field 1, 2 or 3.
+# Tags of the lists in `Feature`: fields 1, 2 and 3.
 _LIST_FIELDS = {"bytes": b"\x0a", "float": b"\x12", "int64": b"\x1a"}
 
-# Headers kept per feature. Strings of a run have few different lengths; long texts may have any.
+# Headers kept per feature, so that memory stays bounded: short strings have few different lengths, long texts many.
 _KEPT_HEADERS = 65536
 
 
 class HeadersByLength(dict):
-    """Headers by the length of what follows, made when first asked for.
+    """Headers by the number of bytes that follow; each is made at its first use.
 
     Args:
       make: function, number of bytes -> header.
@@ -40,16 +42,16 @@ class HeadersByLength(dict):
 
 
 class Feature(object):
-    """Puts headers in front of the values of one feature.
+    """Encoder of one feature: puts headers in front of its values.
 
     Args:
       name: name of the feature.
-      kind: which of its lists is used: `int64`, `float` or `bytes`.
+      kind: list of the feature that holds its values: `int64`, `float` or `bytes`.
 
     Attributes:
-      heads: number of payload bytes -> header, where the payload is one packed list or one string.
-      list_heads: number of bytes of the list -> header, where the list holds any number of strings, or nothing.
-      null: the whole feature, where it is null.
+      heads: number of payload bytes -> header, for a payload that is one packed list or one string.
+      list_heads: number of bytes of the list -> header, for a list of any number of strings, or of nothing.
+      null: bytes of the whole feature of a null.
     """
 
     def __init__(self, name, kind):
@@ -62,7 +64,10 @@ class Feature(object):
         self.null = self._entry(b"", 0)
 
     def fixed_block(self, count, cells):
-        """Header and values (an array, its first axis the rows) where every row has equally many bytes; else None."""
+        """Return [header, values] if each row has equally many bytes, else None.
+
+        The values are an array of shape [rows, values per row] (float32) or [rows, bytes per row] (uint8).
+        """
         values, lengths, nulls = cells
         if self._is_bytes or nulls is not None or not count or not len(values):
             return None
@@ -72,7 +77,7 @@ class Feature(object):
         return [self.heads[payload.shape[1] * payload.itemsize], payload]
 
     def pieces(self, count, cells):
-        """A list of headers and a list of payloads, one a row each."""
+        """Return (list of headers, list of payloads), each with one item per row."""
         if not self._is_bytes:
             heads, payloads = self._number_pieces(count, cells)
         elif cells.lengths is None and len(cells.values) == count:
@@ -105,7 +110,7 @@ class Feature(object):
 
 
 def field_header(size):
-    """The tag and length in front of `size` bytes of field 1."""
+    """Return the tag and the length in front of `size` bytes of field 1."""
     return _FIELD_1 + varint(size)
 
 
@@ -113,7 +118,7 @@ _ITEM_HEADS = HeadersByLength(field_header)
 
 
 def varint(value):
-    """A whole number as a varint; negative ones as their 64-bit two's complement."""
+    """Return an integer as a varint; a negative one as its 64-bit two's complement."""
     value &= 0xFFFFFFFFFFFFFFFF
     digits = bytearray()
     while value > 0x7F:
@@ -124,11 +129,11 @@ def varint(value):
 
 
 def matrix_rows(count, blocks):
-    """What stands side by side in every row, as a list of bytes.
+    """Join blocks side by side; return a list of bytes, one item per row.
 
     Args:
       count: number of rows.
-      blocks: list of bytes, the same in every row, and of arrays with the rows as their first axis.
+      blocks: list of bytes, which are the same in each row, and of arrays whose first axis is the rows.
     """
     import numpy as np
 
@@ -139,18 +144,18 @@ def matrix_rows(count, blocks):
     template = b"".join(block if isinstance(block, bytes) else bytes(size) for block, size in zip(blocks, widths))
     matrix = np.empty((count, width), np.uint8)
     matrix[:] = np.frombuffer(template, np.uint8)
-    place = 0
+    offset = 0
     for block, size in zip(blocks, widths):
         if not isinstance(block, bytes):
-            # As its own dtype, though not aligned: numpy then copies a value at a time, not a byte.
-            target = np.ndarray(block.shape, block.dtype, matrix, place, (width, block.itemsize))
+            # As the block's own dtype, though unaligned: so numpy copies value by value, and not byte by byte.
+            target = np.ndarray(block.shape, block.dtype, matrix, offset, (width, block.itemsize))
             target[...] = block
-        place += size
+        offset += size
     return matrix.view("V{}".format(width)).reshape(count).tolist()
 
 
 def _bounds(count, cells):
-    """(start, end) of each row's values."""
+    """Return (start, end) of each row's values."""
     import numpy as np
 
     if cells.lengths is None:
@@ -161,7 +166,7 @@ def _bounds(count, cells):
 
 
 def _packed(values):
-    """A flat array of float32 or int64 as it is in a packed list, one row a value."""
+    """Return a flat array of float32 or int64 as in a packed list, one row per value."""
     import numpy as np
 
     if values.dtype.kind == "f":
@@ -170,16 +175,16 @@ def _packed(values):
 
 
 def _varints(values):
-    """uint64 values as varints, all as wide as the widest; one row of bytes a value."""
+    """Return uint64 values as varints, all as wide as the widest: a uint8 array, one row per value."""
     import numpy as np
 
     width = max((int(values.max()).bit_length() + 6) // 7, 1) if len(values) else 1
     matrix = np.empty((len(values), width), np.uint8)  # type: np.ndarray
-    for place in range(width):
-        # As a byte the number keeps its lowest 8 bits; the topmost of them says whether more follow.
-        digit = (values >> np.uint64(7 * place) if place else values).astype(np.uint8)
-        if place < width - 1:
-            np.bitwise_or(digit, np.uint8(0x80), matrix[:, place])
+    for position in range(width):
+        # The cast keeps the lowest 8 bits. The highest of them tells that more bytes follow.
+        digit = (values >> np.uint64(7 * position) if position else values).astype(np.uint8)
+        if position < width - 1:
+            np.bitwise_or(digit, np.uint8(0x80), matrix[:, position])
         else:
-            np.bitwise_and(digit, np.uint8(0x7F), matrix[:, place])
+            np.bitwise_and(digit, np.uint8(0x7F), matrix[:, position])
     return matrix

@@ -1,4 +1,4 @@
-"""What a run gives back: Examples and metrics, gathered and sent in frames."""
+"""Output of a run: rows from any thread of the script in, EXAMPLES frames out."""
 
 import threading
 
@@ -6,16 +6,23 @@ from beam_tfscript.runtime.columns import OutputMismatch
 from beam_tfscript.runtime.transport import wire
 from beam_tfscript.runtime.writing.encode import ExampleEncoder
 
-# How long rows may wait for others to leave with; less would cost a frame a row.
+# Seconds that a row waits for more rows to share a frame with. Without a wait, each row would cost a frame. A longer
+# wait would delay a stream's outputs.
 _LINGER_S = 0.02
-# A distribution's values are sent one by one, as Beam wants them: this many of them in a frame.
-_METRIC_VALUES = 1024
 
 
 class OutputWriter(object):
-    """Writes the rows of one run; safe to use from several threads of the script.
+    """Writer of the rows of one run; safe to use from several threads of the script.
 
-    Rows leave in frames of about one mebibyte; the last ones when `main` returns.
+    Rows are sent in frames of about 1 MiB; the last ones when `main` returns.
+
+    Args:
+      connection: the `Connection` to the pipeline's process.
+      columns: list of the output schema's `Column`s; None for a run without output.
+
+    Attributes:
+      count: number of rows sent.
+      on_pending: called without arguments when a first row waits to be sent; or None.
     """
 
     def __init__(self, connection, columns):
@@ -26,36 +33,38 @@ class OutputWriter(object):
         self._bytes = 0
         self._closed = False
         self.count = 0
-        self.on_pending = None  # called when a row begins to wait
+        self.on_pending = None
 
     def write(self, example):
-        """Writes one row.
+        """Write one row.
 
         Args:
-          example: a `tf.train.Example` message, or its serialized bytes. A message is checked
-            against the output schema at once; bytes are checked by the pipeline.
+          example: a `tf.train.Example`, or its serialized bytes. A message is checked against the output schema
+            here. Bytes are checked later, by the pipeline: decoding them here would double the work.
 
         Raises:
-          OutputMismatch: the message does not fit the output schema.
+          OutputMismatch: the message does not fit the output schema, or the run has no output.
+          ForkedError: the process is a child that the script forked.
+          RuntimeError: the run is over.
         """
         self._add([self._usable_encoder().encode_example(example)])
 
     def write_row(self, values):
-        """Writes one row given as a dict of column values."""
+        """Write one row, a dict of column name -> value; raise as `write` does."""
         self._add([self._usable_encoder().encode_row(values)])
 
     def write_columns(self, columns):
-        """Writes many rows given as a dict of equally long columns."""
+        """Write many rows, a dict of column name -> values, all of one length; raise as `write` does."""
         self._add(self._usable_encoder().encode_batch(columns))
 
     def flush(self):
-        """Sends on what is gathered."""
+        """Send the rows that are gathered."""
         self._connection.check_owner("flushing rows")
         with self._lock:
             self._send()
 
     def close(self):
-        """Sends on what is gathered and refuses further rows."""
+        """Send the rows that are gathered, and refuse further rows."""
         with self._lock:
             self._send()
             self._closed = True
@@ -69,11 +78,12 @@ class OutputWriter(object):
         return self._encoder
 
     def _add(self, records):
-        # At once, not when they are sent: a child that just ends would lose them without a word.
+        # Checked here and not when rows are sent: a child that ends before would lose its rows without an error.
         self._connection.check_owner("writing rows")
         with self._lock:
             if self._closed:
                 raise RuntimeError("the run is over: rows cannot be written after main has returned")
+            # In parts: all rows of a large batch in one frame would exceed the frame's size by far.
             for start in range(0, len(records), wire.FRAME_TARGET_RECORDS):
                 part = records[start : start + wire.FRAME_TARGET_RECORDS]
                 if not self._records and self.on_pending is not None:
@@ -84,6 +94,7 @@ class OutputWriter(object):
                     self._send()
 
     def _send(self):
+        # The lock is held while the pipeline is slow to read. So the script's threads wait, and memory stays bounded.
         if self._records:
             records, self._records, self._bytes = self._records, [], 0
             self.count += len(records)
@@ -91,10 +102,12 @@ class OutputWriter(object):
 
 
 class Flusher(object):
-    """Sends on what a writer has gathered soon after it was written, by a thread of its own.
+    """Thread that sends a writer's rows soon after they were written.
+
+    Without it, a row would wait until the script asks for its next rows, which may take hours in a stream.
 
     Args:
-      writer: the OutputWriter.
+      writer: the `OutputWriter`.
     """
 
     def __init__(self, writer):
@@ -106,7 +119,7 @@ class Flusher(object):
         self._thread.start()
 
     def close(self):
-        """Ends the thread."""
+        """End the thread, and wait for its end."""
         self._closed.set()
         self._pending.set()
         self._thread.join()
@@ -115,73 +128,6 @@ class Flusher(object):
         while not self._closed.is_set():
             self._pending.wait()
             self._closed.wait(_LINGER_S)
+            # Before the flush: a row that is written during the flush sets the event again, and is not forgotten.
             self._pending.clear()
             self._writer.flush()
-
-
-class Counter(object):
-    """A number that the script adds to; arrives as a Beam counter of the same name."""
-
-    def __init__(self, metrics, name):
-        self._metrics = metrics
-        self._name = name
-
-    def inc(self, n=1):
-        """Adds `n`."""
-        self._metrics.add_count(self._name, n)
-
-    def dec(self, n=1):
-        """Takes `n` away."""
-        self._metrics.add_count(self._name, -n)
-
-
-class Distribution(object):
-    """Integer values that the script observes; arrives as a Beam distribution of the same name."""
-
-    def __init__(self, metrics, name):
-        self._metrics = metrics
-        self._name = name
-
-    def update(self, value):
-        """Adds one observation; Beam's distributions hold whole numbers, so a fraction is cut off."""
-        self._metrics.add_value(self._name, value)
-
-
-class Metrics(object):
-    """Gathers the script's counters and distributions, and sends what changed."""
-
-    def __init__(self, connection):
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._counts = {}
-        self._values = {}
-        self._pending_values = 0
-        self._load_s = None
-
-    def loaded(self, seconds):
-        """Notes how long the import of the script took; nobody's counter, but it goes the same way."""
-        self._load_s = seconds
-
-    def add_count(self, name, n):
-        self._connection.check_owner("counting")
-        with self._lock:
-            self._counts[name] = self._counts.get(name, 0) + int(n)
-
-    def add_value(self, name, value):
-        self._connection.check_owner("counting")
-        with self._lock:
-            self._values.setdefault(name, []).append(int(value))
-            self._pending_values += 1
-            if self._pending_values >= _METRIC_VALUES:
-                self._send()
-
-    def flush(self):
-        """Sends what changed since the last time."""
-        with self._lock:
-            self._send()
-
-    def _send(self):
-        if self._counts or self._values or self._load_s is not None:
-            changes = {"counters": self._counts, "distributions": self._values, "load_s": self._load_s}
-            self._counts, self._values, self._pending_values, self._load_s = {}, {}, 0, None
-            self._connection.report(wire.METRICS, changes)

@@ -1,7 +1,7 @@
-"""One value that the script writes in, the number or bytes that the Example holds out.
+"""One value that the script writes in, its number or bytes in the Example out.
 
-This is the authority on what fits a column and what is said where it does not; `cells.py` does the
-same for whole arrays and comes here wherever a value needs a closer look.
+This file decides which values fit a column, and words the errors. `flat_values.py` checks whole arrays, and calls this
+file for the values that it cannot check at once.
 """
 
 import datetime
@@ -12,7 +12,7 @@ from beam_tfscript.runtime.columns import UNITS_PER_SECOND, OutputMismatch
 
 TEMPORAL = ("date", "time", "timestamp")
 
-# A message shows this much of a value.
+# A message shows this many characters of a value.
 _SHOWN_CHARS = 80
 
 _EXPECTED = {
@@ -25,20 +25,20 @@ _EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def mismatch(column, row, problem):
-    """The error for a column that does not fit.
+    """Return the error for a value that does not fit its column.
 
     Args:
       column: the `Column`.
       row: index of the row in the call, or None.
-      problem: what is wrong and what to do.
+      problem: the message: problem and remedy.
     """
-    place = "" if row is None else ", row {}".format(row)
+    location = "" if row is None else ", row {}".format(row)
     null = "" if column.nullable else " not null"
-    return OutputMismatch('column "{}" ({}{}){}: {}'.format(column.name, column.type, null, place, problem))
+    return OutputMismatch('column "{}" ({}{}){}: {}'.format(column.name, column.type, null, location, problem))
 
 
 def number_of(column, value, row):
-    """The number that stands for one value of an `int64` or `float` feature.
+    """Convert one value to the number in an `int64` or `float` feature.
 
     Args:
       column: the `Column`.
@@ -46,18 +46,18 @@ def number_of(column, value, row):
       row: index of the row, for the message.
 
     Raises:
-      OutputMismatch: the value is of another kind, or out of range.
+      OutputMismatch: the value is of another type, or out of range.
     """
     value = _unwrap(value)
     if isinstance(value, bool) != (column.kind == "boolean"):
-        wanted = "a bool" if column.kind == "boolean" else "no bool; int(x) makes a number of one"
+        wanted = "a bool" if column.kind == "boolean" else "no bool (convert it with int(x))"
         raise mismatch(column, row, "expected {}, got {}".format(wanted, shown(value)))
     if column.kind in TEMPORAL:
         value = _count_units(column, value, row)
     elif column.feature == "float" or column.kind == "float64":
         return _real(column, value, row)
     if not isinstance(value, int):
-        hint = ": round it and make an int of it" if isinstance(value, float) else ""
+        hint = ": round it, and convert it with int(x)" if isinstance(value, float) else ""
         raise mismatch(column, row, "{} is not a whole number{}".format(shown(value), hint))
     low, high = column.int_range
     if not low <= value <= high:
@@ -66,7 +66,7 @@ def number_of(column, value, row):
 
 
 def bytes_of(column, value, row):
-    """The bytes that stand for one value of a `bytes` feature.
+    """Convert one value to the bytes in a `bytes` feature.
 
     Args:
       column: the `Column`.
@@ -74,7 +74,7 @@ def bytes_of(column, value, row):
       row: index of the row, for the message.
 
     Raises:
-      OutputMismatch: the value is of another kind, is not UTF-8, or needs more digits than there are.
+      OutputMismatch: the value is of another type or length, is not UTF-8, or has more digits than the column.
     """
     value = _unwrap(value)
     if column.kind == "decimal":
@@ -102,15 +102,15 @@ def _checked_length(column, value, size, row):
 
 
 def is_null(value):
-    """Whether a value stands for null: None, or a NaT of numpy or pandas."""
+    """Return True if a value stands for null: None, or a NaT of numpy or pandas."""
     if value is None:
         return True
     return type(value).__name__ in ("datetime64", "timedelta64", "NaTType") and value != value
 
 
 def shown(value):
-    """A value and its type, short enough for a message."""
-    # Cut before, too: texts may be long.
+    """Return a value and its type, short enough for a message."""
+    # Cut before repr() too: it would copy a long text.
     text = repr(value[:_SHOWN_CHARS] if isinstance(value, (str, bytes)) else value)
     if len(text) > _SHOWN_CHARS:
         text = text[:_SHOWN_CHARS] + "…"
@@ -118,23 +118,23 @@ def shown(value):
 
 
 def units_of(values, unit):
-    """Counts of `unit` since 1970 (or midnight) for a numpy datetime64 or timedelta64 array.
+    """Convert a datetime64 or timedelta64 array to numbers of `unit` since 1970, or since midnight.
 
     Returns:
-      An int64 array, or None where a value is no whole number of units or out of int64's range.
+      An int64 array; None if a value is not a whole number of units, or out of int64's range.
     """
     import numpy as np
 
     target = "{}8[{}]".format(values.dtype.kind, unit)
     units = values.astype(target)
-    # Also sees what wrapped around, as numpy does not.
+    # Converting back finds overflow too, which numpy does not report.
     if not np.array_equal(units.astype(values.dtype).view(np.int64), values.view(np.int64)):
         return None
     return units.view(np.int64)
 
 
 def _unwrap(value):
-    """A plain Python value for numpy scalars, arrays of one value and eager tensors of one value."""
+    """Return the Python value of a numpy scalar, or of an array or eager tensor of one value."""
     if type(value) in (int, float, str, bytes, bool):
         return value
     if callable(getattr(value, "numpy", None)):
@@ -150,7 +150,7 @@ def _unwrap(value):
 
 
 def _real(column, value, row):
-    """A float, or an int that a float holds exactly."""
+    """Convert a float, or an int that a float holds exactly; a float64 column gets the float's bits as an int."""
     if not isinstance(value, (float, int)):
         raise mismatch(column, row, "{} is not a number".format(shown(value)))
     try:
@@ -161,15 +161,15 @@ def _real(column, value, row):
         else:
             held = number
     except OverflowError as error:
-        held = "float64" if column.kind == "float64" else "float32, in which the column travels"
-        raise mismatch(column, row, "{} is out of the range of {}".format(shown(value), held)) from error
+        dtype = "float64" if column.kind == "float64" else "float32, which an Example holds"
+        raise mismatch(column, row, "{} is out of the range of {}".format(shown(value), dtype)) from error
     if isinstance(value, int) and held != value:
         raise mismatch(column, row, "{} has more digits than the column holds".format(shown(value)))
     return struct.unpack("<q", struct.pack("<d", number))[0] if column.kind == "float64" else number
 
 
 def _count_units(column, value, row):
-    """A date or time as a number of days or units; whole numbers are taken as such numbers."""
+    """Convert a date or time to a number of days or units; an int is such a number already."""
     unit = "D" if column.kind == "date" else column.unit
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind == ("m" if column.kind == "time" else "M"):
@@ -178,7 +178,7 @@ def _count_units(column, value, row):
     elif column.kind == "date" and type(value) is datetime.date:
         return value.toordinal() - _EPOCH.toordinal()
     elif column.kind == "timestamp" and isinstance(value, datetime.datetime):
-        # pandas' timestamps are finer than the datetime they derive from.
+        # pandas.Timestamp is a datetime, and has nanoseconds too.
         count = _whole_units(_since_epoch(value), getattr(value, "nanosecond", 0), unit)
     elif column.kind == "time" and isinstance(value, datetime.time) and value.tzinfo is None:
         since = datetime.datetime.combine(_EPOCH.date(), value) - _EPOCH
@@ -201,14 +201,14 @@ def _since_epoch(value):
 
 
 def _whole_units(delta, nanoseconds, unit):
-    """A timedelta and some more nanoseconds as a number of units; None where that is not whole."""
+    """Convert a timedelta and further nanoseconds to a number of units; return None if it is not whole."""
     total = ((delta.days * 86400 + delta.seconds) * 10**6 + delta.microseconds) * 1000 + nanoseconds
     count, rest = divmod(total, 10**9 // UNITS_PER_SECOND[unit])
     return None if rest else count
 
 
 def _decimal_text(column, value, row):
-    """A decimal's ASCII text with exactly as many digits after the point as the type has."""
+    """Return a decimal's ASCII text, with exactly as many digits after the point as the type has."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, bool) or not isinstance(value, (decimal.Decimal, int, str)):

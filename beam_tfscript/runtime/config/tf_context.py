@@ -1,4 +1,4 @@
-"""The process's one TensorFlow context: which task of which cluster this process is."""
+"""TFContext: the run's task in its TensorFlow cluster, with the methods that scripts for other platforms call."""
 
 import json
 import os
@@ -9,21 +9,21 @@ __all__ = ["TFContext"]
 
 
 class TFContext(object):
-    """Where this process stands in its TensorFlow cluster.
+    """Task of the current run in its TensorFlow cluster.
 
-    There is one for the run that is going on: `TFContext.get_or_create()` gives it anywhere in the
-    script, and it is the same object as `config.tf_context`. A script may also construct it, once: `TFContext(config)`.
+    There is one per run. `TFContext.get_or_create()` returns it anywhere in the script; it is the same object as
+    `config.tf_context`. A script may also construct it once per run: `TFContext(config)`.
 
-    The chief is worker 0 to scripts that ask for a role's name and an index; `task_type` and `task_index` are as in
-    `TF_CONFIG`.
+    `get_role_name()`, `get_index()` and `get_tf_cluster()` count the chief as worker 0, as Deep Learning on Flink does:
+    https://github.com/flink-extended/dl-on-flink. `task_type`, `task_index` and `cluster` are as in `TF_CONFIG`.
 
     Attributes:
       task_type, task_index, cluster, num_workers, window: as in the config.
       input_schema, output_schema, output_writer: as in the config.
-      roleName, index: what `get_role_name()` and `get_index()` give.
+      roleName, index: results of `get_role_name()` and `get_index()`.
 
     Raises:
-      RuntimeError: it is constructed a second time, or no run is going on.
+      RuntimeError: the context is constructed a second time, or there is no current run.
     """
 
     _current: "TFContext | None" = None
@@ -32,53 +32,53 @@ class TFContext(object):
     def __new__(cls, config=None):
         if TFContext._is_constructed:
             raise RuntimeError(
-                "there is one TFContext in a run, and it is constructed already: TFContext.get_or_create() gives it"
+                "there is one TFContext per run, and it is constructed already: TFContext.get_or_create() returns it"
             )
         context = cls.get_or_create()
         TFContext._is_constructed = True
         return context
 
     def __init__(self, config=None):
-        """Nothing: it is made with its run."""
+        """Do nothing: the run has made the context."""
 
     @classmethod
     def get_or_create(cls, config=None):
-        """The context of the run that is going on; made from its config when first asked for.
+        """Return the context of the current run.
 
         Args:
-          config: what `main` was handed; not needed.
+          config: ignored; scripts for other platforms give it.
 
         Raises:
-          RuntimeError: no run is going on.
+          RuntimeError: there is no current run.
         """
         if TFContext._current is None:
             if config is None:
                 config = get_config()
             context = object.__new__(TFContext)
-            context._take(config)
+            context._set_config(config)
             TFContext._current = context
         return TFContext._current
 
     @classmethod
     def forget(cls):
-        """Lets the next run have a context of its own."""
+        """Forget the context, so that the next run gets a new one."""
         TFContext._current = None
         TFContext._is_constructed = False
 
     def get_role_name(self):
-        """`"worker"` or `"ps"` (or `"evaluator"`): the chief is a worker."""
+        """Return the role, `"worker"`, `"ps"` or `"evaluator"`; the chief is a worker."""
         return "worker" if self.task_type == "chief" else self.task_type
 
     def get_index(self):
-        """Which task of its role this is; the chief is worker 0."""
+        """Return the task's index within its role, from 0; the chief is worker 0."""
         behind_chief = self.task_type == "worker" and "chief" in self.cluster
         return self.task_index + 1 if behind_chief else self.task_index
 
     def get_tf_cluster(self):
-        """The cluster as `tf.train.ClusterSpec` takes it, with the chief as worker 0: role -> list of addresses.
+        """Return the cluster with the chief as worker 0: dict, role -> list of addresses, for `tf.train.ClusterSpec`.
 
-        Parameter servers that the runtime hosts know the chief by another name: a script that makes its servers of
-        this is to be run with `ps_main=True`.
+        Parameter servers that the runtime starts know the chief as "chief". So a script that starts servers from this
+        dict needs `ps_main=True`. https://www.tensorflow.org/api_docs/python/tf/train/ClusterSpec
         """
         cluster = {"worker": self.cluster.get("chief", []) + self.cluster.get("worker", [])}
         if self.cluster.get("ps"):
@@ -86,9 +86,10 @@ class TFContext(object):
         return cluster
 
     def export_estimator_cluster(self):
-        """Sets `TF_CONFIG` for this task, and returns (cluster, task type, task index), all in TensorFlow's own form.
+        """Set `TF_CONFIG` for this task, and return (cluster, task type, task index), with the chief as "chief".
 
-        Also for a run that is alone: told that it is the chief of a cluster, an Estimator leaves evaluation out.
+        A run without a cluster gets a `TF_CONFIG` too. An Estimator then takes the run for the chief of a cluster, and
+        leaves evaluation to an evaluator: https://www.tensorflow.org/api_docs/python/tf/estimator/train_and_evaluate
         """
         cluster = {role: list(addresses) for role, addresses in self.cluster.items()}
         task = {"type": self.task_type, "index": self.task_index}
@@ -96,14 +97,14 @@ class TFContext(object):
         return cluster, self.task_type, self.task_index
 
     def get_node_type_count_map(self):
-        """Role -> how many tasks it has, the chief among the workers."""
+        """Return a dict, role -> number of its tasks; the chief counts as a worker."""
         return {role: len(addresses) for role, addresses in self.get_tf_cluster().items()}
 
     def get_current_attempt_index(self):
-        """0 for the first try of this run, 1 for the next …"""
+        """Return 0 in the first attempt at this run, 1 in the next …"""
         return self._config.attempt - 1
 
-    # What later releases of dl-on-flink call them.
+    # Names of later releases of Deep Learning on Flink.
     get_node_type = get_role_name
     get_tf_cluster_config = get_tf_cluster
     set_tf_config_env = export_estimator_cluster
@@ -112,7 +113,7 @@ class TFContext(object):
 
     @property
     def properties(self):
-        """The transform's `user_params`, each as a string: strings as they are, others as JSON text."""
+        """Dict of the transform's `user_params`: a string as it is, another value as its JSON text."""
         params = self._config.user_params
         params = params if isinstance(params, dict) else {}
         return {
@@ -121,20 +122,20 @@ class TFContext(object):
         }
 
     def get_property(self, key):
-        """One of `properties`.
+        """Return one of `properties`.
 
         Raises:
-          KeyError: there is none of that name.
+          KeyError: there is no property of that name.
         """
         return self.properties[key]
 
     def flink_stream_dataset(self, compression_type=None, buffer_size=0, num_parallel_reads=None):
-        """The run's rows as a Dataset of serialized Examples, by the name that established scripts know it by.
+        """Return the run's rows as a Dataset of serialized Examples (`tf.string`, shape []).
 
-        The same as `config.dataset_fn()`; where the rows are complete before `main`, a Dataset of their file.
+        Returns `config.dataset_fn()`; in feed="dataset", a Dataset of `config.dataset_file`.
 
         Args:
-          compression_type, buffer_size, num_parallel_reads: not looked at.
+          compression_type, buffer_size, num_parallel_reads: ignored; scripts for other platforms give them.
         """
         if hasattr(self._config, "dataset_fn"):
             return self._config.dataset_fn()
@@ -145,19 +146,19 @@ class TFContext(object):
     get_tfdataset_from_flink = flink_stream_dataset
 
     def get_row_writer_to_flink(self):
-        """A writer whose `write(row)` takes the values of a row in the order of the output schema."""
+        """Return a `FlinkRowWriter`; its `write(row)` takes a row's values in the order of the output schema."""
         from beam_tfscript.runtime.config.flink_tables import FlinkRowWriter
 
         return FlinkRowWriter(self)
 
     def output_writer_op(self, input_list):
-        """Operations that write rows, for a graph.
+        """Make operations that write rows, for a graph.
 
         Args:
-          input_list: list of string tensors that hold serialized Examples.
+          input_list: list of `tf.string` tensors of any shape, which hold serialized Examples.
 
         Returns:
-          (operation that writes all of them, operation that sends on what is written).
+          (operation that writes the Examples, operation that sends the written rows).
         """
         import tensorflow as tf
 
@@ -167,10 +168,10 @@ class TFContext(object):
         )
 
     def serve(self):
-        """Serves as this task of the cluster, until the cluster's work is done."""
+        """Serve as this task of the cluster until the cluster's work is done; see `Config.serve`."""
         self._config.serve()
 
-    def _take(self, config):
+    def _set_config(self, config):
         self.task_type = config.task_type
         self.task_index = config.task_index
         self.cluster = config.cluster
@@ -185,7 +186,7 @@ class TFContext(object):
         import numpy as np
 
         for tensor in tensors:
-            # As objects: an array of fixed-width strings would lose the zeros at an Example's end.
+            # As objects: an array of fixed-width strings would cut zero bytes at an Example's end.
             for record in np.asarray(tensor, object).ravel().tolist():
                 self.output_writer.write(record)
 

@@ -1,16 +1,16 @@
-"""The values of many rows in, as one flat list or array; what the Example holds of them out."""
+"""Values of many rows, as one flat list or array, in; their form in the Example out."""
 
-from beam_tfscript.runtime.writing.values import TEMPORAL, bytes_of, is_null, mismatch, number_of, units_of
+from beam_tfscript.runtime.writing.single_values import TEMPORAL, bytes_of, is_null, mismatch, number_of, units_of
 
-# Up to here strings are checked in one go, which takes as much memory again.
+# Up to this size strings are checked in one call: faster than one by one, but the call copies them.
 _CHECKED_AT_ONCE_BYTES = 4 << 20
 
-# Up to here floats hold every integer; beyond, each is looked at.
+# A float holds each integer up to this one. Beyond, integers are checked one by one.
 _EXACT_INTS = {"float": 1 << 24, "double": 1 << 53, "float64": 1 << 53}
 
 
 def elements_of(column, values, row_of):
-    """The flat values in the form that the feature holds them in.
+    """Convert flat values to the form that the feature holds.
 
     Args:
       column: the `Column`.
@@ -18,7 +18,7 @@ def elements_of(column, values, row_of):
       row_of: function, index of a value -> index of its row, for messages.
 
     Returns:
-      A list of bytes, or an array of float32 or int64; of uint8, where the column is packed.
+      A list of bytes, or an array of float32 or int64; an array of uint8 for a packed column.
 
     Raises:
       OutputMismatch: a value does not fit the column.
@@ -32,22 +32,22 @@ def elements_of(column, values, row_of):
 
 
 def _list_numbers(column, values):
-    """As `_numbers`, of a list, whose elements may be of several types."""
+    """Convert as `_numbers` does, for a list, whose elements may be of several types."""
     import numpy as np
 
     kinds = set(map(type, values))
     if column.kind != "boolean" and not kinds.isdisjoint({bool, np.bool_}):
-        return None  # numpy would make numbers of them
+        return None  # numpy would convert bools to numbers, which `number_of` refuses
     array = array_of(values)
     if len(array.shape) > 1 and array.size == len(values):
         array = array.reshape(len(values))
     if kinds == {int, float} and array.dtype.kind == "f" and (abs(array) >= _EXACT_INTS["float"]).any():
-        return None  # which may be an int that is rounded already
+        return None  # numpy may have rounded a large int
     return _numbers(column, array)
 
 
 def _numbers(column, array):
-    """The values as float32 or int64; None where one of them needs a closer look."""
+    """Convert to float32 or int64; return None if the values must be checked one by one."""
     import numpy as np
 
     if len(array.shape) != 1:
@@ -76,7 +76,7 @@ def _numbers(column, array):
 
 
 def _floats(column, array):
-    """As `_numbers`, of floats; an integer must be one that a float holds."""
+    """Convert as `_numbers` does, for floats; return None if a float could not hold an integer exactly."""
     import numpy as np
 
     with np.errstate(over="ignore"):
@@ -101,12 +101,12 @@ def _numbers_one_by_one(column, values, row_of):
 def _byte_strings(column, values, row_of):
     kinds = set(map(type, values))
     if column.length is not None:
-        pass  # each is counted
+        pass  # the length of each value is checked below
     elif kinds == {str} and column.kind == "string":
         try:
             return list(map(str.encode, values))
         except UnicodeEncodeError:
-            pass  # found again below, with its row
+            pass  # raised again below, with the row
     elif kinds == {bytes} and (column.kind == "varbinary" or column.kind == "string" and _are_utf8(values)):
         return values
     return [_one(bytes_of, column, value, index, row_of) for index, value in enumerate(values)]
@@ -119,10 +119,10 @@ def _one(convert, column, value, index, row_of):
 
 
 def _are_utf8(values):
-    """Whether each of the bytes is UTF-8."""
+    """Return True if each value is UTF-8."""
     try:
         if sum(map(len, values)) <= _CHECKED_AT_ONCE_BYTES:
-            # Nothing of two strings can be taken for one character with a zero byte between them.
+            # The zero byte between them keeps the end of one value and the start of the next from forming a character.
             b"\0".join(values).decode("utf-8")
         else:
             for value in values:
@@ -133,11 +133,14 @@ def _are_utf8(values):
 
 
 def array_of(values, kind=None):
-    """`numpy.array`, but an object array where the values have no common shape, in every version of numpy."""
+    """Return `numpy.array(values, kind)`; an object array if the values have no common shape.
+
+    numpy before 1.24 warns then, and newer ones raise: https://numpy.org/doc/stable/release/1.24.0-notes.html.
+    """
     import numpy as np
 
     if values and callable(getattr(values[0], "numpy", None)):
-        # Eager tensors: numpy itself would take them apart, a hundred times slower.
+        # Eager tensors: numpy would read them element by element, a hundred times slower.
         values = [value.numpy() if hasattr(value, "numpy") else value for value in values]
     try:
         return np.array(values, kind)
