@@ -101,7 +101,7 @@ def test_rejects_arrow_values_that_do_not_fit(text, array, words):
     ],
 )
 def test_rejects_arrow_data_of_other_types(text, array):
-    with pytest.raises(SchemaError, match="cast it first, or change the schema"):
+    with pytest.raises(SchemaError, match="cast the data first, or change the schema"):
         align_record_batch(pa.table([array], names=["x"]), Schema.parse(text))
 
 

@@ -41,6 +41,8 @@ AT_THE_ROOT = {"__init__", "__main__", "errors", "metrics"}
 # What the pipeline's side has of the script's side: the two ends' common ground.
 COMMON = ("beam_tfscript.runtime.transport", "beam_tfscript.runtime.docs")
 OF_RUNTIME = {
+    # The spec by which the script's side parses Examples, for pipelines that parse them too.
+    "data": ("beam_tfscript.runtime.columns", "beam_tfscript.runtime.reading.reader"),
     "worker": ("beam_tfscript.runtime.run",),  # the name of the program that a process runs
     "feeds": ("beam_tfscript.runtime.config.train_config",),  # how many reports a training may make
 }
