@@ -183,7 +183,7 @@ def test_concurrent_publishers_dont_share_a_version(tmp_path, same):
 
 def test_without_a_model_nothing_is_published(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ScriptEnvironmentError, match="holds no SavedModel"):
+    with pytest.raises(ScriptEnvironmentError, match="is not a SavedModel: it has no saved_model.pb"):
         publish(str(tmp_path / "empty"), str(tmp_path / "store"), token="a")
     assert not (tmp_path / "store").exists()
 
@@ -196,7 +196,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path):
 
 def test_rejects_a_model_dir_that_is_a_pattern_or_unknown():
     assert check_model_dir("/models/[1]") == "/models/[1]"
-    with pytest.raises(ArgumentError, match="no pattern"):
+    with pytest.raises(ArgumentError, match="not a pattern"):
         check_model_dir("memkeys://bucket/*")
     with pytest.raises(ArgumentError, match="no file system is known for 'nonesuch://a/b'"):
         check_model_dir("nonesuch://a/b")
