@@ -134,5 +134,5 @@ def test_the_environment_is_shown_with_the_transform():
 
 
 def test_rejects_two_environments_while_the_pipeline_is_built(packed):
-    with pytest.raises(ArgumentError, match="give one of them"):
+    with pytest.raises(ArgumentError, match="give only one of them"):
         which_python(python_env=packed, requirements=["six"])
