@@ -77,6 +77,8 @@ setup(
         "packaging>=22",
         "requests>=2.33",
         "urllib3>=2",
+        # Builds the environments of scripts with requirements=.
+        "uv>=0.8.24",
     ],
     extras_require={
         # File systems that a script's URIs may be on.

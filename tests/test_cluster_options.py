@@ -1,4 +1,4 @@
-"""The arguments of clusters: checked together while the pipeline is built, and shown with the transform."""
+"""Arguments of clusters: wrong ones are refused while the pipeline is built, and display data show the others."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_shards_of_a_run_are_alone_unless_asked_for(arguments):
         ({"num_ps": True}, "num_ps must be a whole number"),
         ({"num_evaluators": 1.5}, "num_evaluators must be a whole number"),
         ({"parallelism": 4, "num_workers": 4}, "`parallelism` must be greater than num_workers"),
-        ({"parallelism": 4, "num_workers": 2, "num_ps": 1}, "must be `parallelism` together"),
+        ({"parallelism": 4, "num_workers": 2, "num_ps": 1}, "must add up to `parallelism`"),
         ({"tf_config": "never", "num_ps": 1}, 'tf_config must be "always" or None'),
         ({"ps_main": "no", "num_ps": 1}, "ps_main must be True or False, got 'no'"),
         ({"ps_main": True}, "ps_main=True is for parameter servers, and this cluster has none"),

@@ -17,7 +17,7 @@ import sys
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from beam_tfscript.models.model_rows import rows_to_model
+from tests.model_rows import rows_to_model
 from tests.running import script
 
 pytestmark = pytest.mark.warm

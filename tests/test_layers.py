@@ -41,12 +41,14 @@ AT_THE_ROOT = {"__init__", "__main__", "errors", "metrics"}
 # What the pipeline's side has of the script's side: the two ends' common ground.
 COMMON = ("beam_tfscript.runtime.transport", "beam_tfscript.runtime.docs")
 OF_RUNTIME = {
+    # The spec by which the script's side parses Examples, for pipelines that parse them too.
+    "data": ("beam_tfscript.runtime.columns", "beam_tfscript.runtime.reading.reader"),
     "worker": ("beam_tfscript.runtime.run",),  # the name of the program that a process runs
     "feeds": ("beam_tfscript.runtime.config.train_config",),  # how many reports a training may make
 }
 # Rooms that may import Beam, and the files of `files` that read from its file systems.
 KNOWS_BEAM = {"cli", "transforms", "dofns", "models", "metrics"}
-FILES_WITH_BEAM = {"artifacts", "beam_files", "beam_source", "sources"}
+FILES_WITH_BEAM = {"artifacts", "beam_files", "beam_source", "open_source"}
 
 
 def imports_of(path):

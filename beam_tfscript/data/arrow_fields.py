@@ -1,4 +1,4 @@
-"""Arrow fields and columns: one in, the other out."""
+"""Columns to Arrow fields, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beam_tfscript.errors import SchemaError
 
 __all__ = ["arrow_field", "column_from_arrow"]
 
-# Field metadata with the column's text, for what Arrow's type does not tell (`float64`, `char(3)`, defaults).
+# Key of a field's metadata for the column's text, which holds more than Arrow's type: `float64`, `char(3)`, defaults.
 _METADATA_KEY = b"beam_tfscript:column"
 
 _KINDS_OF_PLAIN_TYPES = {
@@ -29,7 +29,7 @@ _KINDS_OF_PLAIN_TYPES = {
 
 
 def arrow_field(column: Column) -> pa.Field:
-    """Returns the Arrow field of a column; its metadata keep what the Arrow type does not tell."""
+    """Return the Arrow field of a column; its metadata keep the column's text where Arrow's type says less."""
     field = pa.field(column.name, arrow_type(column), nullable=column.nullable)
     if _plain_column(field) == column:
         return field
@@ -37,7 +37,7 @@ def arrow_field(column: Column) -> pa.Field:
 
 
 def column_from_arrow(field: pa.Field) -> Column:
-    """Returns the column of an Arrow field.
+    """Return the column of an Arrow field.
 
     Raises:
       SchemaError: the field's type has no counterpart here.
@@ -59,13 +59,14 @@ def _plain_column(field: pa.Field) -> Column:
         arrow = arrow.value_type
     if None in shape and set(shape) != {None} or shape.count(None) > 2 or not all(s != 0 for s in shape):
         raise SchemaError(
-            f"Column {field.name!r} has the Arrow type {field.type}, which has no counterpart here: lists nest"
-            " two deep, and fixed-size lists stand only in each other."
+            f"Column {field.name!r} has the Arrow type {field.type}, which has no counterpart here: lists may nest"
+            " two deep, and fixed-size lists only in fixed-size lists."
         )
     return Column(field.name, shape=tuple(shape), nullable=field.nullable, **_element(arrow, field))
 
 
 def _element(arrow: pa.DataType, field: pa.Field) -> dict[str, Any]:
+    """Return a column's attributes for its element type."""
     if is_type.is_dictionary(arrow):
         arrow = arrow.value_type
     if is_type.is_decimal(arrow) and 0 <= arrow.scale <= arrow.precision:
@@ -78,7 +79,7 @@ def _element(arrow: pa.DataType, field: pa.Field) -> dict[str, Any]:
         return {"kind": "varbinary", "length": arrow.byte_width, "fixed_length": True}
     if arrow not in _KINDS_OF_PLAIN_TYPES:
         raise SchemaError(
-            f"Column {field.name!r} has the Arrow type {field.type}, which has no counterpart here; select other"
-            " columns, or cast it first."
+            f"Column {field.name!r} has the Arrow type {field.type}, which has no counterpart here: leave the column"
+            " out, or cast it first."
         )
     return {"kind": _KINDS_OF_PLAIN_TYPES[arrow]}

@@ -1,7 +1,6 @@
-"""Arrow types and arrays of columns.
+"""Arrow types of columns, and arrays of lists and tensors.
 
-Comes in: a column. Goes out: its Arrow type, or its arrays of lists and tensors. Arrow's large lists, strings and
-binaries are used throughout, so that no batch can outgrow 32-bit offsets.
+The types are Arrow's large lists, strings and binaries throughout, so that no batch can outgrow 32-bit offsets.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _NARROW_OFFSETS = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary(
 
 
 def element_arrow_type(column: Column) -> pa.DataType:
-    """Returns the Arrow type of a column's values, or of the elements of its arrays."""
+    """Return the Arrow type of a column's values, or of the elements of its arrays."""
     if column.kind == "decimal":
         make = pa.decimal128 if (column.precision or 0) <= _DECIMAL128_DIGITS else pa.decimal256
         return make(column.precision, column.scale)
@@ -47,7 +46,7 @@ def element_arrow_type(column: Column) -> pa.DataType:
 
 
 def arrow_type(column: Column) -> pa.DataType:
-    """Returns the Arrow type of a column."""
+    """Return the Arrow type of a column."""
     arrow = element_arrow_type(column)
     for size in reversed(column.shape):
         arrow = pa.large_list(arrow) if size is None else pa.list_(arrow, size)
@@ -55,7 +54,7 @@ def arrow_type(column: Column) -> pa.DataType:
 
 
 def plain_type(arrow: pa.DataType) -> pa.DataType:
-    """Returns a type with 32-bit offsets in place of 64-bit ones."""
+    """Return a type with 32-bit offsets in place of 64-bit ones."""
     if is_type.is_large_list(arrow):
         return pa.list_(plain_type(arrow.value_type))
     if is_type.is_fixed_size_list(arrow):
@@ -64,7 +63,13 @@ def plain_type(arrow: pa.DataType) -> pa.DataType:
 
 
 def list_array(lengths: np.ndarray, values: pa.Array, valid: np.ndarray | None) -> pa.LargeListArray:
-    """Returns lists of the given lengths over `values`; those not `valid` are null, and must have length 0."""
+    """Return an array of lists.
+
+    Args:
+      lengths: int64, shape [rows]: number of elements in each list; 0 for null.
+      values: the elements of all lists, in order.
+      valid: bool, shape [rows]: False for null; None where no list is null.
+    """
     offsets: np.ndarray = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     mask = None if valid is None else pa.array(~valid)
@@ -72,12 +77,18 @@ def list_array(lengths: np.ndarray, values: pa.Array, valid: np.ndarray | None) 
 
 
 def tensor_array(values: pa.Array, column: Column, valid: np.ndarray | None) -> pa.FixedSizeListArray:
-    """Returns tensors over `values`, which hold those that are `valid` only; the others are null."""
+    """Return an array of tensors.
+
+    Args:
+      values: the elements of all tensors that are not null, in order.
+      column: gives the tensors' shape.
+      valid: bool, shape [rows]: False for null; None where no tensor is null.
+    """
     array = values
     for size in reversed(column.shape):
         array = pa.FixedSizeListArray.from_arrays(array, size)
     if valid is None:
         return array
-    # Arrow wants something under a null too; taking by null indices lets it put that there.
-    places = np.cumsum(valid) - 1
-    return array.take(pa.array(np.maximum(places, 0), mask=~valid))
+    # A fixed-size list has elements under a null too. A take by null indices makes them.
+    indices = np.cumsum(valid) - 1
+    return array.take(pa.array(np.maximum(indices, 0), mask=~valid))

@@ -1,7 +1,7 @@
-"""Rows -> (shard, chunk): many small elements become few large ones before the shuffle.
+"""Chunks of rows by shard: many small elements become few large ones before the shuffle.
 
 A chunk is `(count, bytes)`. In the `dataset` feed the bytes are TFRecords: the file of a run is its chunks, one after
-the other. In the `stream` feed they are what is sent to the script (`wire.pack_records`).
+the other. In the `stream` feed the bytes are the payload of a frame to the script (`wire.pack_records`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from beam_tfscript.data import tfrecord
 
-# Small enough that several shards' and windows' chunks fit in memory beside each other, large enough
-# that the shuffle's cost per element is nothing beside its cost per byte.
+# Small enough that the chunks of several shards and windows fit in memory together. Large enough that the shuffle's
+# cost per element does not matter beside its cost per byte.
 CHUNK_TARGET_BYTES = 1 << 20
-# All that is gathered and not yet given to the shuffle; reached only with many shards or windows.
+# Limit of all gathered rows that are not yet given to the shuffle; reached only with many shards or windows.
 BUFFER_MAX_BYTES = 64 << 20
 
 
@@ -36,9 +36,9 @@ class Chunker:
     """Gathers Examples by window and shard, and gives out chunks as they fill.
 
     Args:
-      num_shards: how many shards there are.
-      first_shard: where the round robin begins. Bundles may be tiny, so it should differ between them.
-      pack: makes one block of bytes of a chunk's Examples.
+      num_shards: number of shards.
+      first_shard: first shard of the round robin. Bundles may be tiny, so it should differ between them.
+      pack: function from a chunk's Examples to one block of bytes.
     """
 
     def __init__(self, num_shards: int, first_shard: int, pack: Callable[[list[bytes]], bytes] = tfrecord.frame):
@@ -51,11 +51,11 @@ class Chunker:
     def add(
         self, examples: list[bytes], *, window: Hashable = None, shards: Sequence[int] | None = None
     ) -> Iterator[Chunk]:
-        """Takes Examples of one window.
+        """Add Examples of one window.
 
         Args:
           examples: serialized Examples.
-          window: the window they are in.
+          window: their window.
           shards: the shard of each, or None to deal them out in turn.
 
         Yields:
@@ -71,7 +71,7 @@ class Chunker:
             yield from self.flush()
 
     def flush(self) -> Iterator[Chunk]:
-        """Yields all that is gathered."""
+        """Yield the chunks of all gathered Examples."""
         for key in list(self._pending):
             yield self._take(key)
 
@@ -89,11 +89,11 @@ class Chunker:
 
 
 def shards_of(column: pa.Array, num_shards: int) -> list[int]:
-    """The shard of each value: the same value goes to the same shard, in every process and on every machine.
+    """Return the shard of each value: the same value has the same shard in every process and on every machine.
 
     Args:
       column: the values of the `shard_by` column; null is a value like any other.
-      num_shards: how many shards there are.
+      num_shards: number of shards.
     """
     encoded = pa.array(column).dictionary_encode()
     # Only the distinct values are hashed one by one; hash() differs between processes.

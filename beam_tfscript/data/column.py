@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from beam_tfscript.data.kinds import KINDS, units_a_second
+from beam_tfscript.data.kinds import KINDS, units_per_second
 
 __all__ = ["ROW_LENGTHS_SUFFIX", "Column"]
 
@@ -22,17 +22,17 @@ class Column:
     """One column: a name and a type.
 
     Attributes:
-      name: column name, which is the feature's name in the Example.
+      name: column name, which is the feature's name in the Example too.
       kind: element type, a key of `kinds.KINDS`.
       shape: `()` for a scalar, `(None,)` for an array, `(None, None)` for an array of arrays, else the
         dimensions of a tensor.
       nullable: whether null is allowed.
-      default: the Python value that stands for null when the script reads the column, or None.
+      default: the Python value that the script reads for null, or None.
       unit: of a `time` or `timestamp`: `s`, `ms`, `us` or `ns`.
-      precision: of a `decimal`: how many digits in all.
-      scale: of a `decimal`: how many digits after the point.
+      precision: of a `decimal`: number of digits in all.
+      scale: of a `decimal`: number of digits after the point.
       length: of `char(n)`, `varchar(n)`, `binary(n)` and `varbinary(n)`: n.
-      fixed_length: whether values have exactly `length` characters or bytes, not at most.
+      fixed_length: True if values have exactly `length` characters or bytes, False if at most.
     """
 
     name: str
@@ -48,32 +48,32 @@ class Column:
 
     @property
     def is_scalar(self) -> bool:
-        """True for one value a row."""
+        """True for one value per row."""
         return not self.shape
 
     @property
     def is_array(self) -> bool:
-        """True for a list of any length a row."""
+        """True for one list of any length per row."""
         return self.shape == (None,)
 
     @property
     def is_ragged(self) -> bool:
-        """True for a list of lists a row."""
+        """True for one list of lists per row."""
         return self.shape == (None, None)
 
     @property
     def is_tensor(self) -> bool:
-        """True for a fixed shape."""
+        """True for a tensor: values of a fixed shape."""
         return bool(self.shape) and None not in self.shape
 
     @property
     def feature(self) -> str:
-        """The list of an Example's Feature that holds the values: `int64`, `float` or `bytes`."""
+        """Kind of list in the Example's Feature that holds the values: `int64`, `float` or `bytes`."""
         return "bytes" if self.is_packed else KINDS[self.kind].feature
 
     @property
     def is_packed(self) -> bool:
-        """True for bytes as numbers: all numbers of a row are one value of a bytes feature."""
+        """True for arrays and tensors of `uint8`: all numbers of a row are one value of a bytes feature."""
         return self.kind == "uint8" and (self.is_array or self.is_tensor)
 
     @property
@@ -119,7 +119,7 @@ class Column:
         return text
 
     def to_wire(self) -> dict[str, Any]:
-        """Returns the JSON object that tells the script process of this column."""
+        """Return the JSON object that describes the column to the script process."""
         return {
             "name": self.name,
             "type": self.type,
@@ -135,7 +135,7 @@ class Column:
 
 
 def _literal_text(value: Any) -> str:
-    """Returns a default value as the grammar writes it."""
+    """Return a default value as the grammar writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float, Decimal)):
@@ -145,7 +145,7 @@ def _literal_text(value: Any) -> str:
 
 
 def _default_to_wire(column: Column) -> Any:
-    """Returns a column's default as JSON, in the form that an Example holds: days, units, or text."""
+    """Return a column's default as JSON, in the form that an Example holds: days, units, or text."""
     value = column.default
     if column.kind == "date" and value is not None:
         return value.toordinal() - _EPOCH.toordinal()
@@ -160,4 +160,4 @@ def _default_to_wire(column: Column) -> Any:
 
 def _units(value: dt.datetime, column: Column) -> int:
     micros = (value - dt.datetime.combine(_EPOCH, dt.time(), dt.timezone.utc)) // dt.timedelta(microseconds=1)
-    return micros * units_a_second(column.unit or "us") // 1_000_000
+    return micros * units_per_second(column.unit or "us") // 1_000_000

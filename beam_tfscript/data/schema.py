@@ -1,8 +1,7 @@
 """Schemas: the names and types of a record's columns.
 
-Comes in: a text such as `"id string not null, x array<float>"`, an Arrow schema, or a TensorFlow one. Goes out:
-`Schema`, a frozen tuple of `Column`s, and from it any of those forms again, or the wire form that the script
-process reads.
+Input: a text such as `"id string not null, x array<float>"`, or an Arrow schema. Output: `Schema`, a frozen tuple of
+`Column`s, and from it either form again, or the wire form that the script process reads.
 """
 
 from __future__ import annotations
@@ -48,19 +47,19 @@ class Schema:
 
     @classmethod
     def parse(cls, text: str) -> Schema:
-        """Reads a schema text.
+        """Return the schema of a text.
 
         Args:
           text: columns as `name type[ not null][ default literal]`, separated by commas.
 
         Raises:
-          SchemaError: the text does not follow the grammar; the message points at the place.
+          SchemaError: the text does not follow the grammar; the message points at the position.
         """
         return cls(parse_columns(text))
 
     @classmethod
     def from_arrow(cls, schema: pa.Schema) -> Schema:
-        """Returns the schema of Arrow data.
+        """Return the schema of Arrow data.
 
         Raises:
           SchemaError: a field's type has no counterpart here.
@@ -68,7 +67,7 @@ class Schema:
         return cls(tuple(column_from_arrow(field) for field in schema))
 
     def to_arrow(self) -> pa.Schema:
-        """Returns the Arrow schema that batches of this schema have."""
+        """Return the Arrow schema of this schema's batches."""
         return self._arrow
 
     @functools.cached_property
@@ -81,7 +80,7 @@ class Schema:
         return tuple(column.name for column in self.columns)
 
     def select(self, names: Iterable[str]) -> Schema:
-        """Returns the schema with the named columns only, in the order of `names`.
+        """Return the schema with the named columns only, in the order of `names`.
 
         Raises:
           SchemaError: there is no such column, or a name comes twice.
@@ -95,7 +94,7 @@ class Schema:
         return Schema(tuple(chosen))
 
     def to_wire(self) -> list[dict[str, Any]]:
-        """Returns the form that the script process reads: a JSON list with one object a column."""
+        """Return the form that the script process reads: a JSON list with one object per column."""
         return [column.to_wire() for column in self.columns]
 
     def __str__(self) -> str:

@@ -1,7 +1,4 @@
-"""Default values in schema texts.
-
-Comes in: a literal of a schema text. Goes out: the default as a Python value.
-"""
+"""Default values in schema texts: literals to Python values."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from beam_tfscript.data.kinds import INTEGER_RANGES
 
 __all__ = ["EXAMPLES", "value_of_number", "value_of_text"]
 
-# One literal for each kind, for messages.
+# One literal of each kind, for messages.
 EXAMPLES = {
     **dict.fromkeys((*INTEGER_RANGES, "float", "double", "float64", "decimal"), "0"),
     "boolean": "true",
@@ -27,7 +24,7 @@ EXAMPLES = {
 
 
 def value_of_number(column: Column, text: str) -> Any:
-    """Returns the Python value of a number, or None where the column takes none."""
+    """Return the Python value of a number, or None where the column does not take it."""
     try:
         if column.kind in INTEGER_RANGES:
             return int(text)
@@ -35,13 +32,13 @@ def value_of_number(column: Column, text: str) -> Any:
             return float(text)
         if column.kind == "decimal":
             return Decimal(text)
-    except ValueError:  # a whole number was wanted
+    except ValueError:  # no whole number
         return None
     return None
 
 
 def value_of_text(column: Column, text: str) -> Any:
-    """Returns the Python value of a quoted text, or None where the column takes none."""
+    """Return the Python value of a quoted text, or None where the column does not take it."""
     try:
         if column.kind == "string":
             return text
@@ -54,6 +51,6 @@ def value_of_text(column: Column, text: str) -> Any:
         if column.kind == "timestamp":
             value = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
             return value.astimezone(dt.timezone.utc) if value.tzinfo else value.replace(tzinfo=dt.timezone.utc)
-    except ValueError:  # not such a date or time
+    except ValueError:  # no date or time
         return None
     return None

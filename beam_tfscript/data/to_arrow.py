@@ -1,8 +1,8 @@
 """One column's Python values to an Arrow array.
 
-Comes in: a list of Python values, None for null, and their column. Goes out: an Arrow array of the column's type,
-or a `ConversionError` whose words read on after the value at fault. Nothing is cast that is not exact: no floats in
-integer columns, no texts as numbers, no booleans as integers, nothing out of range.
+Input: a list of Python values, None for null, and their column. Output: an Arrow array of the column's type, or a
+`ConversionError`. Only exact casts are made: no floats in integer columns, no texts as numbers, no booleans as
+integers, nothing out of range.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from beam_tfscript.data.arrow_types import arrow_type, list_array, tensor_array
 from beam_tfscript.data.column import Column
-from beam_tfscript.data.faults import ConversionError, with_article
+from beam_tfscript.data.conversion_errors import ConversionError, with_article
 from beam_tfscript.data.scalars_to_arrow import (
     ARROW_ERRORS,
     check_lengths,
@@ -34,10 +34,10 @@ _NOT_LISTS = (str, bytes, bytearray, memoryview)
 
 
 def values_to_arrow(values: list[Any], column: Column) -> pa.Array:
-    """Converts the values of a column.
+    """Convert the values of a column.
 
     Args:
-      values: one value a row; None is null.
+      values: one value per row; None is null.
       column: name and type.
 
     Raises:
@@ -59,7 +59,7 @@ def values_to_arrow(values: list[Any], column: Column) -> pa.Array:
 
 
 def _plain_lists(values: list[Any], column: Column) -> pa.Array | None:
-    """Converts lists of numbers, booleans, texts or bytes in one go; None where something is wrong with them."""
+    """Convert lists of numbers, booleans, texts or bytes in one call; return None where some of them do not fit."""
     arrow = arrow_type(column)
     if column.kind in ("float", "double"):
         array = floats_to_arrow(values, column, arrow)
@@ -80,7 +80,7 @@ def _plain_lists(values: list[Any], column: Column) -> pa.Array | None:
 
 
 def _valid(values: list[Any], column: Column) -> np.ndarray | None:
-    """Returns which values are not null; None where all are."""
+    """Return a bool array, False for null; None where no value is null."""
     if None not in set(map(_none_or_type, values)):
         return None
     if not column.nullable:
@@ -110,7 +110,7 @@ def _tensors(values: list[Any], column: Column, valid: np.ndarray | None) -> pa.
 
 
 def _flatten(values: Any) -> tuple[np.ndarray, Any]:
-    """Takes one level of lists away; returns the lists' lengths and the elements of all of them."""
+    """Return the lengths of lists, and the elements of all of them."""
     if isinstance(values, np.ndarray):
         if values.ndim < 2:
             raise ConversionError("holds scalars where lists are expected")
@@ -130,7 +130,7 @@ def _flatten(values: Any) -> tuple[np.ndarray, Any]:
 
 
 def _elements(flat: Any, column: Column) -> pa.Array:
-    """Converts the elements of all rows; null is not allowed among them."""
+    """Convert the elements of all rows, none of which may be null."""
     try:
         if isinstance(flat, np.ndarray):
             if flat.ndim != 1:
@@ -138,15 +138,15 @@ def _elements(flat: Any, column: Column) -> pa.Array:
             array = numbers_to_arrow(flat, column)
         else:
             array = scalars_to_arrow(flat, column)
-    except ConversionError as misfit:
-        raise ConversionError(f"has an element that {misfit}") from misfit
+    except ConversionError as error:
+        raise ConversionError(f"has an element that {error}") from error
     if array.null_count:
         raise ConversionError("has an element that is null; only the whole value may be null")
     return array
 
 
 def _shape_of(values: list[Any]) -> str:
-    """Says the shape of a single value, where it has one."""
+    """Return the end of a message about a shape: the shape of a single value."""
     if len(values) != 1:
         return ""
     try:

@@ -64,14 +64,14 @@ class ChunkRows(UsesScript):
     def _encode_rows(self) -> Iterator[Any]:
         rows, self._rows = self._rows, []
         encoded = self._gatherer.encode(rows)
-        for index, error in encoded.bad:
+        for index, error in encoded.errors:
             yield self._gatherer.record(rows[index], error)
         yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
 
     def _encode_batch(self, batch: Any) -> Iterator[Any]:
         """Encodes an Arrow batch or table in slices, never taken apart into rows."""
         for part, encoded in self._gatherer.encode_batch(batch):
-            for index, error in encoded.bad:
+            for index, error in encoded.errors:
                 yield self._gatherer.record(part.slice(index, 1), error)
             yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
 
@@ -114,11 +114,11 @@ class ChunkWindowedRows(ChunkRows):
         self._newest = newest if self._newest is None else max(self._newest, newest)
         # All windows' rows are encoded at once: there may be many windows with a few rows each.
         encoded = self._gatherer.encode(rows)
-        for index, error in encoded.bad:
+        for index, error in encoded.errors:
             for window in places.of_row(index).windows:
                 yield self._place(self._gatherer.record(rows[index], error), window)
         shards = self._shards(encoded)
-        for window, chosen in places.without(dict(encoded.bad)).by_window():
+        for window, chosen in places.without(dict(encoded.errors)).by_window():
             own_shards = None if shards is None else choose(shards, chosen)
             for chunk in self._chunker.add(choose(encoded.examples, chosen), window=window, shards=own_shards):
                 yield self._place(self._keyed(chunk), chunk.window)
@@ -129,7 +129,7 @@ class ChunkWindowedRows(ChunkRows):
         for part, encoded in self._gatherer.encode_batch(batch):
             shards = self._shards(encoded)
             for window in place.windows:
-                for index, error in encoded.bad:
+                for index, error in encoded.errors:
                     yield self._place(self._gatherer.record(part.slice(index, 1), error), window)
                 for chunk in self._chunker.add(encoded.examples, window=window, shards=shards):
                     yield self._place(self._keyed(chunk), chunk.window)

@@ -74,9 +74,9 @@ class RunBundles(RunsScript):
             return
         self._form = _form_of(rows[0])
         encoded = self._gatherer.encode(rows)
-        for index, error in encoded.bad:
+        for index, error in encoded.errors:
             yield _with_window_of(places.of_row(index), self._gatherer.record(rows[index], error))
-        places = places.without(dict(encoded.bad))
+        places = places.without(dict(encoded.errors))
         for window, chosen in places.by_window():
             yield from self._send(choose(encoded.examples, chosen), window, choose(places.micros, chosen), current)
 
@@ -85,7 +85,7 @@ class RunBundles(RunsScript):
         yield from self._send_rows(element)
         self._form = "record_batch"
         for part, encoded in self._gatherer.encode_batch(batch):
-            for index, error in encoded.bad:
+            for index, error in encoded.errors:
                 yield _with_window_of(element, self._gatherer.record(part.slice(index, 1), error))
             stamps = array.array("q", [element.timestamp_micros]) * len(encoded.examples)
             for window in element.windows if stamps else ():

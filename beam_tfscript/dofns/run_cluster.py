@@ -2,6 +2,7 @@
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -86,4 +87,5 @@ class TrainModel(RunsScript):
         token = f"{token}-{outcome.checksum}"
         uri, version = model_store.publish(outcome.model_path, self._train.model_dir, token=token)
         last, course = describe_progress(outcome.progress)
-        yield TrainedModel.of(uri, version, outcome.signatures, outcome, last, course)
+        signatures, lengths = json.dumps(outcome.signatures), list(outcome.dataset_lengths)
+        yield TrainedModel(uri, version, signatures, lengths, outcome.seconds, last, course, outcome.attempt)

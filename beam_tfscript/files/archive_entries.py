@@ -1,7 +1,13 @@
-"""What is in an archive, and whether it may be unpacked.
+"""Entries of an archive, and the rules by which an unsafe archive is refused.
 
-In comes an open zip or tar file. Out go its entries, of which each stays inside the directory that it is for; an
-archive with any other is refused.
+Input: an open zip or tar file. Output: its entries, none of which would be written, or would lead, outside the target
+directory. tarfile's own data filter (PEP 706) is not used, because it checks less:
+
+- It checks an entry when it is extracted. Here all entries are checked before the first is written.
+- It makes absolute names relative. It also allows entries that come twice, replace a file, or go through a link.
+- It is for tar files only, and Python 3.10.0 to 3.10.11 and 3.11.0 to 3.11.3 do not have it.
+- Before Python 3.10.18, 3.11.13, 3.12.11 and 3.13.4, long paths and chains of links get past it (CVE-2025-4138,
+  CVE-2025-4330, CVE-2025-4517).
 """
 
 from __future__ import annotations
@@ -19,13 +25,24 @@ from beam_tfscript.errors import ScriptEnvironmentError
 __all__ = ["DIRECTORY", "FILE", "HARD_LINK", "SYMLINK", "Entry", "clean_path", "list_entries"]
 
 FILE, DIRECTORY, SYMLINK, HARD_LINK = "file", "directory", "symlink", "hard link"
-# What the kernel allows a path to have; more is a ring.
+# Links in one path that Linux follows; a path with more is taken for a cycle.
 _MAX_SYMLINKS = 40
 _READ_BYTES = 1 << 20
 
 
 class Entry(NamedTuple):
-    """One entry of an archive, `path` without dots, and `target` where it is a link."""
+    """One entry of an archive.
+
+    Attributes:
+      name: the entry's name in the archive.
+      path: the name without dots, relative to the target directory.
+      kind: `FILE`, `DIRECTORY`, `SYMLINK`, `HARD_LINK`, or "device" for any other.
+      target: a link's target; "" for other entries.
+      size: a file's size in bytes.
+      is_executable: True if a file has an executable bit.
+      modified: seconds since 1970; None in a zip file.
+      member: the library's own object.
+    """
 
     name: str
     path: str
@@ -38,16 +55,16 @@ class Entry(NamedTuple):
 
 
 def list_entries(pack: zipfile.ZipFile | tarfile.TarFile, directory: str, *, name: str, links: bool) -> list[Entry]:
-    """All entries of an archive, every one of them safe to write.
+    """Return the entries of an archive, all of them safe to write.
 
     Args:
       pack: the archive; it is read to its end.
-      directory: where it is to be unpacked; what is there already counts too.
-      name: what errors call it.
-      links: whether symbolic links that stay inside are allowed.
+      directory: the target directory, which may hold files already.
+      name: the archive's name in errors.
+      links: True allows symbolic links that stay inside the directory.
 
     Raises:
-      ScriptEnvironmentError: it is damaged, or an entry is refused.
+      ScriptEnvironmentError: the archive is damaged, or an entry is refused.
     """
     entries = list(_list_zip(pack, name) if isinstance(pack, zipfile.ZipFile) else _list_tar(pack, name))
     _check_entries(entries, directory, name, links)
@@ -76,24 +93,24 @@ def _list_tar(pack: tarfile.TarFile, name: str) -> Iterator[Entry]:
         yield Entry(
             info.name, clean_path(info.name), kind, target, info.size, bool(info.mode & 0o111), info.mtime, info
         )  # fmt: skip
-    # The module takes a damaged header for the end. The end is a block of zeros; what a compressed file has behind
-    # it is read too, for its checksum.
+    # tarfile takes a damaged header for the end, which is a block of zeros. The rest of a compressed file is read too,
+    # so that its checksum is compared.
     file = pack.fileobj
     assert file is not None
     file.seek(pack.offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise ScriptEnvironmentError(f"{name} is cut short or damaged after {pack.offset} bytes: pack it anew.")
+        raise ScriptEnvironmentError(f"{name} is cut short or damaged after {pack.offset} bytes: pack it again.")
     while file.read(_READ_BYTES):
         pass
 
 
 def clean_path(name: str) -> str:
-    """An entry's name without dots; "" for the directory itself."""
+    """Return an entry's name without dots; "" for the target directory itself."""
     return "" if (path := posixpath.normpath(name)) == "." else path
 
 
 def _check_entries(entries: list[Entry], directory: str, name: str, links: bool) -> None:
-    """Refuses the archive if any of its entries could be written, or could lead, outside."""
+    """Refuse the archive if an entry would be written, or would lead, outside the directory."""
     kinds: dict[str, str] = {}
     for entry in entries:
         if entry.path.startswith("/") or ".." in entry.path.split("/"):
@@ -109,7 +126,7 @@ def _check_entries(entries: list[Entry], directory: str, name: str, links: bool)
     for entry in entries:
         _check_parents(entry, kinds, directory, name, real_directories)
         if entry.kind == HARD_LINK and kinds.get(clean_path(entry.target)) != FILE:
-            _refuse(name, entry, f"a hard link to {entry.target!r}, which is no file of the archive")
+            _refuse(name, entry, f"a hard link to {entry.target!r}, which is not a file of the archive")
         if entry.kind == SYMLINK and not _stays_inside(entry, symlinks, directory):
             _refuse(
                 name,
@@ -120,9 +137,9 @@ def _check_entries(entries: list[Entry], directory: str, name: str, links: bool)
 
 
 def _check_parents(entry: Entry, kinds: dict[str, str], directory: str, name: str, known: set[str]) -> None:
-    """Refuses an entry that is to be written through a link or a file, of the archive or there already."""
+    """Refuse an entry whose path goes through a link or a file, of the archive or in the directory already."""
     if entry.kind != DIRECTORY and (not entry.path or os.path.lexists(os.path.join(directory, entry.path))):
-        _refuse(name, entry, "which is there already")
+        _refuse(name, entry, "which exists already")
     path = entry.path if entry.kind == DIRECTORY else posixpath.dirname(entry.path)
     while path not in known:
         full = os.path.join(directory, path)
@@ -134,29 +151,29 @@ def _check_parents(entry: Entry, kinds: dict[str, str], directory: str, name: st
 
 
 def _stays_inside(entry: Entry, symlinks: dict[str, str], directory: str) -> bool:
-    """Whether a symbolic link leads nowhere outside, by way of the archive's other links too."""
+    """Return True if a symbolic link stays inside the directory, also through other links of the archive."""
     pending = entry.path.split("/")[::-1]
-    at: list[str] = []
+    parts: list[str] = []
     followed = 0
     while pending:
         part = pending.pop()
         if part == "..":
-            if not at:
+            if not parts:
                 return False
-            at.pop()
+            parts.pop()
         elif part not in ("", "."):
-            at.append(part)
-            path = "/".join(at)
+            parts.append(part)
+            path = "/".join(parts)
             if os.path.islink(os.path.join(directory, path)):
-                return False  # of another archive, made after its own check
+                return False  # a link that exists already, whose target is not checked
             if path in symlinks:
                 followed += 1
                 if followed > _MAX_SYMLINKS or symlinks[path].startswith("/"):
                     return False
-                at.pop()
+                parts.pop()
                 pending += symlinks[path].split("/")[::-1]
     return True
 
 
-def _refuse(name: str, entry: Entry, why: str) -> None:
-    raise ScriptEnvironmentError(f"{name} is refused: it holds {entry.name!r}, {why}.")
+def _refuse(name: str, entry: Entry, reason: str) -> None:
+    raise ScriptEnvironmentError(f"{name} is refused: it holds {entry.name!r}, {reason}.")

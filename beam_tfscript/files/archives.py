@@ -1,7 +1,7 @@
-"""Unpacks archives, and writes nothing outside the directory that they are for.
+"""Unpacking of archives, with nothing written outside the target directory.
 
-In comes a zip or tar file, whoever packed it. Out go its files, or an error and nothing at all: every entry is looked
-at before the first is written.
+Input: a zip or tar file, which need not be trusted. Output: its files, or an error and no file: every entry is checked
+before the first is written.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _LOGGER = logging.getLogger("beam_tfscript.script")
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 _COPY_BYTES = 1 << 20
-# A large archive takes minutes; the log says this often how far it is.
+# Interval of log lines about the progress of a large archive, which takes minutes.
 _NOTICE_S = 15.0
 _TAR_MAGICS = ((0, b"\x1f\x8b"), (0, b"BZh"), (0, b"\xfd7zXZ\x00"), (257, b"ustar"))
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-# What the standard library raises for bytes that are not what their header says.
+# Errors of the standard library for bytes that are not as their header says.
 _BROKEN = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -46,10 +46,14 @@ _BROKEN = (
 
 
 def check_archive(path: str, *, name: str) -> None:
-    """Looks at a file's first bytes.
+    """Check by a file's first bytes that it is an archive.
+
+    Args:
+      path: the file.
+      name: the file's name in errors.
 
     Raises:
-      ScriptEnvironmentError: it cannot be read, or `unpack` knows no such archive.
+      ScriptEnvironmentError: the file cannot be read, or `unpack` cannot unpack such an archive.
     """
     try:
         _sniff(path, name)
@@ -58,7 +62,7 @@ def check_archive(path: str, *, name: str) -> None:
 
 
 def strip_suffix(name: str) -> str:
-    """A file's name without what marks it as an archive; the name itself where nothing does."""
+    """Return a file's name without an archive's suffix."""
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
@@ -66,16 +70,16 @@ def strip_suffix(name: str) -> str:
 
 
 def unpack(archive_path: str, directory: str, *, name: str, links: bool = False) -> None:
-    """Unpacks an archive into a directory: all of it, or nothing.
+    """Unpack all files of an archive into a directory, or none of them.
 
-    Executable bits are kept. Devices, entries that would land outside, that come twice, or that are there already
-    are refused.
+    Executable bits are kept. An archive is refused if it has a device, or an entry that would be written outside, comes
+    twice, or exists already.
 
     Args:
       archive_path: a zip or tar file, the latter plain or compressed by gzip, bzip2 or xz.
-      directory: where to; made if it is not there.
-      name: what errors call the archive, without secrets.
-      links: whether symbolic links are made, if they are relative and stay inside; else they are refused.
+      directory: the target; made if it does not exist.
+      name: the archive's name in errors, without secrets.
+      links: True makes symbolic links that are relative and stay inside; False refuses all links.
 
     Raises:
       ScriptEnvironmentError: the archive is broken or unsafe, or the disk is full.
@@ -88,7 +92,7 @@ def unpack(archive_path: str, directory: str, *, name: str, links: bool = False)
             _write(pack, entries, directory, name, made)
             made.clear()
     except _BROKEN as error:
-        raise ScriptEnvironmentError(f"{name} is no archive that can be unpacked: {error}") from error
+        raise ScriptEnvironmentError(f"{name} is not an archive that can be unpacked: {error}") from error
     except OSError as error:
         raise ScriptEnvironmentError(f"{name} cannot be unpacked into {directory}: {error}") from error
     finally:
@@ -110,22 +114,22 @@ def _sniff(path: str, name: str) -> str:
         raise ScriptEnvironmentError(
             f"{name} is compressed by zstd, which cannot be unpacked here: pack it as .tar.gz or .zip."
         )
-    # The last bytes, which mark a zip file, may also be those of a zip file inside a tar file.
+    # Tar comes first: a zip file is identified by its last bytes, and a tar file may end in a zip file.
     if any(head[at:].startswith(magic) for at, magic in _TAR_MAGICS):
         return "tar"
     if zipfile.is_zipfile(path):
         return "zip"
     if tarfile.is_tarfile(path):
         return "tar"
-    raise ScriptEnvironmentError(f"{name} is no archive: it must be one of {', '.join(SUFFIXES)}.")
+    raise ScriptEnvironmentError(f"{name} is not an archive: it must be one of {', '.join(SUFFIXES)}.")
 
 
 def _check_space(entries: list[Entry], directory: str, name: str) -> None:
     needed = sum(entry.size for entry in entries if entry.kind == FILE)
-    place = os.path.abspath(directory)
-    while not os.path.isdir(place):
-        place = os.path.dirname(place)
-    free = shutil.disk_usage(place).free
+    existing = os.path.abspath(directory)
+    while not os.path.isdir(existing):
+        existing = os.path.dirname(existing)
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise ScriptEnvironmentError(
             f"{name} cannot be unpacked into {directory}: it needs {needed >> 20} MiB, and {free >> 20} MiB are free."
@@ -135,7 +139,15 @@ def _check_space(entries: list[Entry], directory: str, name: str) -> None:
 def _write(
     pack: zipfile.ZipFile | tarfile.TarFile, entries: list[Entry], directory: str, name: str, made: list[str]
 ) -> None:
-    """Writes checked entries; links last, so that nothing can be written through them."""
+    """Write checked entries, links last, so that no file is written through a link.
+
+    Args:
+      pack: the archive.
+      entries: the archive's entries.
+      directory: the target.
+      name: the archive's name in the log.
+      made: list to which each new path is added, to be removed after a failure.
+    """
     directories = {""}
     if not os.path.isdir(directory):
         os.makedirs(directory)
@@ -166,7 +178,7 @@ def _write_file(pack: zipfile.ZipFile | tarfile.TarFile, entry: Entry, path: str
     with open(descriptor, "wb") as target, _open_entry(pack, entry) as source:
         shutil.copyfileobj(source, target, _COPY_BYTES)
     if entry.modified is not None:
-        # Compiled modules are taken for those of their source only if its time is the one they know.
+        # A compiled module holds its source's time, and is used only if that time matches.
         with contextlib.suppress(OSError, OverflowError):
             os.utime(path, (entry.modified, entry.modified))
 

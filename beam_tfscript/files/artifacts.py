@@ -1,8 +1,8 @@
-"""Makes files that are too large for the job graph artifacts of the job, which its runner brings to the workers.
+"""Files that are too large for the job graph, as artifacts of the job, which the runner brings to the workers.
 
-In come the script's files and the pipeline that they belong to, while it is built. Out go the same files, each with
-its name among the artifacts, and the pipeline's option `files_to_stage` with those added: Beam reads it when the job is
-submitted, sends the files to the job's artifact service or staging location, and the boot program of its containers
+Input: the script's files and their pipeline, while it is built. Output: the same files, each with its name among the
+artifacts. The artifacts are added to the pipeline's option `files_to_stage`. Beam reads this option when the job is
+submitted, and sends the files to the job's artifact service or staging location. The boot program of Beam's containers
 puts them on every worker.
 """
 
@@ -34,12 +34,12 @@ _HERE = (BundleBasedDirectRunner, DirectRunner, FnApiRunner)
 
 
 def attach_files(files: Iterable[ScriptFile], pipeline: Pipeline) -> tuple[ScriptFile, ...]:
-    """The files, those that travel neither in the graph nor by URI as artifacts of the pipeline's job.
+    """Return the files, and make artifacts of those that are sent neither in the job graph nor by URI.
 
-    Where the workers are on this machine nothing is done: they read the files by path.
+    Where the workers run on this machine, all files stay as they are: the workers read them by path.
 
     Raises:
-      ArgumentError: a directory cannot be packed.
+      ArgumentError: a file cannot be read, or a directory cannot be packed.
     """
     files = tuple(files)
     if runs_here(pipeline):
@@ -48,7 +48,7 @@ def attach_files(files: Iterable[ScriptFile], pipeline: Pipeline) -> tuple[Scrip
 
 
 def runs_here(pipeline: Pipeline) -> bool:
-    """Whether the workers run on this machine for sure, as its own user."""
+    """Return True if the workers certainly run on this machine, as the same user."""
     environment = pipeline.options.view_as(PortableOptions).environment_type
     if environment:
         return environment.upper() == "LOOPBACK"
@@ -60,19 +60,19 @@ def _attach(file: ScriptFile, pipeline: Pipeline) -> ScriptFile:
     try:
         with _packed(file) as path:
             sha256 = hash_file(path) if file.is_directory else file.sha256
-            # Beam calls an artifact by its file's name, and two files of one name would be one.
+            # Beam names an artifact by its file's name, so two files of one name would be one artifact.
             artifact = f"beam_tfscript-{sha256}"
-            place = _place(path, artifact, is_packed=file.is_directory, what=file.name)
+            path = _keep_in_cache(path, artifact, is_packed=file.is_directory, label=file.name)
     except (OSError, ScriptEnvironmentError) as error:
         raise ArgumentError(f"{file.name} cannot be made an artifact of the job: {error}") from error
     setup = pipeline.options.view_as(SetupOptions)
-    setup.files_to_stage = list(dict.fromkeys([*(setup.files_to_stage or ()), place]))
-    return dataclasses.replace(file, path=place, sha256=sha256, artifact=artifact)
+    setup.files_to_stage = list(dict.fromkeys([*(setup.files_to_stage or ()), path]))
+    return dataclasses.replace(file, path=path, sha256=sha256, artifact=artifact)
 
 
 @contextlib.contextmanager
 def _packed(file: ScriptFile) -> Iterator[str]:
-    """The file; of a directory a zip, not compressed, as what is large in a script's files seldom gives way."""
+    """Yield the path of a file, or of a zip of a directory; uncompressed, because large files hardly shrink."""
     assert file.path is not None
     if not file.is_directory:
         yield os.path.realpath(file.path)
@@ -82,8 +82,8 @@ def _packed(file: ScriptFile) -> Iterator[str]:
         yield path
 
 
-def _place(path: str, artifact: str, *, is_packed: bool, what: str) -> str:
-    """Where the file is to be found by its name among the artifacts, until the job is submitted."""
+def _keep_in_cache(path: str, artifact: str, *, is_packed: bool, label: str) -> str:
+    """Return the path, in the machine's cache, of a file with the artifact's name, for when the job is submitted."""
 
     def place(directory: str, lock: int) -> str:
         target = os.path.join(directory, artifact)
@@ -93,8 +93,8 @@ def _place(path: str, artifact: str, *, is_packed: bool, what: str) -> str:
     def find_damage(built: Built) -> str | None:
         target = os.path.join(built.directory, built.note)
         if os.path.islink(target) and os.path.realpath(target) != path:
-            return "it is a link to another file of that content by then"  # which may have changed since
+            return "it links to another file"  # which had the same content then, and may have changed
         return None if os.path.exists(target) else "its content is gone"
 
     key = "artifact" + artifact[len("beam_tfscript") :]
-    return os.path.join(build_once(key, place, what=what, find_damage=find_damage).directory, artifact)
+    return os.path.join(build_once(key, place, label=label, find_damage=find_damage).directory, artifact)

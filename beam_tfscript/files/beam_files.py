@@ -1,4 +1,4 @@
-"""Files on file systems that Beam knows by a URI: where they are, and how they get there as they are."""
+"""Files on Beam's file systems: their paths, and uploads without compression."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ _COPY_BYTES = 4 << 20
 
 
 def check_file_system(argument: str, uri: str) -> None:
-    """Refuse a URI that Beam has no file system for.
+    """Check that Beam has a file system for a URI.
+
+    Args:
+      argument: the transform's argument, for the error.
+      uri: the argument's value.
 
     Raises:
-      ArgumentError: there is none; the message names the argument.
+      ArgumentError: Beam has no file system for the URI.
     """
     try:
         FileSystems.get_filesystem(uri)
@@ -33,12 +37,17 @@ def check_file_system(argument: str, uri: str) -> None:
 
 
 def join(directory: str, name: str) -> str:
-    """Return where a file is whose name is relative to a directory, as a local name is."""
+    """Return the path of a file.
+
+    Args:
+      directory: path on one of Beam's file systems.
+      name: the file's local path, relative to the directory.
+    """
     return FileSystems.join(directory, *name.split(os.sep))
 
 
 def make_directory(path: str) -> None:
-    """Make a directory with those above it; one that is there is as good."""
+    """Make a directory and its parents, if they do not exist."""
     try:
         FileSystems.mkdirs(path)
     except OSError:
@@ -47,22 +56,22 @@ def make_directory(path: str) -> None:
 
 
 def create(path: str) -> IO[bytes]:
-    """Return a new file to write to."""
-    # By its ending, a file such as vocab.gz would be compressed once more.
+    """Return a new file, open for writing."""
+    # By default, Beam would compress a file such as vocab.gz again, because of its suffix.
     return FileSystems.create(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED)
 
 
 def upload(local: str, path: str) -> None:
-    """Copy a file of this machine."""
+    """Copy a local file to one of Beam's file systems."""
     with open(local, "rb") as source, create(path) as target:
         shutil.copyfileobj(source, target, _COPY_BYTES)
 
 
 def upload_tree(directory: str, target: str) -> None:
-    """Copy all files below a local directory; where there are no files, make nothing."""
+    """Copy all files below a local directory; make no directory without files."""
     for folder, _, names in sorted(os.walk(directory)):
-        place = target if folder == directory else join(target, os.path.relpath(folder, directory))
-        if names and FileSystems.get_filesystem(place).has_dirs():
-            make_directory(place)
+        copy = target if folder == directory else join(target, os.path.relpath(folder, directory))
+        if names and FileSystems.get_filesystem(copy).has_dirs():
+            make_directory(copy)
         for name in sorted(names):
-            upload(os.path.join(folder, name), FileSystems.join(place, name))
+            upload(os.path.join(folder, name), FileSystems.join(copy, name))

@@ -1,4 +1,4 @@
-"""Reads files of Beam's file systems."""
+"""Source of files on Beam's file systems."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from beam_tfscript.files.source import READ_BYTES, MissingFileError, Opened, Per
 
 
 class BeamSource:
-    """A file of one of Beam's file systems, which have their own ways to wait and to try again."""
+    """File of one of Beam's file systems, which have their own timeouts and retries."""
 
     def __init__(self, uri: str):
         self._uri = uri
 
     def stat(self) -> str | None:
-        """What Beam knows of a file's version is its time, which not every file system tells."""
+        """Return the time of the file's last change, which not every file system has."""
         try:
             if not FileSystems.exists(self._uri):
                 raise MissingFileError("there is no such file")
@@ -26,15 +26,15 @@ class BeamSource:
             raise TransientFetchError(f"{type(error).__name__}: {error}") from error
 
     def open(self, offset: int, version: str | None) -> Opened:
-        """Opens it at its beginning."""
+        """Open the file at its beginning."""
         return Opened(0, None, None, self._read())
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no connection is kept."""
 
     def _read(self) -> Iterator[bytes]:
         try:
-            # Beam would take .gz and the like apart, which here are archives.
+            # By default, Beam would decompress a .gz file, which is an archive here.
             with FileSystems.open(self._uri, compression_type="uncompressed") as file:
                 while chunk := file.read(READ_BYTES):
                     yield chunk

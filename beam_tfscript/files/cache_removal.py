@@ -1,7 +1,7 @@
-"""Removes entries of the cache: what dead builders left, what is damaged, and what nobody has used for long.
+"""Removal of entries from the machine's cache: entries of dead builders, damaged entries, and unused ones.
 
-In comes the cache's directory, or that of an entry. What a process runs in stays, and so does what cannot be written;
-`env_cache.py` says by which locks that is known.
+An entry in which a process runs stays, and so does an entry that cannot be written. `machine_cache.py` describes the
+locks that show both.
 """
 
 from __future__ import annotations
@@ -22,65 +22,65 @@ _LOGGER = logging.getLogger("beam_tfscript.script")
 
 MARKER = "complete"
 DAY_S = 86400.0
-# In an entry that another was built beside: it goes as soon as nobody uses it, however young it is.
+# File in a damaged entry, which is removed as soon as no process runs in it, however recently it was used.
 _DAMAGED = "damaged"
-# What nobody has used for so long is removed; 0 keeps all. Longer than a job that is run once a month rests.
+# An entry that was not used for so long is removed; 0 keeps all. Longer than the time between runs of a monthly job.
 _KEPT_DAYS = 40.0
 
 
 def sweep(cache: str) -> None:
-    """Remove what builders left that died, and what has not been used for long.
+    """Remove the entries of dead builders, and entries that were not used for long.
 
     Raises:
-      ScriptEnvironmentError: BEAM_TFSCRIPT_CACHE_DAYS is no number.
+      ScriptEnvironmentError: BEAM_TFSCRIPT_CACHE_DAYS is not a number.
     """
     kept_s = _kept_s()
     for entry in os.scandir(cache):
         if entry.name.endswith(".lock") or not entry.is_dir(follow_symlinks=False) or _is_kept(entry.path, kept_s):
             continue
-        with contextlib.suppress(OSError):  # nobody's, another user's, or on a disk that knows no locks
+        with contextlib.suppress(OSError):  # no lock file, another user's entry, or a disk without locks
             _sweep_entry(entry.path, os.path.join(cache, entry.name.partition(".")[0] + ".lock"), kept_s)
 
 
 def remove_entry(directory: str, *, unless: Callable[[], bool] = lambda: False) -> bool:
-    """Remove an entry that nobody builds, unless a process runs in it.
+    """Remove an entry, unless a process runs in it.
 
     Args:
-      directory: the entry; the caller holds its key's lock.
-      unless: asked once it is sure that no process runs there: whether it stays all the same.
+      directory: the entry; the caller holds the lock of its key, so no process builds it.
+      unless: called when no process runs in the entry; True keeps it.
 
     Returns:
-      Whether it is gone.
+      True if the entry is gone.
     """
     marker = os.path.join(directory, MARKER)
     try:
-        # Writable: NFS gives an exclusive lock for no other descriptor.
+        # Writable: NFS gives exclusive locks only to writable descriptors.
         in_use = os.open(marker, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        shutil.rmtree(directory, ignore_errors=True)  # of a builder that died
+        shutil.rmtree(directory, ignore_errors=True)  # the entry of a dead builder
         return not os.path.lexists(directory)
     except OSError:
-        return False  # another user's, or on a read-only disk
+        return False  # another user's entry, or a read-only disk
     try:
         if not try_lock(in_use) or unless():
             return False
-        os.unlink(marker)  # first, so that nobody takes what is half removed for whole
+        os.unlink(marker)  # first, so that no process uses an entry that is half removed
         shutil.rmtree(directory, ignore_errors=True)
     finally:
         os.close(in_use)
-    # NFS keeps a file that is open, under another name, and its directory with it.
+    # NFS keeps an open file under another name, and so keeps its directory. Now the marker is closed.
     shutil.rmtree(directory, ignore_errors=True)
     return not os.path.lexists(directory)
 
 
 def mark_damaged(directory: str) -> None:
-    """Note that an entry is not to be used again, and is removed when no process runs in it any more."""
+    """Mark an entry as damaged, so that it is removed when no process runs in it any more."""
     with contextlib.suppress(OSError), open(os.path.join(directory, _DAMAGED), "wb"):
         pass
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take the exclusive lock, if nobody holds any."""
+    """Take the exclusive lock of a file; return False if another process holds a lock of it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -92,13 +92,13 @@ def _sweep_entry(directory: str, lock_path: str, kept_s: float) -> None:
     lock = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
     try:
         if try_lock(lock) and remove_entry(directory, unless=lambda: _is_kept(directory, kept_s)):
-            _LOGGER.info("removed %s from the cache: nobody uses it", directory)
+            _LOGGER.info("removed %s from the cache: it is not in use", directory)
     finally:
         os.close(lock)
 
 
 def _is_kept(directory: str, kept_s: float) -> bool:
-    """Whether an entry is complete, and was used not long ago."""
+    """Return True if an entry is complete, not damaged, and was used recently."""
     try:
         used_at = os.stat(os.path.join(directory, MARKER)).st_mtime
     except OSError:

@@ -1,18 +1,18 @@
-"""What is built once on a machine, and shared by all SDK harnesses there.
+"""Cache of environments and files that are built once per machine, and shared by all SDK harnesses there.
 
-In come a key that says what it is, by a hash of all that it is made of, and a function that builds it. Out goes the
-directory where it is.
+Input: a key, with a hash of everything that the entry is made of, and a function that builds the entry. Output: the
+entry's directory.
 
-    <cache>/<key>/           what is built, in place: environments have their own path in their files
-    <cache>/<key>/complete   written last; a directory without it was left by a builder that died, and is never used.
-                             Its time is the last use, to the day; script processes in it hold a shared lock on it
-    <cache>/<key>.lock       held while it is built, by the builder and by the tools that it starts
-    <cache>/<key>.failed     why the last builder failed, for those who waited for it
-    <cache>/<key>.1/         as the first, built beside it: the first was damaged, and processes ran in it
+    <cache>/<key>/           the entry, built in place, because environments have their own path in their files
+    <cache>/<key>/complete   marker, written last. A directory without it is of a dead builder, and is never used. Its
+                             time is the day of the last use; script processes in the entry hold a shared lock of it
+    <cache>/<key>.lock       locked during a build, by the builder and by the tools that it starts
+    <cache>/<key>.failed     the last builder's error, for the processes that waited for it
+    <cache>/<key>.1/         a second entry: the first was damaged while processes ran in it
 
-The locks are the kernel's: they go when the last process that holds them is gone, even by kill -9. So whoever gets the
-first knows that nobody writes to the directory any more, and whoever gets both, that nobody uses it either. Whoever
-builds removes what has not been used for long (`cache_removal.py`).
+The kernel frees a lock when the last process that holds it ends, even by kill -9. So a process with the key's lock
+knows that no process writes to the entry. A process with both locks knows that no process uses the entry either. A
+builder removes entries that were not used for long (`cache_removal.py`).
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ __all__ = ["BUILD_TIMEOUT_S", "NOTICE_S", "Built", "build_once", "cache_director
 
 _LOGGER = logging.getLogger("beam_tfscript.script")
 
-# TensorFlow is 500 MB to fetch and 2 GB to write; whatever takes longer than this has come to a stop.
+# TensorFlow is 500 MB to fetch and 2 GB to write; a build that takes longer than this is stuck.
 BUILD_TIMEOUT_S = 1800.0
-# A waiter waits for the builder, and for what it does after its last tool.
+# Longer than the build's timeout, by the time that a builder needs after its last tool.
 _WAIT_TIMEOUT_S = BUILD_TIMEOUT_S + 300.0
-# Whoever waits says so in the log this often, so that a wait never looks like a hang.
+# Interval of log lines about a wait, so that it never looks like a hang.
 NOTICE_S = 15.0
 _POLL_S = 0.1
-# Damaged entries of one key that processes run in, each with another built beside it. More have a cause to be found.
-_MAX_BESIDE = 9
+# Further entries of one key, each built because processes run in the damaged ones. More have a cause to be found.
+_MAX_FURTHER = 9
 _ADVICE = "Where old files are cleaned away, set BEAM_TFSCRIPT_CACHE to a directory that is left alone."
 
 
 class Built(NamedTuple):
-    """What was built.
+    """A complete entry of the cache.
 
     Attributes:
-      directory: where it is.
-      note: what its builder said of it, on one line.
+      directory: path of the entry.
+      note: text that the builder returned, one line.
     """
 
     directory: str
@@ -61,7 +61,7 @@ class Built(NamedTuple):
 
 
 def cache_directory() -> str:
-    """Where environments are kept: `BEAM_TFSCRIPT_CACHE`, or in `XDG_CACHE_HOME`, or in the temporary directory."""
+    """Return the cache: `BEAM_TFSCRIPT_CACHE`, or a directory in `XDG_CACHE_HOME` or the temporary directory."""
     if own := os.environ.get("BEAM_TFSCRIPT_CACHE"):
         return os.path.abspath(own)
     if home := os.environ.get("XDG_CACHE_HOME"):
@@ -70,17 +70,17 @@ def cache_directory() -> str:
 
 
 def build_once(
-    key: str, build: Callable[[str, int], str], *, what: str, find_damage: Callable[[Built], str | None]
+    key: str, build: Callable[[str, int], str], *, label: str, find_damage: Callable[[Built], str | None]
 ) -> Built:
-    """What was built under that key on this machine; built now if it was not.
+    """Return the entry of a key on this machine; build it if there is none.
 
     Args:
-      key: a file name that differs for all that differs.
-      build: builds it in the directory that it is given, which is there and empty, and returns a note. Processes that
-        it starts must inherit the descriptor that it is given too, which is the lock.
-      what: what it is, for the log and for errors; without secrets.
-      find_damage: why what was built once is no longer usable, and is built again; None where it is usable. Old files
-        in temporary directories are cleaned away, and not all at once.
+      key: a file name; different contents have different keys.
+      build: function of a directory, which is empty, and of the lock's descriptor. It builds the entry there, and
+        returns the note. Processes that it starts must inherit the descriptor.
+      label: the entry's name in the log and in errors, without secrets.
+      find_damage: returns the reason why an entry is not usable and must be built again; None if it is usable. Cleaners
+        of temporary directories remove old files one by one.
 
     Raises:
       ScriptEnvironmentError: the cache cannot be used, or the build failed.
@@ -94,30 +94,30 @@ def build_once(
         os.makedirs(cache, mode=0o700, exist_ok=True)
         _check_owner(cache)
         waiting_since = time.time()
-        with _locked(os.path.join(cache, key + ".lock"), what) as lock:
+        with _locked(os.path.join(cache, key + ".lock"), label) as lock:
             built, damage = _find_whole(cache, key, find_damage)
             if built is not None:
                 return built
             _raise_if_failed(cache, key, waiting_since)
             for directory, reason in damage.items():
-                _LOGGER.warning("%s in %s is damaged, and is built again: %s. %s", what, directory, reason, _ADVICE)
+                _LOGGER.warning("%s in %s is damaged, and is built again: %s. %s", label, directory, reason, _ADVICE)
             sweep(cache)
-            return _build(_make_room(cache, key, what), os.path.join(cache, key + ".failed"), build, lock, what)
+            return _build(_free_directory(cache, key, label), os.path.join(cache, key + ".failed"), build, lock, label)
     except OSError as error:
         raise ScriptEnvironmentError(
-            f"{what} cannot be built in {cache}: {error}. Set BEAM_TFSCRIPT_CACHE to a directory of your own "
+            f"{label} cannot be built in {cache}: {error}. Set BEAM_TFSCRIPT_CACHE to a directory of your own "
             "with space."
         ) from error
 
 
 def note_use(path: str) -> bool:
-    """Notes that something of the cache is used now, once a day; a cache that cannot be written stays as it is.
+    """Note that an entry is used now, at most once per day; do nothing in a cache that cannot be written.
 
     Args:
-      path: of an entry, or anywhere in one; what is not in the cache is left alone.
+      path: path of an entry, or in one; nothing is done for a path outside the cache.
 
     Returns:
-      False if the entry is just being removed, or gone.
+      False if the entry is gone, or is being removed now.
     """
     marker = use_marker(path)
     if marker is None:
@@ -135,7 +135,7 @@ def note_use(path: str) -> bool:
 
 
 def use_marker(path: str) -> str | None:
-    """The file of a cache entry that is locked, shared, for as long as a process runs in it; None outside the cache."""
+    """Return the file of an entry on which processes in the entry hold a shared lock; None outside the cache."""
     cache = cache_directory()
     if os.path.commonpath([cache, os.path.abspath(path)]) != cache:
         return None
@@ -146,9 +146,9 @@ def use_marker(path: str) -> str | None:
 def _find_whole(
     cache: str, key: str, find_damage: Callable[[Built], str | None]
 ) -> tuple[Built | None, dict[str, str]]:
-    """What is complete and usable under a key; else the directories of what is damaged, with the reasons."""
+    """Return the usable entry of a key; else None, and the directories of damaged entries with the reasons."""
     damage = {}
-    for directory in _places(cache, key):
+    for directory in _directories(cache, key):
         built = _read(cache, directory)
         if built is not None:
             reason = find_damage(built)
@@ -158,29 +158,29 @@ def _find_whole(
     return None, damage
 
 
-def _places(cache: str, key: str) -> Iterator[str]:
-    """Where what has that key may be, in the order in which it is looked for."""
+def _directories(cache: str, key: str) -> Iterator[str]:
+    """Yield the directories that a key's entry may have, in the order of the search."""
     yield os.path.join(cache, key)
-    for number in range(1, _MAX_BESIDE + 1):
+    for number in range(1, _MAX_FURTHER + 1):
         yield os.path.join(cache, f"{key}.{number}")
 
 
-def _make_room(cache: str, key: str, what: str) -> str:
-    """The first place where nothing is, once what nobody uses there is removed."""
-    for directory in _places(cache, key):
+def _free_directory(cache: str, key: str, label: str) -> str:
+    """Return the first directory of a key that is free, after removal of entries that no process uses."""
+    for directory in _directories(cache, key):
         if not os.path.lexists(directory) or remove_entry(directory):
             return directory
         mark_damaged(directory)
-        _LOGGER.warning("%s is built beside %s, which processes run in: they are left alone", what, directory)
+        _LOGGER.warning("%s is built beside %s, because processes still run there", label, directory)
     raise ScriptEnvironmentError(
-        f"{what} was damaged {_MAX_BESIDE + 1} times in {cache}, and processes run in all of its copies: see what "
-        f"removes files there, and end those processes. {_ADVICE}"
+        f"{label} was damaged {_MAX_FURTHER + 1} times in {cache}, and processes run in all of its copies: find out "
+        f"what removes files there, and end those processes. {_ADVICE}"
     )
 
 
-def _build(directory: str, failure: str, build: Callable[[str, int], str], lock: int, what: str) -> Built:
+def _build(directory: str, failure: str, build: Callable[[str, int], str], lock: int, label: str) -> Built:
     started_at = time.monotonic()
-    _LOGGER.info("building %s in %s", what, directory)
+    _LOGGER.info("building %s in %s", label, directory)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(failure)
     os.mkdir(directory, mode=0o700)
@@ -196,12 +196,12 @@ def _build(directory: str, failure: str, build: Callable[[str, int], str], lock:
     finally:
         if not os.path.exists(os.path.join(directory, MARKER)):
             shutil.rmtree(directory, ignore_errors=True)
-    _LOGGER.info("built %s in %.1f s", what, time.monotonic() - started_at)
+    _LOGGER.info("built %s in %.1f s", label, time.monotonic() - started_at)
     return Built(directory, note)
 
 
 def _read(cache: str, directory: str) -> Built | None:
-    """What is complete there, which asks for no lock and writes nothing: the cache may be read-only."""
+    """Return the complete entry in a directory, without locks and writes, because the cache may be read-only."""
     try:
         with open(os.path.join(directory, MARKER), encoding="utf-8") as marker:
             return Built(directory, marker.read())
@@ -212,22 +212,22 @@ def _read(cache: str, directory: str) -> Built | None:
 
 
 def _raise_if_failed(cache: str, key: str, waiting_since: float) -> None:
-    """Fails as the builder did that this process waited for: each would fail after the other, and take its time."""
+    """Raise the error of the builder that this process waited for, instead of the same build again."""
     failure = os.path.join(cache, key + ".failed")
     try:
         with open(failure, encoding="utf-8") as file:
             if os.fstat(file.fileno()).st_mtime >= waiting_since:
                 raise ScriptEnvironmentError(file.read())
     except FileNotFoundError:
-        pass  # nobody failed
+        pass  # no build failed
 
 
 @contextlib.contextmanager
-def _locked(path: str, what: str) -> Iterator[int]:
-    """Holds the lock; waits for whoever has it, and says in the log who that is."""
+def _locked(path: str, label: str) -> Iterator[int]:
+    """Hold a lock; log which process has it during the wait."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _wait_for_lock(lock, what)
+        _wait_for_lock(lock, label)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield lock
@@ -235,20 +235,20 @@ def _locked(path: str, what: str) -> Iterator[int]:
         os.close(lock)
 
 
-def _wait_for_lock(lock: int, what: str) -> None:
+def _wait_for_lock(lock: int, label: str) -> None:
     started_at = time.monotonic()
     notice_at = started_at
     while not try_lock(lock):
         now = time.monotonic()
         if now - started_at > _WAIT_TIMEOUT_S:
             raise ScriptEnvironmentError(
-                f"{what} is still being built by {_holder(lock)} after {now - started_at:.0f} s of waiting for it. "
-                "See whether that process is stuck, and end it."
+                f"{label} is still being built by {_holder(lock)} after {now - started_at:.0f} s of waiting for it. "
+                "If that process is stuck, end it."
             )
         if now >= notice_at:
             notice_at = now + NOTICE_S
-            _LOGGER.info("waiting for %s, which builds %s, for %.0f s so far", _holder(lock), what, now - started_at)
-        time.sleep(_POLL_S)  # the kernel's own wait has no time limit
+            _LOGGER.info("waiting for %s, which builds %s, for %.0f s so far", _holder(lock), label, now - started_at)
+        time.sleep(_POLL_S)  # flock's own wait has no timeout
 
 
 def _holder(lock: int) -> str:
@@ -256,16 +256,16 @@ def _holder(lock: int) -> str:
 
 
 def _check_owner(cache: str) -> None:
-    """Refuses a cache that others may write to: what is in it is run. One of root's, as in an image, is trusted."""
+    """Refuse a cache that other users may write to, because its programs are run; root's cache is trusted."""
     try:
         found = os.lstat(cache)
     except OSError:
-        return  # not there; making it says why where it cannot be made
+        return  # it is made later, with an error if that fails
     if stat.S_ISLNK(found.st_mode):
         raise ScriptEnvironmentError(f"the cache {cache} is a link: set BEAM_TFSCRIPT_CACHE to the directory itself.")
     if found.st_uid not in (os.geteuid(), 0) or (found.st_mode & 0o022):
         raise ScriptEnvironmentError(
             f"the cache {cache} belongs to user {found.st_uid} with mode {stat.S_IMODE(found.st_mode):o}, so that "
-            f"others could put programs there: it must be of user {os.geteuid()} and writable by nobody else. Set "
-            "BEAM_TFSCRIPT_CACHE to another."
+            f"others could put programs there: it must belong to user {os.geteuid()} and be writable by nobody else. "
+            "Set BEAM_TFSCRIPT_CACHE to another directory."
         )

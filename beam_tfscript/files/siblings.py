@@ -1,6 +1,7 @@
-"""Modules beside a local script that it imports, found while the pipeline is built as `python score.py` finds them.
+"""Modules in a local script's folder that the script imports, found as `python score.py` would import them.
 
-In come the script's path and the names that are given already. Out go paths of files and packages in its folder.
+Input: the script's path, and the names of files that are staged anyway. Output: paths of files and packages in the
+script's folder.
 """
 
 from __future__ import annotations
@@ -12,30 +13,30 @@ from typing import NamedTuple
 
 __all__ = ["find_siblings"]
 
-# Scripts' processes have their own copy of this package, wherever the script lies.
-_OWN = "beam_tfscript"
+# This package, of which each script process has its own copy.
+_OWN_PACKAGE = "beam_tfscript"
 
 
 class _Imported(NamedTuple):
-    """One imported module: its first name, and the name that follows it, or ""."""
+    """An imported module: the first part of its name, and the second part or ""."""
 
     name: str
     inner: str
 
 
 def find_siblings(script_path: str, given: Iterable[str]) -> list[str]:
-    """Find what a script imports from its own folder, directly or by way of modules found there.
+    """Find the modules that a script imports from its own folder, directly or through other modules there.
 
     Args:
-      script_path: the script's file on this machine.
+      script_path: the script's local file.
       given: names of files that are staged beside the script anyway.
 
     Returns:
       Paths of files and directories, sorted.
     """
-    # As Python does: the folder of the file itself, not that of a link to it.
+    # The folder of the file itself, not of a link to it, as Python does.
     folder = os.path.dirname(os.path.realpath(script_path))
-    seen = {_OWN, *(os.path.splitext(name)[0] for name in given)}
+    seen = {_OWN_PACKAGE, *(os.path.splitext(name)[0] for name in given)}
     found: list[str] = []
     pending = [os.path.realpath(script_path)]
     while pending:
@@ -51,13 +52,13 @@ def find_siblings(script_path: str, given: Iterable[str]) -> list[str]:
 
 
 def _find(folder: str, imported: _Imported) -> str | None:
-    """The package or module of that name in a folder, in the order in which Python looks."""
+    """Return the path of a package or module in a folder, in the order of Python's search; None if there is none."""
     package = os.path.join(folder, imported.name)
     if os.path.isfile(os.path.join(package, "__init__.py")):
         return package
     if os.path.isfile(package + ".py"):
         return package + ".py"
-    # A folder without __init__.py may be anything, such as data: it must hold the module that is asked for.
+    # A folder without __init__.py may hold only data. It is a package if it has the imported module.
     inner = os.path.join(package, imported.inner)
     if imported.inner and (os.path.isfile(inner + ".py") or os.path.isfile(os.path.join(inner, "__init__.py"))):
         return package
@@ -65,12 +66,12 @@ def _find(folder: str, imported: _Imported) -> str | None:
 
 
 def _imports_of(path: str) -> Iterator[_Imported]:
-    """Absolute imports of a file, also those inside functions; none where it cannot be parsed: the run says why."""
+    """Yield the absolute imports of a file, also those inside functions; none if the file cannot be parsed."""
     try:
         with open(path, "rb") as file:
             tree = ast.parse(file.read(), filename=path)
     except (OSError, SyntaxError, ValueError, RecursionError):
-        return
+        return  # the run shows the error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -83,7 +84,7 @@ def _imports_of(path: str) -> Iterator[_Imported]:
 
 
 def _sources_of(path: str) -> Iterator[str]:
-    """The Python files of a module or package."""
+    """Yield the Python files of a module or package."""
     if not os.path.isdir(path):
         yield path
         return

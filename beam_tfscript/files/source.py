@@ -1,4 +1,4 @@
-"""Interface of sources: what reads the bytes of one URI, and the errors that reading may end with."""
+"""Interface of sources, which read the bytes of one URI, and their errors."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ READ_BYTES = 1 << 20
 
 
 class MissingFileError(Exception):
-    """There is no such file; that is certain."""
+    """The file certainly does not exist."""
 
 
 class PermanentFetchError(Exception):
-    """It cannot be had, and trying again will not help."""
+    """Permanent failure; do not retry."""
 
 
 class TransientFetchError(Exception):
-    """It cannot be had now; trying again may help."""
+    """Temporary failure; a retry may succeed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Timeouts:
-    """How long to wait for a server.
+    """Timeouts and retries of a download, in seconds.
 
     Attributes:
-      connect_s: for a connection to be made.
-      stall_s: for the next byte.
-      total_s: for the whole file; what is slower than that is taken for stuck.
-      attempts: how many times in a row nothing at all may have come.
-      backoff_s: what is waited before the second attempt, and twice as long before each further one.
+      connect_s: timeout of a connection.
+      stall_s: timeout of the wait for the next byte.
+      total_s: timeout of the whole file.
+      attempts: number of attempts in a row without a new byte.
+      backoff_s: wait before the second attempt; it is doubled before each further one.
     """
 
     connect_s: float = 10.0
@@ -44,9 +44,9 @@ class Opened(NamedTuple):
     """A file that is being read.
 
     Attributes:
-      start: offset of the first byte of `chunks`; 0 where the server cannot begin in the middle.
-      size: of the whole file, or None.
-      version: differs when the content does; None if the server does not say.
+      start: offset of the first byte of `chunks`; 0 if the server does not support ranges.
+      size: size of the whole file in bytes, or None.
+      version: text that changes with the content; None if the server sends none.
       chunks: the bytes.
     """
 
@@ -57,13 +57,13 @@ class Opened(NamedTuple):
 
 
 class Source(Protocol):
-    """A file of some server. Every method raises MissingFileError, PermanentFetchError or TransientFetchError."""
+    """File on a server. Its methods raise MissingFileError, PermanentFetchError or TransientFetchError."""
 
     def stat(self) -> str | None:
-        """Its version, or None if the server does not say; without reading it."""
+        """Return the file's version without reading the file; None if the server sends no version."""
 
     def open(self, offset: int, version: str | None) -> Opened:
-        """Opens it at `offset`, if it still has that version, and else at 0."""
+        """Open the file at `offset` if it still has that version, else at 0."""
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Close the connections."""

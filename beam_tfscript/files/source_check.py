@@ -1,4 +1,4 @@
-"""The main script's source, looked at without running it: whether it can be read, and defines what is called."""
+"""Check of the main script's source, without running it: its syntax, and the function that is called."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 def check_source(script: ScriptFile, entry: str) -> None:
-    """Finds in the source what would otherwise fail on a worker.
+    """Check the source for errors that would otherwise show on a worker.
 
     Args:
-      script: the main script; one that is not here is not looked at.
+      script: the main script; without its content, nothing is checked.
       entry: name of the function that is called.
 
     Raises:
-      ScriptLoadError: it has a syntax error, does not define the function, or defines one that cannot be called with
-        the config alone.
+      ScriptLoadError: the script has a syntax error, does not define the function, or the function cannot be called
+        with the config alone.
     """
     if script.content is None:
         return
     try:
         tree = ast.parse(script.content, filename=script.name)
     except (SyntaxError, ValueError) as error:
-        place = f"{script.uri}, line {getattr(error, 'lineno', '?')}"
-        raise ScriptLoadError(f"main_script_file: {place}: {error}") from error
+        line = f"{script.uri}, line {getattr(error, 'lineno', '?')}"
+        raise ScriptLoadError(f"main_script_file: {line}: {error}") from error
     names, has_star = _top_level_names(tree)
     if entry not in names and not has_star:
         functions = sorted(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
@@ -41,23 +41,23 @@ def check_source(script: ScriptFile, entry: str) -> None:
 
 
 def _check_parameters(script: ScriptFile, tree: ast.Module, entry: str) -> None:
-    """Refuse a function that a call with the config would fail for, where the source leaves no doubt."""
+    """Refuse a function that certainly cannot be called with one argument."""
     bindings = [node for node in _top_level_nodes(tree) if entry in _bound_by(node)]
-    faults = [_parameter_fault(node) for node in bindings]
+    errors = [_parameter_error(node) for node in bindings]
     # Of several definitions, as under `if`, one may be right.
-    if not faults or None in faults:
+    if not errors or None in errors:
         return
     node = bindings[-1]
     assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     raise ScriptLoadError(
-        f"main_script_file: {script.uri}, line {node.lineno}: `{entry}` {faults[-1]}, and it is called with one "
-        f"argument, the config: write `def {entry}(config):`. user_params and script_args bring values of your own."
+        f"main_script_file: {script.uri}, line {node.lineno}: `{entry}` {errors[-1]}, and it is called with one "
+        f"argument, the config: write `def {entry}(config):`. user_params and script_args pass values of your own."
     )
 
 
-def _parameter_fault(node: ast.AST) -> str | None:
-    """How the function's parameters do not fit; None where they fit, or nothing is known."""
-    # What a decorator makes of a function may have other parameters.
+def _parameter_error(node: ast.AST) -> str | None:
+    """Return the reason why a function cannot be called with one argument; None if it can, or may."""
+    # A decorator may change a function's parameters.
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.decorator_list:
         return None
     has = node.args
@@ -72,14 +72,14 @@ def _parameter_fault(node: ast.AST) -> str | None:
 
 
 def _top_level_names(tree: ast.Module) -> tuple[set[str], bool]:
-    """What the module's own code binds, also under `if` and `try`; and whether it has a star import."""
+    """Return the names that the module's code binds, also under `if` and `try`; and True if it has a star import."""
     nodes = list(_top_level_nodes(tree))
     has_star = any(isinstance(node, _IMPORTS) and any(alias.name == "*" for alias in node.names) for node in nodes)
     return set().union(*map(_bound_by, nodes)), has_star
 
 
 def _top_level_nodes(tree: ast.Module) -> Iterator[ast.AST]:
-    """The nodes of the module's own code, in order, without what is inside functions and classes."""
+    """Yield the nodes of the module's code in order, without the bodies of functions and classes."""
     pending: list[ast.AST] = [*tree.body[::-1]]
     while pending:
         node = pending.pop()
@@ -89,7 +89,7 @@ def _top_level_nodes(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def _bound_by(node: ast.AST) -> set[str]:
-    """The names that a node by itself binds."""
+    """Return the names that a node binds, without its inner nodes."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {node.name}
     if isinstance(node, _IMPORTS):

@@ -1,13 +1,13 @@
-"""The script's files: looked at while the pipeline is built, written on the worker, linked into each run.
+"""The script's files: checked while the pipeline is built, written on the worker, linked into each run's directory.
 
-In come paths and URIs. Out goes, on whatever worker, a directory with the files, archives unpacked. How a file gets
-there is settled while the pipeline is built:
+Input: paths and URIs. Output: on each worker, a directory with the files and the content of the archives. The way of a
+file to the workers is decided while the pipeline is built:
 
     small local file           its content is in the job graph
-    larger local file          artifact of the job (artifacts.py), or by its path where the workers are on this machine
+    larger local file          an artifact of the job (artifacts.py), or its path if the workers are on this machine
     package data               as a local file
-    URI with secrets           fetched here, then as a local file: workers and graph never see the URI
-    any other URI              fetched by the worker, once a machine
+    URI with secrets           fetched here, then as a local file: neither the workers nor the graph get the URI
+    any other URI              fetched by the workers, once per machine
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from collections.abc import Iterable
 
 import beam_tfscript
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.files import archives, packages, sources, trees, uris
+from beam_tfscript.files import archives, open_source, package_data, trees, uris
 from beam_tfscript.files import machine_cache as env_cache
 from beam_tfscript.files.fetch import check_exists, fetch, hash_file, version_of
 from beam_tfscript.files.uris import mask_name
 from beam_tfscript.runtime.docs import page
 
-# A local file up to this size travels inside the job graph, so that every worker has it without more ado. Larger ones,
-# and those that come when the graph has enough, travel beside it: services refuse graphs of more than some 10 MB, and
-# a file is a third larger in it.
+# Limits of one local file in the job graph, and of all of them. Services refuse graphs of more than about 10 MB, and a
+# file is a third larger in the graph.
 EMBED_MAX_BYTES = 1 << 20
 EMBED_TOTAL_BYTES = 4 << 20
 _ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -40,19 +39,19 @@ _ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 @dataclasses.dataclass(frozen=True)
 class ScriptFile:
-    """One file or directory of the script; a plain value that travels in the job graph.
+    """A file or directory of the script; a plain value in the job graph.
 
     Attributes:
-      name: its name in the run's directory.
-      uri: what it was given as, without secrets; for messages, and to be fetched from where `path` is None.
-      content: its bytes; a zip of them for a directory. None where it does not travel in the graph.
-      is_directory: whether it is a directory.
-      path: where it is on the machine that built the pipeline; None where only a worker looks for it.
-      sha256: hash of its content, in hexadecimal, where that is known.
-      artifact: its name among the job's artifacts, if it is one of them.
-      is_environment: whether it is the archive of `python_env`, of which every worker has one copy for all.
-      nonce: of the pipeline, for a URI whose server does not tell one content from another.
-      is_sibling: whether it was found beside the script, and gives way to what archives hold.
+      name: name in the run's directory.
+      uri: the argument, without secrets; for messages, and for workers to fetch if `path` is None.
+      content: the file's bytes, or a zip of a directory; None if the content is not in the job graph.
+      is_directory: True for a directory.
+      path: path on the machine that built the pipeline; None for a file that only workers fetch.
+      sha256: hash of the content, in hexadecimal, or None if it is unknown.
+      artifact: name among the job's artifacts, or None.
+      is_environment: True for the archive of `python_env`, of which a worker has one copy for all runs.
+      nonce: random text of the pipeline, which stands for a version that the URI's server does not send.
+      is_sibling: True for a module found beside the script; a file of an archive takes precedence over it.
     """
 
     name: str
@@ -68,11 +67,15 @@ class ScriptFile:
 
 
 def collect_file(argument: str, uri: str) -> ScriptFile:
-    """Looks at a file while the pipeline is built; fetches it if its URI holds secrets.
+    """Check a file while the pipeline is built; fetch it if its URI holds secrets.
+
+    Args:
+      argument: the transform's argument, for errors.
+      uri: the file's path or URI.
 
     Raises:
-      ArgumentError: it is not there as far as can be seen from here, it is not what its hash says, or nothing reads
-        such a URI.
+      ArgumentError: the file does not exist as far as can be checked here, has another hash, or has a scheme that
+        nothing reads.
     """
     plain, expected = uris.split_sha256(argument, uri)
     path = uris.local_path(plain)
@@ -81,9 +84,9 @@ def collect_file(argument: str, uri: str) -> ScriptFile:
         if not os.path.exists(path):
             raise ArgumentError(f"{argument}: there is no file {uri!r} (looked for {path})")
         return _collect_local(argument, path, uris.file_name(argument, plain), path, expected)
-    sources.check_scheme(argument, plain)
+    open_source.check_scheme(argument, plain)
     if uris.scheme_of(plain) == "res":
-        path = packages.find_resource(argument, plain)
+        path = package_data.find_resource(argument, plain)
         return _collect_local(argument, path, uris.file_name(argument, plain), plain, expected)
     name = uris.file_name(argument, plain)
     if uris.has_secrets(plain):
@@ -94,7 +97,7 @@ def collect_file(argument: str, uri: str) -> ScriptFile:
 
 
 def limit_embedded(files: Iterable[ScriptFile]) -> tuple[ScriptFile, ...]:
-    """The files, without the content of those that would make the job graph too large."""
+    """Return the files, without the content of those that would make the job graph too large."""
     limited, total = [], 0
     for file in files:
         size = len(file.content or b"")
@@ -107,12 +110,12 @@ def limit_embedded(files: Iterable[ScriptFile]) -> tuple[ScriptFile, ...]:
 
 
 def stage_files(files: Iterable[ScriptFile], directory: str) -> None:
-    """Writes the script's files on the worker, once a harness, read-only, archives unpacked beside themselves.
+    """Write the script's files on the worker, read-only, and unpack archives beside themselves.
 
-    All runs of the harness share them. The directory itself stays writable: whoever owns it may still have to move it.
+    All runs of a harness share the files. The directory itself stays writable, so that it can be moved.
 
     Raises:
-      ScriptEnvironmentError: a file cannot be had here, or an archive is broken or unsafe.
+      ScriptEnvironmentError: a file cannot be read or fetched here, or an archive is broken or unsafe.
     """
     files = tuple(files)
     os.makedirs(directory)
@@ -129,12 +132,11 @@ def stage_files(files: Iterable[ScriptFile], directory: str) -> None:
 
 
 def stage_runtime(directory: str) -> None:
-    """Copies what the script process needs of this package: nothing else of the pipeline's goes on its path."""
+    """Copy the part of this package that the script process needs; no other package of the pipeline is on its path."""
     source = os.path.dirname(os.path.abspath(beam_tfscript.__file__))
     target = os.path.join(directory, "beam_tfscript")
     os.makedirs(target)
-    for name in ("__init__.py",):
-        shutil.copy(os.path.join(source, name), target)
+    shutil.copy(os.path.join(source, "__init__.py"), target)
     shutil.copytree(
         os.path.join(source, "runtime"),
         os.path.join(target, "runtime"),
@@ -143,18 +145,18 @@ def stage_runtime(directory: str) -> None:
 
 
 def link_files(staged: str, work_dir: str) -> None:
-    """Links what is staged into the directory of one run."""
+    """Link the staged files into a run's directory."""
     for entry in os.listdir(staged):
         os.symlink(os.path.join(staged, entry), os.path.join(work_dir, entry))
 
 
 def find_file(file: ScriptFile) -> str:
-    """Where the file is on this worker, which fetches it if no one on this machine has yet; a zip of a directory.
+    """Return the path on this worker of a file whose content is not in the job graph, or of a zip of a directory.
 
-    Not for a file whose content is in the graph.
+    The file is fetched if no process of this machine has fetched it yet.
 
     Raises:
-      ScriptEnvironmentError: it cannot be had here.
+      ScriptEnvironmentError: the file does not exist here, has changed, or cannot be fetched.
     """
     path = _find_artifact(file) or file.path
     if path is None:
@@ -163,8 +165,8 @@ def find_file(file: ScriptFile) -> str:
         raise ScriptEnvironmentError(_explain_absent(file))
     if file.sha256 is not None and hash_file(path) != file.sha256:
         raise ScriptEnvironmentError(
-            f"{mask_name(file.uri)} is not what it was when the pipeline was built: its content has another hash. "
-            "Leave the files of a job alone while it runs."
+            f"{mask_name(file.uri)} has changed since the pipeline was built: its content has another hash. "
+            "Do not change the files of a job while it runs."
         )
     return path
 
@@ -172,7 +174,7 @@ def find_file(file: ScriptFile) -> str:
 def _collect_local(argument: str, path: str, name: str, uri: str, expected: str | None) -> ScriptFile:
     if os.path.isdir(path):
         if expected is not None:
-            raise ArgumentError(f"{argument}: {uri!r} is a directory, for which #sha256= says nothing.")
+            raise ArgumentError(f"{argument}: {uri!r} is a directory, which has no hash: leave out #sha256=.")
         return ScriptFile(name, uri, _pack_small(argument, path, uri), is_directory=True, path=path)
     try:
         sha256 = hash_file(path)
@@ -183,14 +185,12 @@ def _collect_local(argument: str, path: str, name: str, uri: str, expected: str 
     except OSError as error:
         raise ArgumentError(f"{argument}: {mask_name(uri)!r} cannot be read: {error}") from error
     if expected not in (None, sha256):
-        raise ArgumentError(
-            f"{argument}: the SHA-256 hash of {mask_name(uri)!r} is {sha256}, and was to be {expected}."
-        )
+        raise ArgumentError(f"{argument}: the SHA-256 hash of {mask_name(uri)!r} is {sha256}, and must be {expected}.")
     return ScriptFile(name, uri, content, path=path, sha256=sha256)
 
 
 def _pack_small(argument: str, path: str, uri: str) -> bytes | None:
-    """A zip of a directory that fits into the graph; None for a larger one."""
+    """Return a zip of a directory; None if it is too large for the job graph."""
     try:
         if sum(entry.size for entry in trees.list_tree(path) if not entry.is_directory) > EMBED_MAX_BYTES:
             return None
@@ -201,20 +201,20 @@ def _pack_small(argument: str, path: str, uri: str) -> bytes | None:
 
 
 def _fetch_here(argument: str, uri: str, expected: str | None) -> str:
-    """Where a URI's content is on this machine, which is asked for anew unless its hash is known."""
+    """Return the local path of a URI's content, which is fetched again unless its hash is given."""
     key = expected or uuid.uuid4().hex
     try:
         return _fetch_into_cache(uri, f"file-{key}")
     except ScriptEnvironmentError as error:
         raise ArgumentError(
-            f"{argument}: {error}. A URI that holds keys, a password or a signature is used while the pipeline is "
-            "built, so that they do not go into the job. If only the workers can reach it, leave them out of the URI "
-            f"and give them by the workers' environment: {page('uris')}."
+            f"{argument}: {error}. A URI with keys, a password or a signature is fetched while the pipeline is built, "
+            "so that the job does not contain them. If only the workers can reach the server, leave the secrets out of "
+            f"the URI and set them in the workers' environment: {page('uris')}."
         ) from None
 
 
 def _find_artifact(file: ScriptFile) -> str | None:
-    # The boot program of Beam's containers says where it has put the artifacts.
+    # The boot program of Beam's containers puts the artifacts into the directory `staged` there.
     boot_directory = os.environ.get("SEMI_PERSISTENT_DIRECTORY")
     if file.artifact is None or not boot_directory:
         return None
@@ -238,12 +238,12 @@ def _fetch_into_cache(uri: str, key: str) -> str:
         os.chmod(path, stat.S_IRUSR)
         return f"{digest} {os.path.getsize(path)}"
 
-    built = env_cache.build_once(key, build, what=mask_name(uri), find_damage=_find_damage)
+    built = env_cache.build_once(key, build, label=mask_name(uri), find_damage=_find_damage)
     return os.path.join(built.directory, "content")
 
 
 def _find_damage(built: env_cache.Built) -> str | None:
-    """What is wrong with a file that was fetched once: those who clean temporary directories take single files."""
+    """Return the damage of a fetched file, as a cleaner of temporary directories causes; None if there is none."""
     _, _, size = built.note.partition(" ")
     try:
         found = os.path.getsize(os.path.join(built.directory, "content"))
@@ -253,7 +253,7 @@ def _find_damage(built: env_cache.Built) -> str | None:
 
 
 def _has_module(directory: str, name: str) -> bool:
-    """Whether an archive has brought the module that a sibling would be."""
+    """Return True if an archive has brought the module of a sibling."""
     stem = os.path.join(directory, os.path.splitext(name)[0])
     return os.path.lexists(stem) or os.path.lexists(stem + ".py")
 
@@ -287,13 +287,14 @@ def _stage_directory(file: ScriptFile, target: str) -> None:
 
 
 def _explain_absent(file: ScriptFile) -> str:
-    why = (
-        "an archive of an environment, which never travels in the job graph"
+    reason = (
+        "an archive of an environment, which is never in the job graph"
         if file.is_environment
-        else f"too large for the job graph ({EMBED_MAX_BYTES >> 20} MiB a file, {EMBED_TOTAL_BYTES >> 20} MiB together)"
+        else f"too large for the job graph ({EMBED_MAX_BYTES >> 20} MiB per file, {EMBED_TOTAL_BYTES >> 20} MiB in all)"
     )
     return (
-        f"{file.name} is {why}, and this worker has it neither among the job's artifacts nor at the path it had when "
-        "the pipeline was built. Workers that Beam's container does not start get no artifacts: put it where every "
-        f"worker can read it, such as gs://, s3:// or hdfs://, and name that for {mask_name(file.uri)}."
+        f"{file.name} is {reason}, and this worker has it neither among the job's artifacts nor at the path it had "
+        "when the pipeline was built. Workers that Beam's container does not start get no artifacts: copy the file to "
+        "a file system that every worker can read, such as gs://, s3:// or hdfs://, and give its URI instead of "
+        f"{mask_name(file.uri)}."
     )

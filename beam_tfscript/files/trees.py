@@ -1,8 +1,7 @@
-"""Directories of the script's files: the same tree whichever way they reach a worker.
+"""Zips and copies of the script's directories, both with the same tree.
 
-In comes a directory. Out goes a zip of it, or a copy. Links are followed, so that nothing in it leads out of it: a link
-to a file is that file's content, and a link to a directory is a copy of that one. Empty directories and executable bits
-are kept; times and other modes are not.
+Links are followed, so that no path leads out of the tree: a link to a file becomes a copy of the file, and a link to a
+directory a copy of the directory. Empty directories and executable bits are kept; times and other modes are not.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ class TreeEntry(NamedTuple):
     """A file or directory in a tree.
 
     Attributes:
-      path: where it is, by way of links.
-      name: its path in the tree.
-      size: of a file, in bytes.
-      is_directory: whether it is a directory; it comes before what is in it.
-      is_executable: whether it is a program.
+      path: path on this machine, which may go through links.
+      name: path in the tree.
+      size: a file's size in bytes.
+      is_directory: True for a directory, which comes before its entries.
+      is_executable: True if an executable bit is set.
     """
 
     path: str
@@ -40,11 +39,11 @@ class TreeEntry(NamedTuple):
 
 
 def list_tree(directory: str) -> Iterator[TreeEntry]:
-    """List all that is in a directory, always in the same order.
+    """Yield all entries of a directory's tree, always in the same order.
 
     Raises:
-      OSError: something in it cannot be read, is neither file nor directory, or is a link that leads nowhere or back to
-        where it is.
+      OSError: an entry cannot be read, is neither a file nor a directory, or is a bad link. A bad link leads to a
+        missing file, or to a directory that contains the link.
     """
     return _list(directory, "", (os.path.realpath(directory),))
 
@@ -55,7 +54,7 @@ def zip_tree(directory: str, target: str | io.BytesIO, compression: int = zipfil
     Raises:
       OSError: as for `list_tree`.
     """
-    # A zip file knows no year before 1980; builds that are reproducible set the time to 0.
+    # A zip file has no years before 1980, and reproducible builds set files' times to 0, which is 1970.
     with zipfile.ZipFile(target, "w", compression, strict_timestamps=False) as archive:
         for entry in list_tree(directory):
             try:
@@ -65,7 +64,7 @@ def zip_tree(directory: str, target: str | io.BytesIO, compression: int = zipfil
 
 
 def copy_tree(directory: str, target: str) -> None:
-    """Copy a directory to one that is not there yet.
+    """Copy a directory to one that does not exist yet.
 
     Raises:
       OSError: as for `list_tree`, or the copy cannot be written.
@@ -81,7 +80,7 @@ def copy_tree(directory: str, target: str) -> None:
 
 
 def make_read_only(directory: str) -> None:
-    """Take the right to write away from all that is in a directory; the directory itself stays as it is."""
+    """Remove the write permission of all entries of a directory's tree; the directory itself stays writable."""
     for folder, inner, names in os.walk(directory):
         for name in (*inner, *names):
             path = os.path.join(folder, name)
@@ -90,12 +89,12 @@ def make_read_only(directory: str) -> None:
 
 
 def _list(folder: str, prefix: str, reals: tuple[str, ...]) -> Iterator[TreeEntry]:
-    """List a folder.
+    """Yield the entries of a folder's tree.
 
     Args:
-      folder: its path, by way of links.
-      prefix: what its entries' names begin with.
-      reals: its real path, and those of the folders with the links by which it was reached.
+      folder: path, which may go through links.
+      prefix: start of its entries' names.
+      reals: real path of the folder, and of each folder with a link on the way to it.
     """
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
@@ -121,7 +120,7 @@ def _stat(entry: os.DirEntry[str]) -> os.stat_result:
 
 
 def _follow(entry: os.DirEntry[str], reals: tuple[str, ...]) -> tuple[str, ...]:
-    """The real paths for a folder in the first of `reals`."""
+    """Return `reals` for a folder in the first of `reals`."""
     if not entry.is_symlink():
         return os.path.join(reals[0], entry.name), *reals[1:]
     target = os.path.realpath(entry.path)

@@ -1,7 +1,6 @@
-"""Names of files: what a path or URI says, and what of it may be shown.
+"""Parts of paths and URIs, and the same without secrets.
 
-In come plain paths and URIs as a pipeline's author writes them. Out go their parts, and the same without secrets. No
-file is opened here; `fetch.py` does that.
+Input: plain paths and URIs as a pipeline's author writes them. No file is opened here; `fetch.py` does that.
 """
 
 from __future__ import annotations
@@ -13,29 +12,29 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from beam_tfscript.errors import ArgumentError
 
-# What stands for a secret in errors, logs and display data.
+# Replacement of a secret in errors, logs and display data.
 MASK = "***"
 
-# Presigned URLs have a dozen spellings of what is secret, so the few parameters that never are go through.
+# Parameters that are never secret. All others are masked, because presigned URLs have many names for secrets.
 _HARMLESS_PARAMETERS = {"addressing", "endpoint", "generation", "host", "http_port", "region", "user", "version"}
 _SCHEME = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://")
-# The scheme is bounded: without that, the time for a long text without any URI would grow by the square of its length.
+# The scheme's length is limited: else the time for a long text without a URI would grow with the square of its length.
 _URI = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]{0,31}://[^\s\"'<>]+")
 _QUERY = re.compile(r"\?[^\s\"'<>)]+")
 _SHA256 = re.compile(r"#sha256=([^#]*)$")
 _NO_NAMES = ("", ".", "..")
-# Shorter values are words of their own, which would be masked all over a message.
-_SCRUBBED_CHARS = 4
+# Minimum length of a secret that is masked in a message; shorter values are often parts of words.
+_MIN_SECRET_CHARS = 4
 
 
 def scheme_of(uri: str) -> str:
-    """The scheme in lower case; "" for a plain path."""
+    """Return the scheme in lower case; "" for a plain path."""
     match = _SCHEME.match(uri)
     return match.group()[: -len("://")].lower() if match else ""
 
 
 def local_path(uri: str) -> str | None:
-    """The path of a plain or `file://` name; None for anything that is not on this machine."""
+    """Return the path of a plain path or `file://` URI; None for any other URI."""
     if scheme_of(uri) == "file":
         path = uri[len("file://") :]
         return path[len("localhost") :] if path.startswith("localhost/") else path
@@ -43,7 +42,7 @@ def local_path(uri: str) -> str | None:
 
 
 def base_name(uri: str) -> str:
-    """The last part of the name, unchecked; `file_name` is for what is written."""
+    """Return the last part of a path or URI, unchecked; names of files to be written come from `file_name`."""
     if not _SCHEME.match(uri):
         return os.path.basename(uri.rstrip("/"))
     path = urlsplit(uri).path.rstrip("/") if scheme_of(uri) != "file" else local_path(uri) or ""
@@ -52,14 +51,14 @@ def base_name(uri: str) -> str:
 
 
 def file_name(argument: str, uri: str) -> str:
-    """The file's name in the run's directory, which is inside that directory whatever the path or URI says.
+    """Return the file's name in the run's directory, which never leads out of that directory.
 
-    Every name of a file that is staged or unpacked comes from here. What a server answers, such as a redirect, names
-    no file.
+    Every name of a file that is staged or unpacked comes from here. A server's answer, such as a redirect, does not
+    change it.
 
     Args:
-      argument: the transform's argument that the URI was given as, for the error.
-      uri: without its hash.
+      argument: the transform's argument, for the error.
+      uri: path or URI without its hash.
 
     Raises:
       ArgumentError: the last part of the URI cannot be a file's name.
@@ -67,24 +66,25 @@ def file_name(argument: str, uri: str) -> str:
     try:
         name = base_name(uri)
     except ValueError as error:
-        raise ArgumentError(f"{argument}: {mask_name(uri)!r} is no URI: {error}.") from None
+        raise ArgumentError(f"{argument}: {mask_name(uri)!r} is not a valid URI: {error}.") from None
     if name in _NO_NAMES or any(char in "/\\" or unicodedata.category(char) == "Cc" for char in name):
         raise ArgumentError(
-            f"{argument}: {mask_name(uri)!r} would be {name!r} in the run's directory, which is no name of a file "
-            "there: it must not be empty, '.' or '..', and must hold no slash, backslash or control character. Rename "
-            "the file, or name a directory by its own name."
+            f"{argument}: {mask_name(uri)!r} would be {name!r} in the run's directory, which is not allowed: a file's "
+            "name must not be empty, '.' or '..', and must have no slash, backslash or control character. Rename the "
+            "file, or give a directory by its own name."
         )
     return name
 
 
 def split_sha256(argument: str, uri: str) -> tuple[str, str | None]:
-    """The URI without its `#sha256=…`, and that hash in lower case, or None.
+    """Return the URI without its `#sha256=…`, and that hash in lower case, or None.
 
     Args:
-      argument: the transform's argument that it was given as, for the error.
+      argument: the transform's argument, for the error.
+      uri: path or URI.
 
     Raises:
-      ArgumentError: what follows `#sha256=` is no hash.
+      ArgumentError: the text after `#sha256=` is not a hash.
     """
     match = _SHA256.search(uri)
     if match is None:
@@ -98,47 +98,47 @@ def split_sha256(argument: str, uri: str) -> tuple[str, str | None]:
 
 
 def parameters_of(uri: str) -> dict[str, str]:
-    """The query parameters. A plus sign is one: keys have it, and do not come from a form."""
+    """Return the query parameters. A plus sign stays, as keys have it; it is a space only in forms."""
     pairs = (part.partition("=") for part in urlsplit(uri).query.split("&") if part)
     return {name: unquote(value) for name, _, value in pairs}
 
 
 def mask_uri(uri: str) -> str:
-    """The URI without user, password, fragment, and the values of query parameters that may be secret.
+    """Return a URI without user, password, fragment, and the values of query parameters that may be secret.
 
     Args:
       uri: `scheme://…`.
     """
     try:
         parts = urlsplit(uri)
-    except ValueError:  # no URI after all, such as an address with one bracket
+    except ValueError:  # not a valid URI, such as an address with one bracket
         return uri[: uri.index("://") + 3] + MASK
-    place = parts.netloc.rpartition("@")[2]
-    place = f"{MASK}@{place}" if "@" in parts.netloc else place
+    host = parts.netloc.rpartition("@")[2]
+    host = f"{MASK}@{host}" if "@" in parts.netloc else host
     query = "&".join(map(_mask_parameter, parts.query.split("&"))) if parts.query else ""
     fragment = parts.fragment
     if fragment and not fragment.startswith("sha256="):
         fragment = MASK
-    return urlunsplit((parts.scheme, place, parts.path, query, fragment))
+    return urlunsplit((parts.scheme, host, parts.path, query, fragment))
 
 
 def mask_name(name: str) -> str:
-    """The same for what may be a plain path too, which is shown as it is."""
+    """Return a path or URI as messages show it: a URI is masked, a plain path is not."""
     return mask_uri(name) if _SCHEME.match(name) else name
 
 
 def has_secrets(uri: str) -> bool:
-    """Whether the URI holds something that masking takes away."""
+    """Return True if masking changes the URI."""
     return mask_name(uri) != uri
 
 
 def mask_uris(text: str) -> str:
-    """A text with every URI in it masked."""
+    """Return a text with every URI in it masked."""
     return _URI.sub(lambda match: mask_uri(match.group()), text) if "://" in text else text
 
 
 def scrub(text: str, uri: str) -> str:
-    """A library's message about the URI, without the secrets that it may have repeated or been redirected to."""
+    """Return a library's message about a URI, without the secrets of the URI and of addresses after redirects."""
     text = _QUERY.sub("?" + MASK, mask_uris(text))
     for value in sorted(_secret_values(uri), key=len, reverse=True):
         text = text.replace(value, MASK)
@@ -156,11 +156,11 @@ def _secret_values(uri: str) -> set[str]:
         if name.lower() not in _HARMLESS_PARAMETERS or not equals:
             found.add(value if equals else name)
     found |= {unquote(value) for value in found}
-    return {value for value in found if len(value) >= _SCRUBBED_CHARS}
+    return {value for value in found if len(value) >= _MIN_SECRET_CHARS}
 
 
 def _mask_parameter(parameter: str) -> str:
     name, equals, _ = parameter.partition("=")
     if not equals:
-        return MASK  # a bare value
+        return MASK  # a value without a name
     return parameter if name.lower() in _HARMLESS_PARAMETERS else f"{name}={MASK}"

@@ -1,9 +1,8 @@
-"""A SavedModel as rows, for where a file system is not shared: a directory in, rows of text out, and back.
+"""A SavedModel's directory to rows of text, and back, for machines without a shared file system.
 
 The rows are `model_id bigint, model_info string`. Row 0 holds the model's name; rows 1, 2, 3 … hold, in order, the
-base64 text of a zip file with the directory's content, at most 1 MiB of text each. The zip file is the same for the
-same files, wherever and whenever it is made, so that a repeated bundle gives the same rows. Rows may arrive in any
-order.
+base64 text of a zip file with the directory's content, at most 1 MiB of text each. The zip file depends only on the
+files, so that a repeated bundle gives the same rows. Rows may arrive in any order.
 """
 
 # Annotations are not postponed here: Beam reads those of `process` and `expand` as type hints.
@@ -23,7 +22,7 @@ from typing import IO
 
 from beam_tfscript.errors import RowError, ScriptEnvironmentError
 
-__all__ = ["ModelRow", "join_rows", "model_to_rows", "rows_to_model", "unpack"]
+__all__ = ["ModelRow", "join_rows", "model_to_rows", "unpack"]
 
 MAX_ROW_CHARS = 1 << 20
 
@@ -33,10 +32,10 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-# A file where another entry wants a directory.
+# Errors of an entry whose directory is a file in the zip file.
 _CLASHES = (NotADirectoryError, IsADirectoryError, FileExistsError)
 _COPY_BYTES = 1 << 20
-_NAMED_IN_ERRORS = 5
+_MAX_SHOWN_ROWS = 5
 
 
 class ModelRow(typing.NamedTuple):
@@ -47,11 +46,11 @@ class ModelRow(typing.NamedTuple):
 
 
 def model_to_rows(directory: str, name: str) -> Iterator[tuple[int, str]]:
-    """The rows of a SavedModel, a row in memory at a time.
+    """Yield the rows of a SavedModel, with one row in memory at a time.
 
     Args:
       directory: the SavedModel's directory.
-      name: what row 0 says.
+      name: the model's name, for row 0.
 
     Yields:
       (model_id, model_info).
@@ -66,47 +65,38 @@ def model_to_rows(directory: str, name: str) -> Iterator[tuple[int, str]]:
             yield number, base64.b64encode(chunk).decode("ascii")
 
 
-def rows_to_model(rows: Iterable[tuple[int, str]], directory: str) -> str:
-    """Makes the SavedModel's directory again.
+def join_rows(rows: Iterable[tuple[int, str]], packed: IO[bytes]) -> tuple[str, str]:
+    """Write the zip file that the rows hold.
 
     Args:
       rows: all rows of one model, in any order.
-      directory: where it goes; made if it is not there, else it must be empty. When this raises, nothing is in it.
+      packed: the file to write to.
 
     Returns:
-      The model's name.
+      The model's name, and the zip file's SHA-256 hash.
 
     Raises:
-      RowError: a row is missing, there twice or damaged, or the zip file has an entry that leads out of `directory`.
-      ScriptEnvironmentError: `directory` is not empty.
+      RowError: a row is missing, comes twice, or is damaged.
     """
-    with tempfile.TemporaryFile() as packed:
-        name, _ = join_rows(rows, packed)
-        unpack(packed, directory)
-    return name
-
-
-def join_rows(rows: Iterable[tuple[int, str]], packed: IO[bytes]) -> tuple[str, str]:
-    """Writes the zip file that the rows hold; returns the model's name and the file's SHA-256."""
     name = None
     with tempfile.TemporaryFile() as arrived:
-        # In the order they come in: a model may be larger than memory, and its rows come in any order.
-        places: dict[int, tuple[int, int]] = {}
+        # On disk in the order of arrival, because a model may be larger than memory. model_id -> (offset, length).
+        extents: dict[int, tuple[int, int]] = {}
         for model_id, text in rows:
             if model_id < 0:
                 raise RowError(f"model_id must be at least 0, got {model_id}.")
-            if model_id in places or (model_id == 0 and name is not None):
-                raise RowError(f"the model's row {model_id} is there twice: are these the rows of several models?")
+            if model_id in extents or (model_id == 0 and name is not None):
+                raise RowError(f"the model's row {model_id} comes twice: are these the rows of several models?")
             if model_id == 0:
                 name = text
                 continue
             start = arrived.tell()
             arrived.write(_decode(model_id, text))
-            places[model_id] = (start, arrived.tell() - start)
-        _check_numbers(name, set(places))
+            extents[model_id] = (start, arrived.tell() - start)
+        _check_numbers(name, set(extents))
         digest = hashlib.sha256()
-        for number in range(1, len(places) + 1):
-            start, length = places[number]
+        for number in range(1, len(extents) + 1):
+            start, length = extents[number]
             arrived.seek(start)
             part = arrived.read(length)
             digest.update(part)
@@ -125,25 +115,23 @@ def _check_numbers(name: str | None, numbers: set[int]) -> None:
     if name is None:
         raise RowError("the model's row 0, which holds its name, is missing.")
     highest = max(numbers, default=1)
-    missing = list(
-        itertools.islice((number for number in range(1, highest) if number not in numbers), _NAMED_IN_ERRORS)
-    )
+    missing = list(itertools.islice((number for number in range(1, highest) if number not in numbers), _MAX_SHOWN_ROWS))
     if not numbers or missing:
         shown = ", ".join(map(str, missing or [1]))
         raise RowError(
             f"of the model's rows 1 to {highest}, {highest - len(numbers)} are missing: {shown}"
-            f"{' …' if highest - len(numbers) > _NAMED_IN_ERRORS else ''}."
+            f"{' …' if highest - len(numbers) > _MAX_SHOWN_ROWS else ''}."
         )
 
 
 def _pack(directory: str, packed: IO[bytes]) -> None:
-    """Writes a directory as a zip file that depends on names and contents only."""
-    # Stored: what compression makes of a file depends on the library's version, and weights hardly get smaller.
+    """Write a directory as a zip file that depends on names and contents only."""
+    # Uncompressed: compressed bytes depend on the library's version, and weights hardly shrink.
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for path, is_directory in _entries_of(directory):
             name = os.path.relpath(path, directory).replace(os.sep, "/")
             entry = zipfile.ZipInfo(name + "/" if is_directory else name, _ZIP_EPOCH)
-            entry.create_system = 3  # Unix, where the mode is
+            entry.create_system = 3  # Unix, so that the mode is read
             entry.external_attr = (stat.S_IFREG | _FILE_MODE) << 16
             if is_directory:
                 entry.external_attr = (stat.S_IFDIR | _DIRECTORY_MODE) << 16
@@ -155,7 +143,7 @@ def _pack(directory: str, packed: IO[bytes]) -> None:
 
 
 def _entries_of(directory: str) -> list[tuple[str, bool]]:
-    """(path, whether it is a directory) of each file and each empty directory, sorted."""
+    """Return the path of each file and each empty directory, sorted, with True for a directory."""
     found = []
     for parent, names, files in os.walk(directory):
         found += [(os.path.join(parent, name), False) for name in files]
@@ -165,10 +153,19 @@ def _entries_of(directory: str) -> list[tuple[str, bool]]:
 
 
 def unpack(packed: IO[bytes], directory: str) -> None:
-    """Unpacks a zip file to a directory, all of it or nothing."""
+    """Unpack a zip file to a directory.
+
+    Args:
+      packed: the zip file.
+      directory: made if it does not exist, else it must be empty. After an error, it has no files.
+
+    Raises:
+      RowError: the zip file is damaged, or has an entry that leads out of the directory.
+      ScriptEnvironmentError: the directory is not empty.
+    """
     directory = os.path.abspath(directory)
     if os.path.isdir(directory) and os.listdir(directory):
-        raise ScriptEnvironmentError(f"a model cannot be unpacked to {directory}: it must be empty or not be there.")
+        raise ScriptEnvironmentError(f"a model cannot be unpacked to {directory}: it must be empty or not exist.")
     parent = os.path.dirname(directory)
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=parent) as scratch:

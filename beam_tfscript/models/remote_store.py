@@ -1,7 +1,4 @@
-"""Versions of models on file systems that Beam knows by a URI; `model_store.py` says what is promised and how.
-
-Comes in: a local SavedModel's files. Goes out: `DIRECTORY/<version>/` with them.
-"""
+"""Versions of models on Beam's file systems; `model_store.py` has the guarantees and the method."""
 
 from __future__ import annotations
 
@@ -20,34 +17,34 @@ from beam_tfscript.models.version_names import MODEL_FILES, STAGING_DIR, TOKEN_F
 __all__ = ["RemoteStore"]
 
 _CLAIMS = "claims"
-# What a dead publisher left is removed when nobody can still be at it. A copy that takes longer fails; what is left
-# over longer costs storage.
+# Age at which files of a publisher are removed as those of a dead one. Lower would break slow uploads; higher would
+# cost storage.
 _ABANDONED_S = 24 * 3600
-# Each time, two publishers must have claimed the same number at once.
+# An attempt fails only if two publishers claim the same number at once.
 _CLAIM_ATTEMPTS = 50
 
 
 class RemoteStore:
-    """Versions on a file system that Beam knows by a URI."""
+    """Versions on one of Beam's file systems."""
 
     def __init__(self, directory: str):
         self._directory = directory.rstrip("/")
-        self._workshop = FileSystems.join(self._directory, STAGING_DIR)
-        self._claims = FileSystems.join(self._workshop, _CLAIMS)
+        self._staging = FileSystems.join(self._directory, STAGING_DIR)
+        self._claims = FileSystems.join(self._staging, _CLAIMS)
         self._has_dirs = FileSystems.get_filesystem(directory).has_dirs()
 
     def publish(self, local_dir: str, files: list[str], key: str) -> tuple[str, int]:
         version = self._find(key)
         if version is None:
             if self._has_dirs:
-                for directory in (self._directory, self._workshop, self._claims):
+                for directory in (self._directory, self._staging, self._claims):
                     make_directory(directory)
             self._remove_abandoned()
             version = self._add(local_dir, files, key)
         return self._path(version), version
 
     def _add(self, local_dir: str, files: list[str], key: str) -> int:
-        staged = FileSystems.join(self._workshop, f"{int(time.time())}-{uuid.uuid4().hex}")
+        staged = FileSystems.join(self._staging, f"{int(time.time())}-{uuid.uuid4().hex}")
         claim = None
         try:
             for name in files:
@@ -57,7 +54,7 @@ class RemoteStore:
             found = self._find(key)
             if found is not None:
                 return found
-            _write_bytes(FileSystems.join(self._workshop, key), str(version).encode("ascii"))
+            _write_bytes(FileSystems.join(self._staging, key), str(version).encode("ascii"))
             self._move(staged, self._path(version), [*files, TOKEN_FILE])
             return version
         finally:
@@ -73,19 +70,19 @@ class RemoteStore:
         for names in ([name for name in files if name not in marks], marks):
             pairs = [(join(staged, name), join(path, name)) for name in names]
             FileSystems.copy([source for source, _ in pairs], [target for _, target in pairs])
-            # S3's gives its errors back instead of raising them.
+            # Beam's S3 file system returns errors instead of raising them.
             lost = [target for source, target in pairs if _size(source) != _size(target)]
             if lost:
                 raise OSError(f"{len(lost)} files were not copied within the store, {mask_uri(lost[0])} the first")
 
     def _claim(self) -> tuple[int, str]:
-        """A version that is this publisher's alone, and the object that says so."""
+        """Return a version that no other publisher has, and the path of the claim."""
         for attempt in range(_CLAIM_ATTEMPTS):
-            # Two that got in each other's way do not take the same steps again.
+            # Random, so that two rivals do not choose the same number again.
             version = max(self._versions() | self._claimed().keys() | {0}) + 1 + random.randint(0, attempt)
             claim = FileSystems.join(self._claims, f"{version}-{int(time.time())}-{uuid.uuid4().hex}")
             _write_bytes(claim, b"claimed")  # not empty: Beam cannot write an empty object to S3
-            # In this order: whoever else claimed it has either published it or still has its claim.
+            # In this order: a rival with this number has published it already, or still has its claim.
             rivals = self._claimed().get(version, set()) - {claim.rpartition("/")[2]}
             if not rivals and version not in self._versions():
                 return version, claim
@@ -93,20 +90,20 @@ class RemoteStore:
         raise OSError(f"no version could be claimed in {_CLAIM_ATTEMPTS} attempts: too many publish at once")
 
     def _find(self, key: str) -> int | None:
-        version = version_of(_read_remote(FileSystems.join(self._workshop, key)))
+        version = version_of(_read_remote(FileSystems.join(self._staging, key)))
         if not version or _read_remote(join(self._path(version), TOKEN_FILE)) != key:
             return None
         is_complete = any(FileSystems.exists(join(self._path(version), name)) for name in MODEL_FILES)
         return version if is_complete else None
 
     def _versions(self) -> set[int]:
-        """The numbers that are taken by a directory or by objects under it."""
+        """Return the numbers of all directories, also of those that exist only as prefixes of objects."""
         paths = _list(FileSystems.join(self._directory, "*" if self._has_dirs else "**"))
         start = len(self._directory) + 1
         return {version_of(path[start:].partition("/")[0]) for path in paths}
 
     def _claimed(self) -> dict[int, set[str]]:
-        """Version -> the names of its claims."""
+        """Return the claims' names by version."""
         found: dict[int, set[str]] = {}
         for path in _list(FileSystems.join(self._claims, "*")):
             name = path.rstrip("/").rpartition("/")[2]
@@ -114,13 +111,13 @@ class RemoteStore:
         return found
 
     def _remove_abandoned(self) -> None:
-        """Removes what publishers left that died long ago."""
-        start, oldest = len(self._workshop) + 1, time.time() - _ABANDONED_S
-        paths = _list(FileSystems.join(self._workshop, "*" if self._has_dirs else "**"))
+        """Remove the files of publishers that died long ago."""
+        start, oldest = len(self._staging) + 1, time.time() - _ABANDONED_S
+        paths = _list(FileSystems.join(self._staging, "*" if self._has_dirs else "**"))
         for name in {path[start:].partition("/")[0] for path in paths}:
             began, dash, _ = name.partition("-")
             if dash and began.isdigit() and int(began) < oldest:
-                self._remove_tree(FileSystems.join(self._workshop, name))
+                self._remove_tree(FileSystems.join(self._staging, name))
 
     def _remove_tree(self, path: str) -> None:
         found = ([path] if FileSystems.exists(path) else []) if self._has_dirs else _list(join(path, "**"))

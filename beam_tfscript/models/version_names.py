@@ -1,4 +1,4 @@
-"""The names in a directory of model versions, which all who write there agree on."""
+"""Names in a directory of model versions, common to all of its writers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 
 __all__ = ["MODEL_FILES", "TOKEN_FILE", "STAGING_DIR", "version_of"]
 
-# What is being made, and which training was promised which number. No number: nobody takes it for a version.
+# Directory of models that are being written, and of the version numbers that trainings have reserved. Its name is not a
+# number, so no reader takes it for a version.
 STAGING_DIR = ".publishing"
-# In a version: which training it is of.
+# File in a version, with the key of the version's training.
 TOKEN_FILE = os.path.join("assets.extra", "beam_tfscript_training")
-# One of them makes a directory a SavedModel.
+# A directory with one of these files is a SavedModel.
 MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 
 
 def version_of(name: str) -> int:
-    """The version that a directory's name says; 0 where it is no number."""
+    """Return the version of a directory's name; 0 if the name is not a number."""
     return int(name) if name.isascii() and name.isdigit() else 0

@@ -1,7 +1,7 @@
-"""Which Python interpreter runs the script: the worker's own, a directory's, an archive's, or one that is built.
+"""Search for the script's interpreter: the worker's own, or that of a directory, an archive, or a built environment.
 
-In comes what the transform's arguments were made into (`python_env.py`). Out goes the path of an interpreter that was
-seen to start. What has to be unpacked or built is, once on a machine (`env_cache.py`).
+Input: the transform's arguments as one value (`python_env.py`). Output: the path of an interpreter that has been
+started once. Environments are unpacked or built once per machine (`machine_cache.py`).
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from beam_tfscript.files import archives
 from beam_tfscript.files import machine_cache as env_cache
 from beam_tfscript.files.fetch import hash_file
 from beam_tfscript.files.staging import ScriptFile, find_file
-from beam_tfscript.python_env import building, manifest, pythons
+from beam_tfscript.python_env import building, interpreters, manifest
 from beam_tfscript.python_env.python_env import PYTHON, PythonEnv
 
 __all__ = ["find_interpreter"]
 
-# In an entry of the cache: the environment, and the list of its files.
+# Names in an entry of the cache: the environment, and the list of its files.
 _ENV, _MANIFEST = "env", "manifest"
-# What this process found, and saw to be whole; an interpreter is looked for by every DoFn that is set up.
+# Interpreters of complete environments that this process has found; each DoFn's setup asks for one.
 _found: dict[PythonEnv, str] = {}
 
 
 def find_interpreter(env: PythonEnv | None = None) -> str:
-    """The path of the interpreter on this worker; unpacks or builds its environment if no one here has yet.
+    """Return the path of the interpreter on this worker; unpack or build its environment if necessary.
 
     Args:
-      env: which; None for the worker's own.
+      env: the environment; None for the worker's own.
 
     Raises:
-      ScriptEnvironmentError: there is none, it does not start, or its environment cannot be fetched or built.
+      ScriptEnvironmentError: there is no interpreter, it does not start, or its environment cannot be fetched or built.
     """
     env = env or PythonEnv()
     python = _found.get(env)
@@ -47,7 +47,7 @@ def find_interpreter(env: PythonEnv | None = None) -> str:
 def _find(env: PythonEnv) -> str:
     if env.directory is not None:
         python = os.path.join(env.directory, PYTHON)
-        pythons.inspect_python(python)
+        interpreters.inspect_python(python)
         return python
     if env.archive is not None:
         return _unpack_once(env, env.archive)
@@ -56,13 +56,13 @@ def _find(env: PythonEnv) -> str:
     if not sys.executable or not os.access(sys.executable, os.X_OK):
         raise ScriptEnvironmentError(
             f"the worker does not know its Python interpreter (sys.executable is {sys.executable!r}), so the script "
-            "cannot be given one: run the SDK worker by a Python interpreter."
+            "has none: run the SDK worker by a Python interpreter, or give python_env."
         )
     return sys.executable
 
 
 def _unpack_once(env: PythonEnv, file: ScriptFile) -> str:
-    # The content's hash is what tells environments apart; where it is not known, the archive is fetched to know it.
+    # The key is the content's hash; where it is not known, the archive is fetched first.
     fetched = None if file.sha256 else find_file(file)
     sha256 = file.sha256 or hash_file(fetched or "")
 
@@ -73,41 +73,34 @@ def _unpack_once(env: PythonEnv, file: ScriptFile) -> str:
         relocate = os.path.join(root, "bin", "conda-unpack")
         if os.path.exists(relocate):
             command = [os.path.join(root, PYTHON), relocate]
-            building.run_tool(
-                command, environment=pythons.clean_environment(), lock=lock, what=f"the environment {env}"
-            )
+            variables = interpreters.clean_environment()
+            building.run_tool(command, environment=variables, lock=lock, label=f"the environment {env}")
         return _settle(directory, root)
 
     return _python_of(
-        env_cache.build_once(f"archive-{sha256}", unpack, what=f"the environment {env}", find_damage=_find_damage)
+        env_cache.build_once(f"archive-{sha256}", unpack, label=f"the environment {env}", find_damage=_find_damage)
     )
 
 
 def _install_once(env: PythonEnv) -> str:
     version = env.python_version or platform.python_version()
-    python = pythons.find_python(version)
-    if python is None and not building.find_uv():
-        raise ScriptEnvironmentError(
-            f"there is no Python {version} on this worker for the environment {env}: {pythons.describe_search(version)}"
-            ". Install it there, or install uv, which fetches it."
-        )
+    python = interpreters.find_python(version)
     base = os.path.realpath(python) if python else f"uv's {version}"
-    made_of = json.dumps([env.requirements, base, version, platform.machine()])
+    parts = json.dumps([env.requirements, base, version, platform.machine()])
 
     def install(directory: str, lock: int) -> str:
         root = os.path.join(directory, _ENV)
-        building.install(
-            root, env.requirements, python=python or version, lock=lock, what=f"the environment {env}"
-        )  # fmt: skip
+        label = f"the environment {env}"
+        building.install(root, env.requirements, python=python or version, lock=lock, label=label)
         return _settle(directory, root)
 
-    key = f"requirements-{hashlib.sha256(made_of.encode()).hexdigest()}"
-    return _python_of(env_cache.build_once(key, install, what=f"the environment {env}", find_damage=_find_damage))
+    key = f"requirements-{hashlib.sha256(parts.encode()).hexdigest()}"
+    return _python_of(env_cache.build_once(key, install, label=f"the environment {env}", find_damage=_find_damage))
 
 
 def _settle(directory: str, root: str) -> str:
-    """Sees that the interpreter starts, and writes down what belongs to it; where it is inside what was built."""
-    pythons.inspect_python(os.path.join(root, PYTHON))
+    """Check that the interpreter starts, and write the list of files; return the interpreter's path in the entry."""
+    interpreters.inspect_python(os.path.join(root, PYTHON))
     manifest.write_manifest(os.path.join(directory, _ENV), os.path.join(directory, _MANIFEST))
     return os.path.relpath(os.path.join(root, PYTHON), directory)
 
@@ -117,19 +110,19 @@ def _python_of(built: env_cache.Built) -> str:
 
 
 def _find_damage(built: env_cache.Built) -> str | None:
-    """Why an environment would fail in every run: parts of it, or the interpreter that it was made of, are gone."""
+    """Return the reason why every run in an environment would fail, such as missing files; None if there is none."""
     reason = manifest.find_damage(os.path.join(built.directory, _ENV), os.path.join(built.directory, _MANIFEST))
-    return reason or pythons.explain_broken(_python_of(built))
+    return reason or interpreters.explain_broken(_python_of(built))
 
 
 def _find_root(unpacked: str, name: str, env: PythonEnv) -> str:
-    """Where in an archive the environment is: at its top, in the directory named like it, or in the only one."""
+    """Return the environment's directory in an archive: its top, the directory of its name, or its first entry."""
     entries = sorted(os.listdir(unpacked))
     named = [name] if name in entries else []
     for root in (unpacked, *(os.path.join(unpacked, entry) for entry in named + entries[:1])):
         if os.access(os.path.join(root, PYTHON), os.X_OK):
             return root
     raise ScriptEnvironmentError(
-        f"the environment {env} holds no interpreter bin/python, neither at its top nor in a directory {name!r}; at "
+        f"the environment {env} has no interpreter bin/python, neither at its top nor in a directory {name!r}; at "
         f"its top are {', '.join(map(repr, entries[:10])) or 'no files'}."
     )

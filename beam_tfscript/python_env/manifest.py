@@ -1,7 +1,7 @@
-"""The files of an environment, written down when it is complete, so that it is seen later when some are gone.
+"""Lists of the files of environments, written when they are complete, to detect missing files later.
 
-In comes a directory. Out goes a list of its files with their sizes, or what of such a list is no longer there. Files
-that were added or grew are no damage: scripts and their packages write caches.
+A list holds each file's size and path. Files that were added or grew are no damage: scripts and their packages write
+caches.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import os
 
 __all__ = ["find_damage", "write_manifest"]
 
-# Compiled modules come and go, and are made anew.
+# Compiled modules may be removed; Python makes them again.
 _LEFT_OUT = "__pycache__"
 _ENCODING, _ERRORS = "utf-8", "surrogateescape"
 
 
 def write_manifest(root: str, path: str) -> None:
-    """Write down the files of a directory.
+    """Write the list of a directory's files.
 
     Args:
       root: the directory.
-      path: the file for that, outside of it.
+      path: path of the list, outside the directory.
     """
     lines = []
     for folder, inner, names in os.walk(root):
@@ -29,22 +29,26 @@ def write_manifest(root: str, path: str) -> None:
         for name in names + links:
             full = os.path.join(folder, name)
             lines.append(f"{os.lstat(full).st_size} {os.path.relpath(full, root)}")
-    # Names may have any other character. The number tells a list that was cut short.
+    # NUL is the only character that no path has. The count detects a list that was cut short.
     with open(path, "w", encoding=_ENCODING, errors=_ERRORS, newline="") as file:
         file.write("\0".join([str(len(lines)), *lines]))
 
 
 def find_damage(root: str, path: str) -> str | None:
-    """What has gone since the manifest was written, in words; None where all is there.
+    """Return a description of the files that are missing since the list was written; None if there are none.
+
+    Args:
+      root: the directory.
+      path: path of the list.
 
     Raises:
-      OSError: the files cannot be looked at.
+      OSError: the files cannot be checked.
     """
     try:
         with open(path, encoding=_ENCODING, errors=_ERRORS, newline="") as file:
             count, *lines = file.read().split("\0")
     except FileNotFoundError:
-        # An environment of an earlier version has none. Where nobody can write, nobody has cleaned it away.
+        # Earlier versions of this package wrote no list. On a read-only disk, nothing can have removed it.
         return "there is no list of its files" if os.access(os.path.dirname(path), os.W_OK) else None
     if count != str(len(lines)):
         return "the list of its files is cut short"

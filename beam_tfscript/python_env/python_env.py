@@ -1,7 +1,7 @@
-"""The environment that a script is to have, as one frozen value, checked while the pipeline is built.
+"""The transform's arguments about the script's environment, as one frozen value, checked while the pipeline is built.
 
-In come the transform's arguments `python_env`, `requirements` and `python_version`. Out goes a value that says where a
-worker finds the environment, or what it is to be built of; `environment.py` does that.
+Input: `python_env`, `requirements` and `python_version`. Output: a value from which `environment.py` finds or builds
+the environment on a worker.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
 from beam_tfscript.files import archives, uris
 from beam_tfscript.files.staging import ScriptFile, collect_file
 from beam_tfscript.files.uris import mask_uris
-from beam_tfscript.python_env import pythons
+from beam_tfscript.python_env import interpreters
 
 __all__ = ["PYTHON", "PythonEnv", "check_python_env"]
 
-# Where an environment has its interpreter.
+# Path of the interpreter in an environment.
 PYTHON = os.path.join("bin", "python")
 
 _VERSION = re.compile(r"3\.\d{1,2}(\.\d{1,2})?")
 _PASSWORD = re.compile(r"://(?:[^/@\s]*:)?([^/@:\s]+)@")
 _NO_PASSWORD = re.compile(r"git|\$\{\w+\}")
-# Options of a requirements file that name other files, which a worker does not have.
+# Options of a requirements file for other files, which a worker does not have.
 _FILE_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
 
 
 @dataclasses.dataclass(frozen=True)
 class PythonEnv:
-    """The environment of a script; a plain value that travels in the job graph. Without any, the worker's own.
+    """The environment of a script; a plain value in the job graph. Without attributes, the worker's own environment.
 
     Attributes:
-      directory: one with `bin/python`, on every worker.
+      directory: a directory with `bin/python`, on every worker.
       archive: an archive of such a directory.
-      requirements: lines as in a requirements file, to build one.
-      python_version: such as "3.8", to build one; None for the worker's own.
+      requirements: lines as in a requirements file, from which the environment is built.
+      python_version: version of the built environment's Python, such as "3.8"; None for the worker's.
     """
 
     directory: str | None = None
@@ -48,7 +48,7 @@ class PythonEnv:
     python_version: str | None = None
 
     def __str__(self) -> str:
-        """What it is, without secrets."""
+        """Return the environment's name in messages, without secrets."""
         if self.directory is not None:
             return self.directory
         if self.archive is not None:
@@ -61,22 +61,22 @@ class PythonEnv:
 def check_python_env(
     python_env: str | None, *, requirements: Sequence[str] | None = None, python_version: str | None = None
 ) -> PythonEnv:
-    """Checks the transform's arguments while the pipeline is built.
+    """Check the transform's arguments while the pipeline is built.
 
     Args:
       python_env: a directory with `bin/python`, or an archive of one, by path or URI.
-      requirements: what to install, as lines of a requirements file; instead of `python_env`.
-      python_version: of the interpreter to install it for, such as "3.8".
+      requirements: lines of a requirements file, instead of `python_env`.
+      python_version: version of the interpreter for the requirements, such as "3.8".
 
     Raises:
-      ArgumentError: they cannot be used; the message says which, its value, and the rule.
+      ArgumentError: an argument breaks a rule; the message names the argument, its value and the rule.
     """
     if python_env is not None and not (isinstance(python_env, str) and python_env):
         got = "''" if python_env == "" else type(python_env).__name__
         raise ArgumentError(f"python_env must be the path or URI of an environment, or None, got {got}.")
     if requirements is not None:
         if python_env is not None:
-            raise ArgumentError("python_env and requirements are two ways to name one environment: give one of them.")
+            raise ArgumentError("python_env and requirements both set the environment: give only one of them.")
         return PythonEnv(requirements=_check_requirements(requirements), python_version=_check_version(python_version))
     if python_version is not None:
         raise ArgumentError(
@@ -98,12 +98,12 @@ def _check_requirements(requirements: Sequence[str]) -> tuple[str, ...]:
         if not isinstance(line, str) or not line.strip() or "\n" in line:
             raise ArgumentError(f"{rule}, got {mask_uris(repr(line))} in it.")
         if _FILE_OPTION.match(line.strip()):
-            raise ArgumentError(f"{rule}: workers do not have the file of {mask_uris(line)!r}; list what is in it.")
+            raise ArgumentError(f"{rule}: workers do not have the file of {mask_uris(line)!r}; list its lines instead.")
         password = _PASSWORD.search(line)
         if password is not None and not _NO_PASSWORD.fullmatch(password.group(1)):
             raise ArgumentError(
-                f"requirements: {mask_uris(line)!r} holds a password, which would be in the job for all to read: put a "
-                "variable of the workers' environment there, as in https://me:${MY_PASSWORD}@host/, or set "
+                f"requirements: {mask_uris(line)!r} has a password, which everyone could read in the job: name a "
+                "variable of the workers' environment instead, as in https://me:${MY_PASSWORD}@host/, or set "
                 "PIP_INDEX_URL or PIP_EXTRA_INDEX_URL on the workers."
             )
         if line.strip().startswith("--") or "://" in line:
@@ -120,7 +120,7 @@ def _check_version(version: str | None) -> str | None:
         return None
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
         raise ArgumentError(f'python_version must be text such as "3.8" or "3.8.18", got {version!r}.')
-    if pythons.version_of(version)[:2] < pythons.OLDEST:
+    if interpreters.version_of(version)[:2] < interpreters.OLDEST:
         raise ArgumentError(f"python_version must be 3.6 or newer, got {version!r}.")
     return version
 
@@ -132,9 +132,9 @@ def _check_directory(argument: str, path: str) -> str:
 
 
 def _check_archive(argument: str) -> ScriptFile:
-    # An environment is unpacked once a machine, from wherever it is: its content is never needed in the graph.
+    # Without the content: an environment is unpacked once per machine, and is never in the job graph.
     file = dataclasses.replace(collect_file("python_env", argument), content=None, is_environment=True)
-    shown = uris.mask_name(file.uri)
+    masked_uri = uris.mask_name(file.uri)
     if file.path is not None and os.path.basename(os.path.dirname(file.path)) == "bin" and "python" in file.name:
         raise ArgumentError(
             f"python_env must be the directory of the environment, not its interpreter: "
@@ -142,12 +142,12 @@ def _check_archive(argument: str) -> ScriptFile:
         )
     if file.is_directory or (file.path is None and not file.name.lower().endswith(archives.SUFFIXES)):
         raise ArgumentError(
-            f"python_env: what {shown!r} names must be an archive, one of {', '.join(archives.SUFFIXES)}: only a local "
-            "directory can be used in place."
+            f"python_env: {masked_uri!r} must be an archive, one of {', '.join(archives.SUFFIXES)}: only a local "
+            "directory can be used without packing it."
         )
     if file.path is not None:
         try:
-            archives.check_archive(file.path, name=repr(shown))
+            archives.check_archive(file.path, name=repr(masked_uri))
         except ScriptEnvironmentError as error:
             raise ArgumentError(f"python_env must be a directory or an archive of one: {error}") from error
     return file

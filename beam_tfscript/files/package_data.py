@@ -1,7 +1,4 @@
-"""Finds files that are data of a Python package: `res://package/path`.
-
-In comes the URI. Out goes where the file or directory is on this machine.
-"""
+"""Files that are data of a Python package, named as `res://package/path`."""
 
 from __future__ import annotations
 
@@ -13,14 +10,14 @@ from beam_tfscript.errors import ArgumentError
 
 
 def find_resource(argument: str, uri: str) -> str:
-    """The path of a package's file; the package itself is not imported.
+    """Return the local path of a package's file or directory; the package itself is not imported.
 
     Args:
-      argument: the transform's argument that it was given as, for the error.
+      argument: the transform's argument, for the error.
       uri: `res://package.inner/directory/file`.
 
     Raises:
-      ArgumentError: there is no such package here, or no such file in it.
+      ArgumentError: the package is not installed here, or has no such file.
     """
     parts = urlsplit(uri)
     package, inside = parts.netloc, parts.path.strip("/")
@@ -32,8 +29,8 @@ def find_resource(argument: str, uri: str) -> str:
         raise ArgumentError(f"{argument}: the package of {uri!r} cannot be found here: {error}") from error
     if spec is None or spec.submodule_search_locations is None:
         raise ArgumentError(f"{argument}: there is no package {package!r} here, for {uri!r}.")
-    for place in spec.submodule_search_locations:
-        path = os.path.join(place, *inside.split("/"))
+    for directory in spec.submodule_search_locations:
+        path = os.path.join(directory, *inside.split("/"))
         if os.path.exists(path):
             return path
     raise ArgumentError(

@@ -1,6 +1,8 @@
-"""Reads files of web servers, by requests.
+"""Source of files on web servers, read by requests.
 
-In comes an `http(s)://` URI. Out go its bytes, after redirects, from an offset where the server can do that.
+Input: an `http(s)://` URI. Output: the file's bytes, after redirects, from an offset if the server supports ranges.
+fsspec's HTTPFileSystem is not used: it sends no `If-Range`, so that a resumed download could mix two versions of a
+file, and its errors hold signed addresses.
 """
 
 from __future__ import annotations
@@ -22,29 +24,29 @@ from beam_tfscript.files.source import (
 
 _GONE = (404, 410)
 _BUSY = (408, 425, 429)
-# Servers that do not know HEAD, or an address that is signed for GET alone.
-_NOT_ASKED = (400, 401, 403, 405, 501)
+# Answers to HEAD of servers without it, and for an address that is signed for GET only.
+_HEAD_REFUSED = (400, 401, 403, 405, 501)
 
 
 class WebSource:
-    """A file of a web server."""
+    """File on a web server."""
 
-    def __init__(self, uri: str, patience: Timeouts):
+    def __init__(self, uri: str, timeouts: Timeouts):
         self._uri = uri
         self._session = requests.Session()
-        self._timeout = (patience.connect_s, patience.stall_s)
+        self._timeout = (timeouts.connect_s, timeouts.stall_s)
 
     def stat(self) -> str | None:
-        """The version by HEAD."""
+        """Return the version by a HEAD request; None if the server refuses HEAD or sends no version."""
         with _translated():
             response = self._session.head(self._uri, timeout=self._timeout, allow_redirects=True)
-        if response.status_code in _NOT_ASKED:
+        if response.status_code in _HEAD_REFUSED:
             return None
         _check_status(response)
         return _version(response)
 
     def open(self, offset: int, version: str | None) -> Opened:
-        """Asks for what is left if the file is still the same."""
+        """Request the bytes from `offset` on if the file is still the same, else all of them."""
         headers = {"Accept-Encoding": "identity"}
         if offset and version:
             headers |= {"Range": f"bytes={offset}-", "If-Range": version}
@@ -61,7 +63,7 @@ class WebSource:
         return Opened(start, None, None, chunks) if is_encoded else Opened(start, size, _version(response), chunks)
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Close the connections."""
         self._session.close()
 
 
@@ -70,19 +72,19 @@ def _check_status(response: requests.Response) -> None:
     answer = f"the server answered {status} {response.reason or ''}".rstrip()
     if status in _GONE:
         raise MissingFileError(answer)
-    if status >= 500 or status in _BUSY or status == 416:  # what is asked for is behind the end of a changed file
+    if status >= 500 or status in _BUSY or status == 416:  # 416: the offset is beyond the end of a changed file
         raise TransientFetchError(answer)
     if status not in (200, 206):
         raise PermanentFetchError(answer)
 
 
 def _extent(response: requests.Response, offset: int) -> tuple[int, int | None]:
-    """Where the answer begins in the file, and how large that is."""
+    """Return the offset of the response's first byte, and the file's size or None."""
     if response.status_code == 206:
         unit, _, extent = response.headers.get("Content-Range", "").partition(" ")
         begin, _, size = extent.partition("/")
         if unit != "bytes" or begin.partition("-")[0] != str(offset):
-            raise PermanentFetchError(f"the server answered another range than the one from byte {offset} on")
+            raise PermanentFetchError(f"the server did not answer with the requested range, from byte {offset} on")
         return offset, int(size) if size.isdigit() else None
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() else None
@@ -95,14 +97,17 @@ def _version(response: requests.Response) -> str | None:
 
 
 def _is_encoded(response: requests.Response) -> bool:
-    """Whether the server compressed it, though asked not to; of an archive that only says what the archive is."""
+    """Return True if the server compressed the file, although the request forbids it.
+
+    Some servers send an archive such as `a.tar.gz` with `Content-Encoding: gzip`, although they add no compression.
+    """
     path = response.url.partition("?")[0]
     return response.headers.get("Content-Encoding", "") in ("gzip", "deflate") and not path.endswith(("gz", "tgz"))
 
 
 def _read(response: requests.Response, is_encoded: bool) -> Iterator[bytes]:
     raw = response.raw
-    # One that fills its buffer before it returns would hide a server that sends a byte a minute.
+    # `read` returns only with a full buffer, and would hide a server that sends one byte per minute.
     read = getattr(raw, "read1", raw.read)
     with contextlib.closing(response), _translated():
         if is_encoded:
@@ -114,7 +119,7 @@ def _read(response: requests.Response, is_encoded: bool) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """The libraries' errors as ours; their own text has the address that was redirected to, with all that signs it."""
+    """Raise the libraries' errors as errors of `source.py`, without their text: it may hold a signed address."""
     try:
         yield
     except (requests.TooManyRedirects, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
@@ -126,7 +131,7 @@ def _translated() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost reason, which is about the connection and not the address."""
+    """Return the text of the innermost cause, which is about the connection and not the address."""
     while True:
         inner = getattr(error, "reason", None) or next((arg for arg in error.args if isinstance(arg, Exception)), None)
         if isinstance(error, urllib3.exceptions.IncompleteRead):

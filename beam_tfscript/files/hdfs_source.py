@@ -1,7 +1,7 @@
-"""Reads files of HDFS by its namenode's web interface, WebHDFS, by fsspec.
+"""Source of files on HDFS, read through the namenode's web interface, WebHDFS, by fsspec.
 
-In comes `hdfs://namenode:port/path`. Out go its bytes, from any offset. No Java and no Hadoop client is needed; the
-port is the one that the namenode answers HTTP on.
+Input: `hdfs://namenode:port/path`. Output: the file's bytes, from any offset. No Java and no Hadoop client is needed.
+The port is the namenode's HTTP port.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from beam_tfscript.files.source import MissingFileError, Opened, PermanentFetchE
 from beam_tfscript.files.uris import parameters_of
 
 _DEFAULT_HTTP_PORT = 9870
-# Each block is a request of its own to the namenode and to a datanode.
+# Bytes per request. Each block costs one request to the namenode and one to a datanode.
 _BLOCK_BYTES = 8 << 20
-# What Hadoop answers HTTP with on the port of its other protocol.
+# Part of Hadoop's answer to an HTTP request on the port of its other protocol.
 _WRONG_PORT = "Hadoop IPC port"
 
 
-class HadoopSource:
-    """A file of HDFS."""
+class HdfsSource:
+    """File on HDFS."""
 
-    def __init__(self, uri: str, patience: Timeouts):
+    def __init__(self, uri: str, timeouts: Timeouts):
         parts, given = urlsplit(uri), parameters_of(uri)
         if not parts.hostname:
             raise PermanentFetchError("it does not name the namenode: give hdfs://namenode:9870/path")
@@ -42,20 +42,20 @@ class HadoopSource:
                 skip_instance_cache=True,
             )
         for scheme in ("http://", "https://"):
-            self._files.session.mount(scheme, _Bounded(patience))
+            self._files.session.mount(scheme, _Bounded(timeouts))
 
     def stat(self) -> str | None:
-        """Its size and time."""
+        """Return the file's size and time."""
         return self._info()[1]
 
     def open(self, offset: int, version: str | None) -> Opened:
-        """Opens it where the file is still the same."""
+        """Open the file at `offset` if it is still the same, else at 0."""
         size, found = self._info()
         start = offset if found == version and offset <= size else 0
         return Opened(start, size, found, self._read(start, size))
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Close the connections."""
         self._files.session.close()
 
     def _info(self) -> tuple[int, str]:
@@ -73,21 +73,21 @@ class HadoopSource:
 
 
 class _Bounded(HTTPAdapter):
-    """Gives every request a time limit: fsspec gives none."""
+    """Adapter that gives every request a timeout; fsspec gives none."""
 
-    def __init__(self, patience: Timeouts):
+    def __init__(self, timeouts: Timeouts):
         super().__init__()
-        self._timeout = (patience.connect_s, patience.stall_s)
+        self._timeout = (timeouts.connect_s, timeouts.stall_s)
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Sends one request."""
+        """Send a request."""
         kwargs["timeout"] = self._timeout
         return super().send(request, *args, **kwargs)
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """The libraries' errors as ours."""
+    """Raise the libraries' errors as errors of `source.py`."""
     try:
         yield
     except FileNotFoundError as error:
@@ -97,8 +97,8 @@ def _translated() -> Iterator[None]:
     except requests.HTTPError as error:
         if error.response is not None and _WRONG_PORT in error.response.text:
             raise PermanentFetchError(
-                "that is the port of Hadoop's own protocol: give the one of WebHDFS, as hdfs://namenode:9870/path or "
-                "by the parameter http_port=9870"
+                "that is the port of Hadoop's own protocol: give the port of WebHDFS, as in hdfs://namenode:9870/path, "
+                "or by the parameter http_port=9870"
             ) from None
         raise TransientFetchError(str(error)) from None
     except (requests.RequestException, OSError, RuntimeError) as error:

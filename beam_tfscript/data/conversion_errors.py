@@ -1,8 +1,8 @@
-"""Finding what does not fit in a list that failed as a whole.
+"""`ConversionError`, and the search for the items of a list that cause it.
 
-Comes in: how many items there are, and a check of a range of them that raises `ConversionError`. Goes out: where the
-misfits are. Lists are converted a column at a time, and only after a failure are they halved until the items at
-fault stand alone; so there is one set of rules for what fits, and it is the vectorised one.
+Input: the number of items, and a check of a range of them that raises `ConversionError`. Output: the items that fail,
+each with its error. Lists are converted a column at a time. Only after a failure are they halved until the failing
+items stand alone, so the vectorised conversion is the only set of rules.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _SHOWN_CHARACTERS = 80
 
 
 class ConversionError(ValueError):
-    """Some of the values do not fit; the message reads on after a value: `is out of range ...`."""
+    """Values that do not fit a column. The message is the end of a sentence about a value: `is out of range …`."""
 
 
 def find_first(count: int, check: Callable[[int, int], Any]) -> tuple[int, ConversionError] | None:
-    """Returns the first item that does not fit, with its own misfit; None where all fit.
+    """Return the index and the error of the first item that does not fit; None where all fit.
 
     Args:
       count: number of items.
@@ -28,8 +28,8 @@ def find_first(count: int, check: Callable[[int, int], Any]) -> tuple[int, Conve
     """
     try:
         check(0, count)
-    except ConversionError as misfit:
-        found = misfit
+    except ConversionError as error:
+        error_of_all = error
     else:
         return None
     start, stop = 0, count
@@ -41,52 +41,48 @@ def find_first(count: int, check: Callable[[int, int], Any]) -> tuple[int, Conve
             stop = middle
         else:
             start = middle
-    return start, _check_one(start, check, found)
+    try:
+        check(start, start + 1)
+    except ConversionError as error:
+        return start, error
+    return start, error_of_all
 
 
 def find_ranges(
     count: int, check: Callable[[int, int], Any]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, ConversionError]]]:
-    """Returns the ranges of items that fit, in order, and the items that do not, each with its misfit.
+    """Return the ranges of items that fit, in order, and the index and the error of each item that does not.
 
     Args:
       count: number of items.
       check: `check(start, stop)` raises `ConversionError` where one of those items does not fit.
     """
-    good: list[tuple[int, int]] = []
-    bad: list[tuple[int, ConversionError]] = []
-    waiting = [(0, count)] if count else []
-    while waiting:
-        start, stop = waiting.pop()
+    fitting: list[tuple[int, int]] = []
+    errors: list[tuple[int, ConversionError]] = []
+    pending = [(0, count)] if count else []
+    while pending:
+        start, stop = pending.pop()
         try:
             check(start, stop)
-        except ConversionError as misfit:
+        except ConversionError as error:
             if stop - start == 1:
-                bad.append((start, misfit))
+                errors.append((start, error))
             else:
                 middle = (start + stop) // 2
-                waiting += [(middle, stop), (start, middle)]
+                pending += [(middle, stop), (start, middle)]
         else:
-            good.append((start, stop))
-    return good, bad
+            fitting.append((start, stop))
+    return fitting, errors
 
 
 def with_article(noun: str) -> str:
-    """Returns `a float`, `an int`."""
+    """Return a noun with its article: `a float`, `an int`."""
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def shorten(value: Any) -> str:
-    """Returns a value as a message shows it: its `repr`, cut where it is long."""
+    """Return a value as a message shows it: its `repr`, cut where it is long."""
     if isinstance(value, (str, bytes, bytearray, list, tuple)):
         value = value[:_SHOWN_CHARACTERS]
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
-
-
-def _check_one(index: int, check: Callable[[int, int], Any], misfit: ConversionError) -> ConversionError:
-    try:
-        check(index, index + 1)
-    except ConversionError as own:
-        return own
-    return misfit

@@ -1,6 +1,6 @@
-"""Python interpreters of this machine: found by their version, and asked which one they are.
+"""Python interpreters of this machine: found by version, and started to check them.
 
-In comes a version such as "3.8", or a path. Out goes the path, or what the interpreter there says of itself.
+Input: a version such as "3.8", or a path. Output: the path of an interpreter, or the version that it prints.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ __all__ = ["OLDEST", "describe_own", "explain_broken", "find_python", "inspect_p
 
 _LOGGER = logging.getLogger("beam_tfscript.script")
 
-# What the runtime's syntax and standard library need.
+# The oldest Python that the runtime's syntax and its use of the standard library allow.
 OLDEST = (3, 6)
-# An interpreter on a slow network disk, with cold caches.
+# Long enough for an interpreter on a slow network disk, with cold caches.
 _START_TIMEOUT_S = 60.0
-# What the system says when it has no room for a process or a descriptor just now.
-_PASSING = {errno.EAGAIN, errno.EMFILE, errno.EINTR, errno.EIO, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY}
-_ASK = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+# Error numbers of temporary failures, such as too many processes or descriptors.
+_TEMPORARY = {errno.EAGAIN, errno.EMFILE, errno.EINTR, errno.EIO, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY}
+_PRINT_VERSION = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
 
 
-class _Broken(ScriptEnvironmentError):
-    """The interpreter does not start, and will not the next time."""
+class _BrokenError(ScriptEnvironmentError):
+    """The interpreter does not start; a retry will not help."""
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """The numbers of "3.8" or "3.8.18"."""
+    """Return the numbers of a version such as "3.8" or "3.8.18"."""
     return tuple(map(int, text.split(".")))
 
 
 def describe_own() -> str:
-    """What errors say of the pipeline's side."""
+    """Return the end of a message about versions: the version of the worker's own Python."""
     return f"the pipeline's worker is Python {_join(sys.version_info[:3])}"
 
 
 def clean_environment() -> dict[str, str]:
-    """The worker's environment variables without those that lead another interpreter to the worker's own modules."""
+    """Return the worker's environment variables, without those that put its modules on another interpreter's path."""
     return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
 
 
 def inspect_python(python: str) -> tuple[int, ...]:
-    """Starts an interpreter and asks for its version, such as (3, 8, 18).
+    """Start an interpreter, and return its version, such as (3, 8, 18).
 
     Raises:
-      ScriptEnvironmentError: it does not start, or is too old for the runtime.
+      ScriptEnvironmentError: the interpreter does not start, or is too old for the runtime.
     """
     try:
         version = _ask_version(python)
-    except _Broken as error:
+    except _BrokenError as error:
         raise ScriptEnvironmentError(str(error)) from error.__cause__
     if version < OLDEST:
         raise ScriptEnvironmentError(
@@ -68,27 +68,27 @@ def inspect_python(python: str) -> tuple[int, ...]:
 
 
 def explain_broken(python: str) -> str | None:
-    """Why an interpreter will never start; None for one that starts, or may the next time."""
+    """Return the reason why an interpreter will never start; None if it starts, or may start the next time."""
     try:
         _ask_version(python)
-    except _Broken as error:
+    except _BrokenError as error:
         return str(error)
     except ScriptEnvironmentError as error:
-        # A busy machine. The script's process has more time to start, and says so itself if it does not.
-        _LOGGER.info("whether %s starts is not known: %s", python, error)
+        # The machine is busy. The script's process has a longer timeout, and an error of its own.
+        _LOGGER.info("cannot check that %s starts: %s", python, error)
     return None
 
 
 def _ask_version(python: str) -> tuple[int, ...]:
-    """The version that an interpreter says it has.
+    """Return the version that an interpreter prints.
 
     Raises:
-      _Broken: it does not start, or does not work.
-      ScriptEnvironmentError: it does not start now, and may the next time.
+      _BrokenError: the interpreter does not start, or does not work.
+      ScriptEnvironmentError: the interpreter does not start now, but may start the next time.
     """
     try:
         asked = subprocess.run(
-            [python, "-c", _ASK],
+            [python, "-c", _PRINT_VERSION],
             env=clean_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -97,27 +97,27 @@ def _ask_version(python: str) -> tuple[int, ...]:
             timeout=_START_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise ScriptEnvironmentError(f"{python} did not say its version in {_START_TIMEOUT_S:g} s.") from error
+        raise ScriptEnvironmentError(f"{python} did not print its version in {_START_TIMEOUT_S:g} s.") from error
     except OSError as error:
-        kind = ScriptEnvironmentError if error.errno in _PASSING else _Broken
+        kind = ScriptEnvironmentError if error.errno in _TEMPORARY else _BrokenError
         raise kind(f"{python} cannot be started: {error}.{_explain_home(python)}") from error
     version = asked.stdout.strip()
     if asked.returncode != 0 or not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        said = "\n".join((asked.stderr or asked.stdout).strip().splitlines()[-10:])
-        # The kernel sends the first where memory runs out, and a machine that shuts down sends both.
-        kind = ScriptEnvironmentError if asked.returncode in (-signal.SIGKILL, -signal.SIGTERM) else _Broken
+        printed = "\n".join((asked.stderr or asked.stdout).strip().splitlines()[-10:])
+        # The kernel sends SIGKILL when memory runs out, and a machine that shuts down sends both signals.
+        kind = ScriptEnvironmentError if asked.returncode in (-signal.SIGKILL, -signal.SIGTERM) else _BrokenError
         raise kind(
             f"{python} does not work: `{python} -c 'import sys; …'` ended with exit status {asked.returncode}."
-            f"{_explain_home(python)} It said:\n{said or '(nothing)'}"
+            f"{_explain_home(python)} It printed:\n{printed or '(nothing)'}"
         )
     return version_of(version)
 
 
 def find_python(version: str) -> str | None:
-    """The path of an interpreter of that version which starts; None where there is none.
+    """Return the path of an interpreter that has a version and starts; None if there is none.
 
     Args:
-      version: "3.8", or exactly "3.8.18".
+      version: "3.8" for any 3.8, or "3.8.18" for exactly this one.
     """
     wanted = version_of(version)
     if sys.executable and sys.version_info[: len(wanted)] == wanted:
@@ -127,14 +127,8 @@ def find_python(version: str) -> str | None:
             if inspect_python(path)[: len(wanted)] == wanted:
                 return path
         except ScriptEnvironmentError:
-            continue  # such as a shim of pyenv, which starts only the versions that are chosen
+            continue  # such as a shim of pyenv, which starts only the selected versions
     return None
-
-
-def describe_search(version: str) -> str:
-    """Where `find_python` looks, for errors."""
-    name = f"python{_join(version_of(version)[:2])}"
-    return f"looked for {name} in PATH ({os.environ.get('PATH', '')}), and in {_pyenv_root()} and {_uv_root()}"
 
 
 def _candidates(wanted: tuple[int, ...]) -> Iterator[str]:
@@ -161,7 +155,7 @@ def _uv_root() -> str:
 
 
 def _explain_home(python: str) -> str:
-    """What is wrong with a virtual environment that was moved away from the interpreter it was made with."""
+    """Return a sentence about a virtual environment whose base interpreter is not on this machine; "" for others."""
     settings = os.path.join(os.path.dirname(os.path.dirname(python)), "pyvenv.cfg")
     try:
         with open(settings, encoding="utf-8", errors="replace") as file:

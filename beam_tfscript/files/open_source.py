@@ -1,7 +1,7 @@
-"""Where a URI's bytes come from: one source a kind of scheme, chosen here.
+"""Choice of a URI's source by its scheme.
 
-In comes a URI. Out goes an object that tells whether the file is there, and opens it at an offset. Protocols are the
-libraries' business: requests for HTTP, boto3 for S3 and OSS, fsspec for HDFS, and Beam's file systems for the rest.
+The protocols are implemented by libraries: requests for HTTP, boto3 for S3 and OSS, fsspec for HDFS, and Beam's file
+systems for all other schemes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from beam_tfscript.files.beam_source import BeamSource
 from beam_tfscript.files.source import Source, Timeouts
 from beam_tfscript.files.uris import mask_name, scheme_of
 
-# scheme -> the module that it needs, and the extra of this package that brings it.
+# scheme -> the module that it needs, and the extra of this package that installs the module.
 _NEEDED = {
     "s3": ("boto3", "s3"),
     "oss": ("boto3", "oss"),
@@ -25,10 +25,14 @@ _NEEDED = {
 
 
 def check_scheme(argument: str, uri: str) -> None:
-    """Looks whether there is something here that reads such a URI.
+    """Check that there is a source for a URI's scheme.
+
+    Args:
+      argument: the transform's argument, for the error.
+      uri: the argument's value.
 
     Raises:
-      ArgumentError: no file system is known for the scheme, or its library is not installed.
+      ArgumentError: no file system is known for the scheme, or the scheme's library is not installed.
     """
     scheme = scheme_of(uri)
     if scheme in ("http", "https", "res", "file", ""):
@@ -51,24 +55,24 @@ def check_scheme(argument: str, uri: str) -> None:
         ) from error
 
 
-def open_source(uri: str, patience: Timeouts) -> Source:
-    """The source of a URI that is not on this machine.
+def open_source(uri: str, timeouts: Timeouts) -> Source:
+    """Return the source of a remote URI.
 
     Raises:
-      ArgumentError: there is none for its scheme.
+      ArgumentError: there is no source for the scheme.
     """
     check_scheme("uri", uri)
     scheme = scheme_of(uri)
     if scheme in ("http", "https"):
-        from beam_tfscript.files.web import WebSource
+        from beam_tfscript.files.http_source import WebSource
 
-        return WebSource(uri, patience)
+        return WebSource(uri, timeouts)
     if scheme in ("s3", "oss"):
-        from beam_tfscript.files.object_store import ObjectSource
+        from beam_tfscript.files.object_source import ObjectSource
 
-        return ObjectSource(uri, patience)
+        return ObjectSource(uri, timeouts)
     if scheme in ("hdfs", "webhdfs"):
-        from beam_tfscript.files.hadoop import HadoopSource
+        from beam_tfscript.files.hdfs_source import HdfsSource
 
-        return HadoopSource(uri, patience)
+        return HdfsSource(uri, timeouts)
     return BeamSource(uri)

@@ -1,7 +1,8 @@
-"""Reads objects of S3, of what speaks as S3 does, and of OSS, by boto3.
+"""Source of objects in S3, in stores with S3's protocol, and in OSS, read by boto3.
 
-In comes an `s3://` or `oss://` URI. Its parameters say which endpoint, and may hold keys; keys are better in the
-environment. Out go its bytes, from any offset.
+Input: an `s3://` or `oss://` URI. Its parameters may name the endpoint and hold keys; keys are safer in environment
+variables. Output: the object's bytes, from any offset. s3fs is not used: it reads ranges without `IfMatch`, and its
+aiobotocore allows few versions of botocore, which other packages' boto3 may not fit.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from beam_tfscript.files.source import (
 from beam_tfscript.files.uris import parameters_of
 
 _GONE = {"NoSuchKey", "NoSuchBucket", "NotFound", "404"}
-# Where OSS answers as S3 does; the plain name of a region's endpoint is for its own protocol.
+# A region's endpoint for OSS's own protocol; the one for S3's protocol has `s3.` before it.
 _OSS_ENDPOINT = re.compile(r"oss-[^./]+\.aliyuncs\.com")
 
 
 class ObjectAddress(NamedTuple):
-    """Where an object is, and with what keys; those that are None are looked for where boto3 does."""
+    """Address of an object, and the keys to read it; boto3 looks for keys, endpoint and region that are None."""
 
     bucket: str
     key: str
@@ -48,9 +49,9 @@ class ObjectAddress(NamedTuple):
 
 
 class ObjectSource:
-    """An object of a store that speaks S3's protocol."""
+    """Object of a store with S3's protocol."""
 
-    def __init__(self, uri: str, patience: Timeouts):
+    def __init__(self, uri: str, timeouts: Timeouts):
         self._address = find_address(uri)
         self._is_oss = urlsplit(uri).scheme.lower() == "oss"
         session = boto3.session.Session(
@@ -66,8 +67,8 @@ class ObjectSource:
                 endpoint_url=self._address.endpoint,
                 region_name=self._address.region or session.region_name or "us-east-1",
                 config=Config(
-                    connect_timeout=patience.connect_s,
-                    read_timeout=patience.stall_s,
+                    connect_timeout=timeouts.connect_s,
+                    read_timeout=timeouts.stall_s,
                     retries={"total_max_attempts": 1},
                     signature_version=signature,
                     s3={"addressing_style": _addressing(uri, self._address.endpoint)},
@@ -75,26 +76,26 @@ class ObjectSource:
             )
 
     def stat(self) -> str | None:
-        """Its ETag."""
+        """Return the object's ETag."""
         with _translated(self._hint(), signed=bool(self._signed)):
             return self._client.head_object(Bucket=self._address.bucket, Key=self._address.key)["ETag"]
 
     def open(self, offset: int, version: str | None) -> Opened:
-        """Reads on where the object is still the same."""
-        at = {"Range": f"bytes={offset}-", "IfMatch": version} if offset and version else {}
+        """Open the object at `offset` if it is still the same, else at 0."""
+        extent = {"Range": f"bytes={offset}-", "IfMatch": version} if offset and version else {}
         with _translated(self._hint(), signed=bool(self._signed)):
             try:
-                found = self._client.get_object(Bucket=self._address.bucket, Key=self._address.key, **at)
+                found = self._client.get_object(Bucket=self._address.bucket, Key=self._address.key, **extent)
             except botocore.exceptions.ClientError as error:
-                if not at or _status(error) not in (412, 416):
+                if not extent or _status(error) not in (412, 416):
                     raise
-                at = {}  # it is another object by now
+                extent = {}  # the object has changed
                 found = self._client.get_object(Bucket=self._address.bucket, Key=self._address.key)
-        start = offset if at else 0
+        start = offset if extent else 0
         return Opened(start, start + found["ContentLength"], found["ETag"], self._read(found["Body"]))
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Close the connections."""
         self._client.close()
 
     def _read(self, body: Any) -> Iterator[bytes]:
@@ -109,10 +110,10 @@ class ObjectSource:
 
 
 def find_address(uri: str) -> ObjectAddress:
-    """Where the object of a URI is, from its parameters and the environment.
+    """Return the address of a URI's object, from its parameters and the environment variables.
 
     Raises:
-      PermanentFetchError: bucket, key or OSS's host is not given.
+      PermanentFetchError: the bucket, the key, a secret or OSS's host is missing.
     """
     parts, given = urlsplit(uri), parameters_of(uri)
     if not parts.netloc or not parts.path.strip("/"):
@@ -131,7 +132,7 @@ def find_address(uri: str) -> ObjectAddress:
     endpoint = given.get("host") or given.get("endpoint") or next(filter(None, map(os.environ.get, names)), None)
     if endpoint is None and parts.scheme.lower() == "oss":
         raise PermanentFetchError(
-            "it does not say where: add host=oss-cn-hangzhou.aliyuncs.com or the like, or set OSS_ENDPOINT"
+            "it names no host: add a parameter such as host=oss-cn-hangzhou.aliyuncs.com, or set OSS_ENDPOINT"
         )
     bucket, key = parts.netloc.rpartition("@")[2], parts.path.lstrip("/")
     return ObjectAddress(bucket, key, _endpoint_url(endpoint), given.get("region"), key_id, secret, token)
@@ -146,12 +147,15 @@ def _endpoint_url(endpoint: str | None) -> str | None:
 
 
 def _signature(is_oss: bool) -> str | None:
-    # OSS's regions have other names than the fourth version wants to sign; boto3's own choice for S3.
+    # Version 4 of the signature includes the region, and OSS's regions have other names. None: boto3's own choice.
     return "s3" if is_oss else None
 
 
 def _addressing(uri: str, endpoint: str | None) -> str:
-    """OSS takes the bucket in the host's name only, and a host without a real name takes it in the path only."""
+    """Return boto3's addressing style.
+
+    OSS takes the bucket only in the host's name. A host that is an IP address or has no dot takes it only in the path.
+    """
     style = parameters_of(uri).get("addressing")
     if style is not None or endpoint is None:
         return style or "auto"
@@ -169,7 +173,12 @@ def _status(error: botocore.exceptions.ClientError) -> int:
 
 @contextlib.contextmanager
 def _translated(hint: str, *, signed: bool) -> Iterator[None]:
-    """The libraries' errors as ours."""
+    """Raise the libraries' errors as errors of `source.py`.
+
+    Args:
+      hint: advice for a request that is refused because it is not signed.
+      signed: True if the request is signed.
+    """
     try:
         yield
     except botocore.exceptions.ClientError as error:
