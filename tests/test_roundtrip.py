@@ -56,9 +56,9 @@ class Harness:
         chunks = [*chunker.add(encoded.examples), *chunker.flush()]
         options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
         run = ShardRun(dataclasses.replace(self._staged, options=options), user=self, side_inputs={})
-        maker = OutputDecoder(schema, "dict")
+        decoder = OutputDecoder(schema, "dict")
         reports = run.reports(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
-        return [row for report in reports if report.kind == wire.EXAMPLES for row in maker.make(report.records())]
+        return [row for report in reports if report.kind == wire.EXAMPLES for row in decoder.decode(report.records())]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from apache_beam.transforms.core import Windowing
 
 from beam_tfscript.data.plain_arrow import plain_schema
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.decode_output import output_type
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.options.argument_names import check_names
@@ -190,7 +190,7 @@ class RunTFScript(beam.PTransform):
             ),
         )
         self._side_inputs = check_side_inputs(side_inputs, feed)
-        self._bad: BadRecords | None = None
+        self._bad: DeadLetters | None = None
 
     @property
     def output_arrow_schema(self) -> pa.Schema | None:
@@ -230,7 +230,7 @@ class RunTFScript(beam.PTransform):
                 "the script's affair. feed_timeout of the transform watches over a silent script."
             )
         handled = copy.copy(self)
-        handled._bad = BadRecords(
+        handled._bad = DeadLetters(
             main_tag, dead_letter_tag, exc_class, threshold, threshold_windowing, error_handler, on_failure_callback
         )
         return handled

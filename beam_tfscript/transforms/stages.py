@@ -14,7 +14,7 @@ from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.chunk_rows import ChunkRows, ChunkWindowedRows
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.run_bundles import RunBundles
 from beam_tfscript.dofns.run_cluster import RunCluster, TrainModel
 from beam_tfscript.dofns.run_dataset import RunShard
@@ -39,7 +39,7 @@ def run_script(
     side_inputs: Mapping[str, tuple[Any, Schema | None]],
     *,
     label: str,
-    bad: BadRecords | None = None,
+    bad: DeadLetters | None = None,
     train: TrainOptions | None = None,
 ) -> tuple[Any, PCollection | None]:
     """All stages of a transform.
@@ -92,7 +92,7 @@ def _for_input(rows: PCollection, options: ScriptOptions, label: str) -> ScriptO
     return options.for_feed(feed, has_end=not isinstance(window_fn, GlobalWindows))
 
 
-def _run_bundles(rows: PCollection, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None) -> Any:
+def _run_bundles(rows: PCollection, options: ScriptOptions, encoder: RowEncoder, bad: DeadLetters | None) -> Any:
     """One stage, bundle by bundle."""
     return rows | "Run" >> _par_do(RunBundles(options, encoder, bad), bad)
 
@@ -101,7 +101,7 @@ def _run_shards(
     rows: PCollection,
     options: ScriptOptions,
     encoder: RowEncoder,
-    bad: BadRecords | None,
+    bad: DeadLetters | None,
     train: TrainOptions | None,
     sides: AsIter | None,
 ) -> tuple[Any, PCollection | None]:
@@ -129,7 +129,7 @@ def _run_shards(
 def _run_without_rows(
     pipeline: Any,
     options: ScriptOptions,
-    bad: BadRecords | None,
+    bad: DeadLetters | None,
     train: TrainOptions | None,
     sides: AsIter | None,
 ) -> Any:
@@ -148,7 +148,7 @@ def _run_without_rows(
 def _run_groups(
     chunks: PCollection,
     options: ScriptOptions,
-    bad: BadRecords | None,
+    bad: DeadLetters | None,
     train: TrainOptions | None,
     sides: AsIter | None,
 ) -> Any:
@@ -158,7 +158,7 @@ def _run_groups(
 
 
 def run_of_group(
-    options: ScriptOptions, bad: BadRecords | None, train: TrainOptions | None, *, stamp: bool
+    options: ScriptOptions, bad: DeadLetters | None, train: TrainOptions | None, *, stamp: bool
 ) -> RunsScript:
     """The stage behind the shuffle.
 
@@ -175,6 +175,6 @@ def run_of_group(
     return RunShard(options, bad, stamp=stamp) if options.cluster is None else RunCluster(options, bad)
 
 
-def _par_do(dofn: beam.DoFn, bad: BadRecords | None, sides: AsIter | None = None) -> beam.PTransform:
+def _par_do(dofn: beam.DoFn, bad: DeadLetters | None, sides: AsIter | None = None) -> beam.PTransform:
     par_do = beam.ParDo(dofn) if sides is None else beam.ParDo(dofn, sides=sides)
     return par_do if bad is None else par_do.with_outputs(bad.dead_letter_tag, main=bad.main_tag)
