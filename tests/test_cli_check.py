@@ -63,7 +63,7 @@ def test_shows_what_was_read_written_counted_and_printed(check, tmp_path, name):
     guessed = "id string, x float" if "tfrecord" in name or "parquet" in name else "id string, x double"
     for line in (
         f"File:         {data}",
-        f"Columns (guessed; give it as input_schema):\n  {guessed}\n",
+        f"Columns (guessed; give them as --input-schema to be sure):\n  {guessed}\n",
         "Rows read:    7\n  id  x\n  r0  0\n  r1  0.5\n",
         "  … and 2 more\n",
         "  | shard 0 has 7\n",

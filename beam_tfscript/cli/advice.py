@@ -7,6 +7,9 @@ import re
 from beam_tfscript import errors
 from beam_tfscript.runtime.docs import page
 
+_FIT_OUTPUT = (
+    "Make --output-schema and the rows that the script writes agree: the same names, the same types, every column."
+)
 # (pattern in the error's text, advice); the first pattern that is found counts.
 _BY_TEXT = (
     (
@@ -43,10 +46,7 @@ _BY_TEXT = (
         "Make the columns fit what the script parses: --input-schema names and types them, and --selected-cols must "
         f"not leave any of them out. An Example holds only int64, 32-bit floats and bytes: {page('types')}",
     ),
-    (
-        r"OutputMismatch: ",
-        "Make --output-schema and the rows that the script writes agree: the same names, the same types, every column.",
-    ),
+    (r"OutputMismatch: ", _FIT_OUTPUT),
     (
         r"No module named|ImportError|ModuleNotFoundError",
         "Give the script the module: --user-file adds a file of yours, --requirements or --python-env a package.",
@@ -67,8 +67,7 @@ _BY_CLASS: dict[type[errors.TFScriptError], str] = {
     errors.RowError: f"Correct the file, or make --input-schema fit its rows. Values of each type: {page('types')}",
     errors.ScriptLoadError: "Correct the script so that its Python can import it; --entry names a function other than "
     "main.",
-    errors.OutputError: "Make --output-schema and the rows that the script writes agree: the same names, the same "
-    "types, every column.",
+    errors.OutputError: _FIT_OUTPUT,
     errors.ModelError: "Export exactly one SavedModel into config.saved_model_dir. saved_model_cli shows its contents.",
     errors.FeedError: "Loop over config.batches(n) to its end, or use --feed dataset, where a script may leave rows "
     "unread.",

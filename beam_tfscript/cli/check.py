@@ -76,7 +76,7 @@ def _plan(flags: argparse.Namespace, sample: Sample) -> tuple[ScriptOptions, Row
         transform = TrainTFScript(model_dir=None, **arguments)
     else:
         transform = RunTFScript(output_schema=flags.output_schema, output_as="dict", **arguments)
-    # The transform's own options have a pipeline's defaults, and have passed a pipeline's checks.
+    # The transform's own, so that its defaults and its checks are those of a pipeline.
     options = transform._options.for_feed(arguments["feed"], has_end=False)
     return plan_input(sample.element_type, options)
 
@@ -84,7 +84,7 @@ def _plan(flags: argparse.Namespace, sample: Sample) -> tuple[ScriptOptions, Row
 def _show_sample(sample: Sample) -> None:
     _say(f"File:         {sample.path}")
     if sample.schema is not None:
-        how = " (guessed; give it as input_schema)" if sample.is_guessed else ""
+        how = " (guessed; give them as --input-schema to be sure)" if sample.is_guessed else ""
         _say(f"Columns{how}:\n  {sample.schema}")
     for note in sample.notes:
         _say(f"  Note: {note}")

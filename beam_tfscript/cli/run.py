@@ -63,7 +63,7 @@ def _input_schema(flags: argparse.Namespace, input_format: str) -> Schema | None
     """Return the columns of the input, given or guessed; None for records that are not Examples."""
     if flags.input_schema is not None:
         schema = Schema.parse(flags.input_schema)
-        formats.first_file(flags.input)
+        formats.first_file(flags.input)  # a pattern without files fails here, before the job
         return schema
     sample = take_sample(flags.input, input_format, None, rows=GUESS_ROWS)
     if sample.schema is not None:

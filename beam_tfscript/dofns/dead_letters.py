@@ -96,7 +96,7 @@ class DeadLetters:
 def _fail_above(bad: int, total: int, threshold: float, window: Any = beam.DoFn.WindowParam) -> None:
     if bad > total * threshold:
         raise RowError(
-            f"{bad} of {total} rows in {window} are bad, a larger share than threshold={threshold:g}: correct the rows "
+            f"{bad} of {total} rows are bad in {window}, a larger share than threshold={threshold:g}: correct the rows "
             "or the schemas, or raise threshold."
         )
 
