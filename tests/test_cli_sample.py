@@ -1,4 +1,4 @@
-"""What the command line makes of a file's first rows: which format, which columns, which rows."""
+"""Samples of files on the command line: their format, their columns, their rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_records_that_are_no_examples_are_passed_on(tmp_path):
 
     (tmp_path / "x.tfrecord").write_bytes(tfrecord.frame([b"\xff\xff no message"]))
     found = take_sample(str(tmp_path / "x.tfrecord"), "tfrecord", None, rows=5)
-    assert found.schema is None and "no tf.train.Examples" in found.notes[0]
+    assert found.schema is None and "not tf.train.Examples" in found.notes[0]
 
 
 def test_records_larger_than_the_head_are_read(tmp_path, monkeypatch):

@@ -55,9 +55,9 @@ class Harness:
         chunks = [*chunker.add(encoded.examples), *chunker.flush()]
         options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
         run = ShardRun(dataclasses.replace(self._staged, options=options), user=self, side_inputs={})
-        maker = OutputDecoder(schema, "dict")
+        decoder = OutputDecoder(schema, "dict")
         written = run.rows(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
-        return [row for records in written for row in maker.make(records)]
+        return [row for records in written for row in decoder.decode(records)]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Forms of rows: everything that may go in, and everything that may come out."""
+"""Forms of rows: all forms of input elements, and all forms of output elements."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_arrow_data_goes_in_whole(runner, kind):
     if kind is pa.Table:
         elements = [pa.Table.from_batches([batch]) for batch in elements]
     transform = RunTFScript(script("echo.py"), SCHEMA, input_schema=SCHEMA, num_workers=3)
-    # Their own order of columns and their own types of integers and texts do not matter.
+    # The order of their columns, and the widths of their integers and strings, may differ from the schema's.
     got = runner.run(
         transform, elements, before=lambda pcoll: pcoll | beam.Map(lambda batch: batch).with_output_types(kind)
     )

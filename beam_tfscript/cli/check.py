@@ -1,7 +1,6 @@
-"""`beam-tfscript check`: a script on the first rows of a file, and what came of it, in words.
+"""`beam-tfscript check`: run a script over the first rows of a file, and show the result.
 
-In come the parsed flags. Out goes text on stdout, what is wrong on stderr, and an exit status: 0 where all is well, 1
-where the script, its environment or the rows failed, 2 where the flags cannot be used.
+In come the parsed flags. Out go the sample, the script's lines and its outputs, as text on stdout; errors are raised.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import pyarrow as pa
 
 from beam_tfscript.cli import show
 from beam_tfscript.cli.arguments import transform_arguments
-from beam_tfscript.cli.dry_run import Outcome, run_by_hand
+from beam_tfscript.cli.dry_run import DryRunResult, dry_run
 from beam_tfscript.cli.formats import format_of
 from beam_tfscript.cli.sample import Sample, take_sample
 from beam_tfscript.data.encoding import RowEncoder
@@ -32,36 +31,44 @@ from beam_tfscript.transforms.input_plan import plan_input
 from beam_tfscript.transforms.run_tf_script import RunTFScript
 from beam_tfscript.transforms.train_tf_script import TrainTFScript
 
+# Counters of the package that the user should know of, each with the note that follows its number.
+_NOTES = {
+    "doubles_rounded": "values of double columns lost digits, because an Example holds 32-bit floats; float64 columns "
+    "keep all digits",
+    "doubles_infinite": "of these values became infinite, because they are beyond 3.4e38",
+    "rows_unread": "rows were left unread after config.stop()",
+}
+
 
 def check(flags: argparse.Namespace) -> int:
-    """Runs the command.
+    """Run the command; return its exit status, 0.
 
     Raises:
-      TFScriptError: something is wrong.
+      TFScriptError: a flag cannot be used, or the script, its environment or the rows failed.
     """
     if flags.rows < 1:
         raise ArgumentError(f"--rows must be at least 1, got {flags.rows}.")
     if flags.train and flags.output_schema:
-        raise ArgumentError("--train gives a model and no rows: leave out --output-schema.")
+        raise ArgumentError("--train makes a model, and no rows: leave out --output-schema.")
     schema = None if flags.input_schema is None else Schema.parse(flags.input_schema)
     sample = take_sample(flags.data, format_of(flags.data, flags.input_format), schema, rows=flags.rows)
     options, encoder = _plan(flags, sample)
     _show_sample(sample)
-    outcome = Outcome()
-    with _script_output(options), tempfile.TemporaryDirectory() as directory:
+    result = DryRunResult()
+    with _show_log(options), tempfile.TemporaryDirectory() as directory:
         try:
-            run_by_hand(
-                options, encoder, sample.rows, outcome,
-                train_dir=directory if flags.train else None, on_start=lambda: _show_start(outcome),
+            dry_run(
+                options, encoder, sample.rows, result,
+                train_dir=directory if flags.train else None, on_start=lambda: _show_start(result),
             )  # fmt: skip
         finally:
-            _show_outcome(options, outcome)
+            _show_result(options, result)
     _say("All is well.")
     return 0
 
 
 def _plan(flags: argparse.Namespace, sample: Sample) -> tuple[ScriptOptions, RowEncoder]:
-    """The options and the encoder that the transform would have; what fails, fails at once."""
+    """Return the options and the encoder that the transform would have, with one attempt per run."""
     arguments = transform_arguments(flags, input_schema=None if sample.schema is None else str(sample.schema))
     arguments.update(max_attempts=1, feed_timeout=flags.feed_timeout, feed=flags.feed or "dataset")
     transform: RunTFScript | TrainTFScript
@@ -80,63 +87,61 @@ def _plan(flags: argparse.Namespace, sample: Sample) -> tuple[ScriptOptions, Row
 def _show_sample(sample: Sample) -> None:
     _say(f"File:         {sample.path}")
     if sample.schema is not None:
-        how = " (guessed; give it as input_schema)" if sample.is_guessed else ""
+        how = " (guessed; give them as --input-schema to be sure)" if sample.is_guessed else ""
         _say(f"Columns{how}:\n  {sample.schema}")
     for note in sample.notes:
         _say(f"  Note: {note}")
     _say(f"Rows read:    {len(sample.rows)}")
     if sample.schema is not None:
-        _say(show.table(sample.schema.names, _rows_of(sample, sample.schema)))
+        _say(show.table(sample.schema.names, _row_values(sample, sample.schema)))
 
 
-def _rows_of(sample: Sample, schema: Schema) -> list[tuple[Any, ...]]:
+def _row_values(sample: Sample, schema: Schema) -> list[tuple[Any, ...]]:
     if isinstance(sample.rows, pa.Table):
         return [tuple(row[name] for name in schema.names) for row in sample.rows.to_pylist()]
     batch = ExampleDecoder.for_input(schema).decode(sample.rows)
     return record_batch_to_tuples(batch, schema)
 
 
-def _show_start(outcome: Outcome) -> None:
-    _say(f"Script in:    {outcome.versions} ({outcome.python})")
-    if outcome.tensorflow_error:
-        _say("  Note: TensorFlow cannot be imported there: " + outcome.tensorflow_error.splitlines()[-1])
+def _show_start(result: DryRunResult) -> None:
+    _say(f"Script in:    {result.versions} ({result.interpreter})")
+    if result.tensorflow_error:
+        _say("  Note: this Python cannot import TensorFlow: " + result.tensorflow_error.splitlines()[-1])
 
 
-def _show_outcome(options: ScriptOptions, outcome: Outcome) -> None:
+def _show_result(options: ScriptOptions, result: DryRunResult) -> None:
     if options.output_schema is not None:
-        _say(f"Rows written: {len(outcome.rows)}")
-        if outcome.rows:
-            _say(show.table(options.output_schema.names, [list(row.values()) for row in outcome.rows]))
-    if outcome.model is not None:
-        _show_model(outcome.model)
-    if outcome.counted:
-        _say(f"Counted:      {show.pairs(outcome.counted)}")
-    if outcome.reported:
-        _say(f"Reported:     {show.pairs(outcome.reported)}")
-    for name, what in (
-        ("doubles_rounded", "values of double columns lost digits, as an Example has 32 bits: float64 keeps them"),
-        ("doubles_infinite", "of them became infinite: they are beyond 3.4e38"),
-        ("rows_unread", "rows were left unread by config.stop()"),
-    ):
-        if outcome.own.get(name):
-            _say(f"  Note: {outcome.own[name]} {what}.")
-    if outcome.versions:
-        _say(f"Seconds:      {outcome.start_s:.1f} to start and import TensorFlow, {_describe_run(options, outcome)}")
+        _say(f"Rows written: {len(result.rows)}")
+        if result.rows:
+            _say(show.table(options.output_schema.names, [list(row.values()) for row in result.rows]))
+    if result.model is not None:
+        _show_model(result.model)
+    if result.script_metrics:
+        _say(f"Counted:      {show.pairs(result.script_metrics)}")
+    if result.reported:
+        _say(f"Reported:     {show.pairs(result.reported)}")
+    for name, note in _NOTES.items():
+        if result.package_metrics.get(name):
+            _say(f"  Note: {result.package_metrics[name]} {note}.")
+    if result.versions:
+        _say(
+            f"Seconds:      {result.start_s:.1f} to start and import TensorFlow, {_describe_run_time(options, result)}"
+        )
 
 
-def _describe_run(options: ScriptOptions, outcome: Outcome) -> str:
-    if outcome.load_s is None:
-        return f"{outcome.run_s:.1f} in the script"
-    main_s = max(outcome.run_s - outcome.load_s, 0.0)
-    return f"{outcome.load_s:.1f} to import the script, {main_s:.1f} in {options.entry}"
+def _describe_run_time(options: ScriptOptions, result: DryRunResult) -> str:
+    if result.load_s is None:
+        return f"{result.run_s:.1f} in the script"
+    main_s = max(result.run_s - result.load_s, 0.0)
+    return f"{result.load_s:.1f} to import the script, {main_s:.1f} in {options.entry}"
 
 
 def _show_model(model: Any) -> None:
     signatures = json.loads(model.signatures)
     _say(f"Model:        {len(signatures)} signature{'s' * (len(signatures) != 1)}")
-    for name, ends in signatures.items():
-        for way in ("inputs", "outputs"):
-            _say(f"  {name} {way}: {_describe_tensors(ends[way])}")
+    for name, tensors in signatures.items():
+        for direction in ("inputs", "outputs"):
+            _say(f"  {name} {direction}: {_describe_tensors(tensors[direction])}")
 
 
 def _describe_tensors(tensors: dict[str, Any]) -> str:
@@ -150,12 +155,12 @@ def _describe_shape(shape: list[int | None] | None) -> str:
 
 
 @contextlib.contextmanager
-def _script_output(options: ScriptOptions) -> Iterator[None]:
-    """Shows what the script prints, as it comes, and what the package logs meanwhile."""
+def _show_log(options: ScriptOptions) -> Iterator[None]:
+    """Print the script's lines and the package's log records during the block, as they come."""
     logger = logging.getLogger("beam_tfscript")
     counts = None if options.cluster is None else options.cluster.counts
-    is_alone = options.num_workers == 1 and (counts is None or not counts.num_ps + counts.num_evaluators)
-    handler = _Printer(options.script.name, is_alone)
+    has_one_task = options.num_workers == 1 and (counts is None or not counts.num_ps + counts.num_evaluators)
+    handler = _Printer(options.script.name, has_one_task)
     level, propagates = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -170,10 +175,15 @@ def _script_output(options: ScriptOptions) -> Iterator[None]:
 
 @dataclasses.dataclass(eq=False)
 class _Printer(logging.Handler):
-    """Prints log records: the script's behind a bar, those of the package as they are."""
+    """Prints log records: the script's lines after a bar, the package's messages as they are.
+
+    Attributes:
+      script: file name of the script.
+      has_one_task: True if the script runs as one task, whose name the lines then leave out.
+    """
 
     script: str
-    is_alone: bool
+    has_one_task: bool
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -183,11 +193,11 @@ class _Printer(logging.Handler):
         if label is None:
             _say(record.getMessage())
             return
-        # Before its first run the process has the script's name only: that is what TensorFlow says when it starts.
+        # Until its first run, a process has the script's name as its label. TensorFlow prints these lines at its start.
         if label != self.script:
-            place = "" if self.is_alone else str(label).partition(" ")[2].rpartition(" attempt")[0] + " "
+            task = "" if self.has_one_task else str(label).partition(" ")[2].rpartition(" attempt")[0] + " "
             for line in str(text).splitlines() or [""]:
-                _say(f"  {place}| {line}")
+                _say(f"  {task}| {line}")
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,7 @@
-"""A script on some rows, without a pipeline: the transform's own DoFns, called in the order in which a runner would.
+"""Dry run: a transform's own DoFns over some rows, called in a runner's order, without a pipeline.
 
-In come the options and encoder of a transform and the rows. Out goes, bit by bit, an `Outcome`: what is there when the
-script fails can still be shown.
+In come a transform's options, its encoder and rows. Out goes a `DryRunResult`, filled in step by step: after a
+failure it holds the results up to then.
 """
 
 from __future__ import annotations
@@ -39,155 +39,154 @@ _Rows: TypeAlias = "list[bytes] | pa.Table"
 
 
 @dataclasses.dataclass
-class Outcome:
-    """What a dry run has come to so far.
+class DryRunResult:
+    """Result of a dry run so far.
 
     Attributes:
-      python: the script's interpreter, and `versions` of it and of its TensorFlow; empty until it is up.
-      tensorflow_error: why there is no TensorFlow; empty where there is.
-      start_s: seconds until the interpreter was up and TensorFlow imported.
+      interpreter: path of the script's interpreter; empty until the interpreter is up.
+      versions: versions of that Python and its TensorFlow, as text; empty until the interpreter is up.
+      tensorflow_error: traceback of a failed import of TensorFlow; empty if TensorFlow was imported.
+      start_s: seconds until the interpreter was up and had imported TensorFlow.
       run_s: seconds from the first row to the last output.
-      rows: what the script wrote.
-      model: what it trained.
-      counted: what it counted by itself.
-      own: what the package counted.
+      rows: rows that the script wrote, as dicts.
+      model: the model that a training made; None until then.
+      script_metrics: counters and distributions of the script, by name.
+      package_metrics: counters and distributions of this package, by name.
     """
 
-    python: str = ""
+    interpreter: str = ""
     versions: str = ""
     tensorflow_error: str = ""
     start_s: float = 0.0
     run_s: float = 0.0
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     model: TrainedModel | None = None
-    counted: dict[str, Any] = dataclasses.field(default_factory=dict)
-    own: dict[str, Any] = dataclasses.field(default_factory=dict)
+    script_metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    package_metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def load_s(self) -> float | None:
-        """Seconds of importing the script, of the slowest of its tasks; None where none got as far as main."""
-        return self.own["load_ms"].max / 1000 if "load_ms" in self.own else None
+        """Seconds that the slowest task took to import the script; None if no task reached its entry function."""
+        return self.package_metrics["load_ms"].max / 1000 if "load_ms" in self.package_metrics else None
 
     @property
     def reported(self) -> dict[str, float]:
-        """The last value of each name that a training reported."""
+        """The last value of each name that a training gave to `config.report`."""
         return {} if self.model is None else json.loads(self.model.metrics)
 
 
-def run_by_hand(
+def dry_run(
     options: ScriptOptions,
     encoder: RowEncoder,
     rows: _Rows,
-    outcome: Outcome,
+    result: DryRunResult,
     *,
     train_dir: str | None,
     on_start: Callable[[], None],
 ) -> None:
-    """Runs the script over rows; ends all processes before it returns.
+    """Run the script over rows, and end all its processes.
 
     Args:
       options: the transform's arguments, with a feed, and outputs as dicts.
-      encoder: what encodes the rows.
+      encoder: encoder of the rows.
       rows: serialized Examples, or Arrow data.
-      outcome: what is filled in.
-      train_dir: a directory, for a training.
-      on_start: called when the script's interpreter is up.
+      result: filled in while the script runs.
+      train_dir: directory for the model of a training; None for a script that trains nothing.
+      on_start: called once the script's interpreter is up.
 
     Raises:
       TFScriptError: the script or its environment failed, or rows do not fit.
     """
     try:
-        # The process is started first: an environment that does not come up is the first thing to know.
-        with _metrics(outcome), _set_up(_Starter(options)) as starter:
-            starter.start(outcome)
+        with _collect_metrics(result), _set_up(_StartInterpreter(options)) as first:
+            # Before any row is encoded: a broken environment should be the first error that is shown.
+            first.start(result)
             on_start()
             begin = time.monotonic()
             try:
-                for value in _outputs(options, encoder, rows, train_dir):
-                    _take(value, outcome)
+                for output in _run_stages(options, encoder, rows, train_dir):
+                    _add_output(output, result)
             finally:
-                outcome.run_s = time.monotonic() - begin
+                result.run_s = time.monotonic() - begin
     finally:
-        # Nothing else runs in this process; what scripts still have to say comes out before this returns.
+        # Nothing else in this process uses the pool. Its end also flushes the last lines that scripts printed.
         get_pool().shutdown()
 
 
-class _Starter(UsesScript):
-    """Starts the process that the run then gets."""
+class _StartInterpreter(UsesScript):
+    """Starts the script's process, which the run then leases."""
 
-    def start(self, outcome: Outcome) -> None:
-        """Waits for the interpreter; notes what it is."""
+    def start(self, result: DryRunResult) -> None:
+        """Wait until the interpreter is up, and note its versions."""
         assert self._pool is not None
-        outcome.python = self._spec.python
-        process = self._pool.acquire(self._spec, max_processes=process_limit(self._options), owner=self)
-        is_up = False
-        try:
-            process.wait_ready()
-            is_up = True
-        finally:
-            self._pool.release(process, keep=is_up)
-        assert process.ready is not None
-        outcome.versions = f"Python {process.ready['python']}, TensorFlow {process.ready['tensorflow'] or 'missing'}"
-        outcome.tensorflow_error = (process.ready["tensorflow_error"] or "").strip()
-        outcome.start_s = process.start_s
+        result.interpreter = self._spec.python
+        with self._pool.lease(self._spec, max_processes=process_limit(self._options), user=self) as lease:
+            lease.keep()
+            ready, result.start_s = lease.process.ready, lease.process.start_s
+        assert ready is not None
+        result.versions = f"Python {ready['python']}, TensorFlow {ready['tensorflow'] or 'missing'}"
+        result.tensorflow_error = (ready["tensorflow_error"] or "").strip()
 
 
-def _outputs(options: ScriptOptions, encoder: RowEncoder, rows: _Rows, train_dir: str | None) -> Iterator[Any]:
-    """What the last stage of the transform gives."""
+def _run_stages(options: ScriptOptions, encoder: RowEncoder, rows: _Rows, train_dir: str | None) -> Iterator[Any]:
+    """Yield the outputs of the transform's last stage."""
     if options.feed == "bundles":
         yield from _run_bundle(options, encoder, rows)
         return
     groups: dict[int, list[Any]] = {}
-    for key, chunk in _chunk(options, encoder, rows):
+    for key, chunk in _chunk_rows(options, encoder, rows):
         groups.setdefault(key, []).append(chunk)
-    with _set_up(_last_stage(options, train_dir)) as dofn:
+    with _set_up(_run_of_group(options, train_dir)) as dofn:
         for group in sorted(groups.items()):
             yield from dofn.process(group, window=_WINDOW)
 
 
-def _last_stage(options: ScriptOptions, train_dir: str | None) -> Any:
+def _run_of_group(options: ScriptOptions, train_dir: str | None) -> Any:
     train = None
     if train_dir is not None:
         train = TrainOptions(os.path.join(train_dir, "models"), None, options.script.name)
     return run_of_group(options, None, train, stamp=False)
 
 
-def _chunk(options: ScriptOptions, encoder: RowEncoder, rows: _Rows) -> Iterator[tuple[int, Any]]:
-    """The stage before the shuffle."""
+def _chunk_rows(options: ScriptOptions, encoder: RowEncoder, rows: _Rows) -> Iterator[tuple[int, Any]]:
+    """Yield the (key, chunk) pairs of the stage before the shuffle."""
     with _set_up(ChunkRows(options, encoder, None)) as dofn:
         dofn.start_bundle()
-        for row in rows if isinstance(rows, list) else [rows]:
+        for row in _elements(rows):
             yield from map(_value_of, dofn.process(row))
         yield from map(_value_of, dofn.finish_bundle())
 
 
 def _run_bundle(options: ScriptOptions, encoder: RowEncoder, rows: _Rows) -> Iterator[Any]:
+    """Yield the outputs of the only stage of `feed="bundles"`."""
     with _set_up(RunBundles(options, encoder, None)) as dofn:
         dofn.start_bundle()
-        for row in rows if isinstance(rows, list) else [rows]:
-            yield from dofn.process(row, place=_placed(row))
+        for row in _elements(rows):
+            yield from dofn.process(row, WindowedValue(row, MIN_TIMESTAMP, (_WINDOW,)))
         yield from dofn.finish_bundle()
 
 
-def _take(value: Any, outcome: Outcome) -> None:
-    value = _value_of(value)
+def _elements(rows: _Rows) -> list[Any]:
+    """Return the elements of the input PCollection: the Examples, or the Arrow table as one element."""
+    return rows if isinstance(rows, list) else [rows]
+
+
+def _add_output(output: Any, result: DryRunResult) -> None:
+    value = _value_of(output)
     if isinstance(value, TrainedModel):
-        outcome.model = value
+        result.model = value
     else:
-        outcome.rows.append(value)
-
-
-def _placed(value: Any) -> WindowedValue:
-    return WindowedValue(value, MIN_TIMESTAMP, (_WINDOW,))
+        result.rows.append(value)
 
 
 def _value_of(output: Any) -> Any:
-    """An output without its place in event time."""
+    """Return an output without its windows and timestamp."""
     return output.value if hasattr(output, "windows") or hasattr(output, "timestamp") else output
 
 
 @contextlib.contextmanager
 def _set_up(dofn: Any) -> Iterator[Any]:
+    """Set up a DoFn for the block, and tear it down at the end."""
     dofn.setup()
     try:
         yield dofn
@@ -196,8 +195,8 @@ def _set_up(dofn: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _metrics(outcome: Outcome) -> Iterator[None]:
-    """Collects what is counted meanwhile: outside a bundle, Beam's metrics go nowhere."""
+def _collect_metrics(result: DryRunResult) -> Iterator[None]:
+    """Collect the metrics of the block: Beam drops metrics that are updated outside a bundle."""
     container = MetricsContainer("check")
     sampler = statesampler.StateSampler("check", CounterFactory())
     before = statesampler.get_current_tracker()
@@ -207,6 +206,7 @@ def _metrics(outcome: Outcome) -> Iterator[None]:
             yield
     finally:
         statesampler.set_current_tracker(before)
-        found = container.get_cumulative()
-        for key, value in (*found.counters.items(), *found.distributions.items()):
-            {SCRIPT_NAMESPACE: outcome.counted, NAMESPACE: outcome.own}[key.metric.namespace][key.metric.name] = value
+        metrics = container.get_cumulative()
+        by_namespace = {SCRIPT_NAMESPACE: result.script_metrics, NAMESPACE: result.package_metrics}
+        for key, value in (*metrics.counters.items(), *metrics.distributions.items()):
+            by_namespace[key.metric.namespace][key.metric.name] = value

@@ -1,7 +1,7 @@
-"""Files of rows: which format one is in, and its rows as Arrow batches or serialized Examples.
+"""Formats of files: find a file's format, and read its rows as Arrow batches or serialized Examples.
 
-In come a path or URI that Beam's file systems open, and the columns where they are known. Out go record batches, or the
-records of a TFRecord file. `check` and `run` read by the same functions, so that what the one shows the other does.
+In come a path or URI that Beam's file systems open, and the columns if they are known. Out go record batches, or the
+records of a TFRecord file. `check` and `run` read with the same functions, so both see the same rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, RowError, SchemaError
 from beam_tfscript.files.uris import mask_uri
 
-# Format -> how names of its files end, before a suffix of compression.
+# Format -> suffixes of its files, before a suffix of compression.
 SUFFIXES = {
     "tfrecord": (".tfrecord", ".tfrecords", ".tfr"),
     "csv": (".csv",),
@@ -36,17 +36,17 @@ SUFFIXES = {
     "parquet": (".parquet", ".pq"),
 }
 _COMPRESSED = (".gz", ".bz2", ".zst", ".deflate")
-# Lines of JSON that become one batch: enough for the vectorised path, little in memory.
-_BATCH_LINES = 4096
-# How much of a TFRecord file is looked at first; as much again and again where the rows are larger.
+# Rows per batch: more would only use more memory, fewer would cost more time per row.
+_BATCH_ROWS = 4096
+# Size of the first part of a TFRecord file that is read; it doubles until it holds all records that are asked for.
 _HEAD_BYTES = 4 << 20
 
 
 def format_of(pattern: str, given: str | None) -> str:
-    """The format of files, by their name where it is not given.
+    """Return the format of files: the given one, else the format of their suffix.
 
     Raises:
-      ArgumentError: the name does not tell.
+      ArgumentError: the suffix is of no known format.
     """
     if given is not None:
         return given
@@ -58,46 +58,44 @@ def format_of(pattern: str, given: str | None) -> str:
             return found
     known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
     raise ArgumentError(
-        f"The name {_shown(pattern)!r} does not tell the format of the rows, as {known} do: give --input-format, one "
-        f"of {', '.join(SUFFIXES)}."
+        f"{_mask(pattern)!r} does not end with a suffix of a known format ({known}): add --input-format, one of "
+        f"{', '.join(SUFFIXES)}."
     )
 
 
 def in_directory(pattern: str) -> str:
-    """A pattern as Beam matches it: one without a directory would match nothing, though a name without is found."""
+    """Return a pattern with a directory: Beam matches no file with a pattern such as `*.csv`, but with `./*.csv`."""
     is_bare = any(sign in pattern for sign in "*?[") and not os.path.dirname(pattern)
     return os.path.join(os.curdir, pattern) if is_bare else pattern
 
 
 def first_file(pattern: str) -> str:
-    """The path of the first file of a pattern.
+    """Return the path of the first file that a pattern matches, in alphabetical order.
 
     Raises:
-      ArgumentError: there is none, or nothing reads such a URI.
+      ArgumentError: no file matches, or no file system of Beam reads such a URI.
     """
     try:
         found = FileSystems.match([in_directory(pattern)])[0].metadata_list
     except (BeamIOError, ValueError) as error:
-        raise ArgumentError(f"{_shown(pattern)} cannot be looked up: {error}") from error
+        raise ArgumentError(f"Beam cannot look for the file {_mask(pattern)}: {error}") from error
     if not found:
-        raise ArgumentError(
-            f"There is no file {_shown(pattern)}: give a path, a URI or a pattern such as 'rows-*.csv'."
-        )
+        raise ArgumentError(f"There is no file {_mask(pattern)}: give a path, a URI or a pattern such as 'rows-*.csv'.")
     return min(metadata.path for metadata in found)
 
 
-def _shown(pattern: str) -> str:
-    # In a URI, what is behind a question mark may be a key; in a path, it is a part of the pattern.
+def _mask(pattern: str) -> str:
+    # In a URI, a question mark may begin a query with keys, which are secret; in a path it belongs to the pattern.
     return mask_uri(pattern) if "://" in pattern else pattern
 
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
-    """A file of any of Beam's file systems, decompressed as its name says; what fails in the block is told with it.
+    """Open a file of any of Beam's file systems, decompressed by its suffix; name the file in errors of the block.
 
     Raises:
-      RowError: the file cannot be read, or is not in the format that it is read in.
-      SchemaError: it has no such column.
+      RowError: the file cannot be read, or has another format.
+      SchemaError: the file has no such column.
     """
     try:
         with FileSystems.open(path) as file:
@@ -109,10 +107,10 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
 
 def read_examples(path: str, limit: int) -> list[bytes]:
-    """The first records of a TFRecord file.
+    """Return the first records of a TFRecord file, at most `limit`.
 
     Raises:
-      RowError: the file is damaged, or no TFRecord file.
+      RowError: the file is damaged, or not a TFRecord file.
     """
     with opened(path) as file:
         head = b""
@@ -124,20 +122,20 @@ def read_examples(path: str, limit: int) -> list[bytes]:
             except ValueError as error:
                 if more and "cut short" in str(error):
                     continue  # the head ends in the middle of a record
-                raise RowError(f"{path} is damaged, or no TFRecord file: {error}") from error
+                raise RowError(f"{path} is damaged, or is not a TFRecord file: {error}") from error
 
 
 def read_batches(file: IO[bytes], file_format: str, schema: Schema | None) -> Generator[pa.RecordBatch, None, None]:
-    """The rows of an open CSV, JSON lines or Parquet file.
+    """Yield the rows of an open CSV, JSON lines or Parquet file.
 
     Args:
-      file: what to read.
+      file: the open file.
       file_format: `csv`, `jsonl` or `parquet`.
-      schema: the columns to read; None for all of them, with types that are guessed from the first rows.
+      schema: the columns to read; None for all columns, with types guessed from the first rows.
 
     Raises:
-      ArrowException: the file is not in that format, or a value does not fit its column; `opened` translates it.
-      SchemaError: the format has no such type.
+      ArrowException: the file has another format, or a value does not fit its column; `opened` translates it.
+      SchemaError: the format cannot hold one of the columns.
     """
     read = {"csv": _read_csv, "jsonl": _read_json_lines, "parquet": _read_parquet}[file_format]
     yield from read(file, schema)
@@ -148,8 +146,10 @@ def _read_parquet(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordB
     if schema is not None:
         for name in schema.names:
             if name not in parquet.schema_arrow.names:
-                raise pa.ArrowKeyError(f"there is no column {name!r}; it has {', '.join(parquet.schema_arrow.names)}")
-    yield from parquet.iter_batches(columns=None if schema is None else list(schema.names), batch_size=_BATCH_LINES)
+                raise pa.ArrowKeyError(
+                    f"there is no column {name!r}; the columns are {', '.join(parquet.schema_arrow.names)}"
+                )
+    yield from parquet.iter_batches(columns=None if schema is None else list(schema.names), batch_size=_BATCH_ROWS)
 
 
 def _read_csv(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordBatch]:
@@ -157,9 +157,11 @@ def _read_csv(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordBatch
     if schema is not None:
         arrays = [column for column in schema if not column.is_scalar]
         if arrays:
-            raise SchemaError(f"CSV has no arrays, and a column is `{arrays[0]}`: use JSON lines, Parquet or TFRecord.")
+            raise SchemaError(
+                f"CSV has no arrays, so no column `{arrays[0]}`: use a JSON lines, Parquet or TFRecord file."
+            )
         names = list(schema.names)
-        # A time with a zone and one without want different types; which it is, the first rows tell.
+        # Timestamps with a time zone and without are of different Arrow types: the reader finds out which it has.
         types = {column.name: element_arrow_type(column) for column in schema if column.kind != "timestamp"}
     reader = pyarrow.csv.open_csv(
         pa.input_stream(_Readable(file)),
@@ -176,35 +178,37 @@ def _read_json_lines(file: IO[bytes], schema: Schema | None) -> Iterator[pa.Reco
         known = pa.schema([(column.name, _json_type(column)) for column in schema if column.kind != "timestamp"])
     options = pyarrow.json.ParseOptions(explicit_schema=known, unexpected_field_behavior="infer")
     lines = filter(bytes.strip, iter(file.readline, b""))
-    while block := list(itertools.islice(lines, _BATCH_LINES)):
+    while block := list(itertools.islice(lines, _BATCH_ROWS)):
         table = pyarrow.json.read_json(io.BytesIO(b"".join(block)), parse_options=options)
         for column in schema or ():
-            table = _of_json(table, column)
+            table = _from_json(table, column)
         yield from table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
 
 
 def _json_type(column: Column) -> pa.DataType:
-    # What JSON has only as text is read as text; and of lists, Arrow's reader knows but the plain ones.
-    element = pa.string() if column.kind in ("date", "time") else element_arrow_type(column)
+    # JSON has dates and times only as text. Of Arrow's list types, its JSON reader knows only the plain one.
+    return _in_lists(pa.string() if column.kind in ("date", "time") else element_arrow_type(column), column)
+
+
+def _in_lists(element: pa.DataType, column: Column) -> pa.DataType:
     for _ in column.shape:
         element = pa.list_(element)
     return element
 
 
-def _of_json(table: pa.Table, column: Column) -> pa.Table:
+def _from_json(table: pa.Table, column: Column) -> pa.Table:
+    """Return a table with a column that JSON lacks a type for converted from text, or added if no row has it."""
     if column.name not in table.column_names:  # a timestamp that no row has
         return table.append_column(column.name, pa.nulls(table.num_rows))
     if column.kind not in ("date", "time"):
         return table
-    wanted = element_arrow_type(column)
-    for _ in column.shape:
-        wanted = pa.list_(wanted)
-    place = table.column_names.index(column.name)
-    return table.set_column(place, column.name, table.column(place).cast(wanted))
+    wanted = _in_lists(element_arrow_type(column), column)
+    index = table.column_names.index(column.name)
+    return table.set_column(index, column.name, table.column(index).cast(wanted))
 
 
 def _read_up_to(file: IO[bytes], size: int) -> bytes:
-    """As much as there is, up to `size`: one read of a compressed file may give less."""
+    """Read up to `size` bytes: one read of a compressed file may return fewer before its end."""
     parts: list[bytes] = []
     while size > 0 and (part := file.read(size)):
         parts.append(part)
@@ -213,7 +217,7 @@ def _read_up_to(file: IO[bytes], size: int) -> bytes:
 
 
 class _Readable(io.RawIOBase):
-    """A file of Beam's, whose compressed ones are no Python files in full, as one that Arrow reads."""
+    """Raw stream over a file of Beam's: its compressed files lack methods that Arrow calls."""
 
     def __init__(self, file: Any):
         super().__init__()

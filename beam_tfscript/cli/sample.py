@@ -1,6 +1,6 @@
-"""The first rows of a file, and the columns that they seem to have.
+"""Sample of a file: its first rows, and its columns, given or guessed.
 
-In come a path, URI or pattern, and the input schema where it is given. Out goes a `Sample`: rows that the encoder
+In come a path, URI or pattern, and the input schema if the user gave one. Out goes a `Sample`: rows that the encoder
 takes, and a schema that can be pasted as `input_schema`.
 """
 
@@ -21,20 +21,20 @@ from beam_tfscript.data.column import ROW_LENGTHS_SUFFIX, Column
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, SchemaError
 
-# Columns are guessed from so many rows: a null in the first twenty should not make a column a text.
+# Number of rows that columns are guessed from. In fewer rows, a column is more often null, and a null tells no type.
 GUESS_ROWS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Some rows of a file.
+    """First rows of a file.
 
     Attributes:
-      path: the file.
-      schema: its columns; None where they are not known, and the records are passed on unread.
-      is_guessed: whether the columns were guessed here.
-      notes: what is to be said of the guess.
-      rows: serialized Examples, or Arrow data.
+      path: path of the file.
+      schema: the columns; None for records that are not Examples, which the script gets unread.
+      is_guessed: True if the columns were guessed.
+      notes: remarks on the guess, for the user.
+      rows: serialized Examples, or an Arrow table.
     """
 
     path: str
@@ -45,22 +45,23 @@ class Sample:
 
     @property
     def element_type(self) -> type:
-        """What the elements would be in a pipeline."""
+        """Type of the elements that a pipeline would read from the file."""
         return bytes if isinstance(self.rows, list) else pa.RecordBatch
 
 
 def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: int) -> Sample:
-    """Reads the first rows of the first file of a pattern.
+    """Read the first rows of the first file that a pattern matches.
 
     Args:
       pattern: a path, URI or pattern.
-      file_format: which of `formats.SUFFIXES`.
+      file_format: a key of `formats.SUFFIXES`.
       schema: the columns; None to guess them.
-      rows: how many rows.
+      rows: maximum number of rows.
 
     Raises:
-      ArgumentError: there is no such file, or no row in it.
-      RowError: the file is not in that format.
+      ArgumentError: no file matches, or the file has no rows.
+      RowError: the file cannot be read, or has another format.
+      SchemaError: the file lacks one of the columns, or has no column that can be used.
     """
     path = formats.first_file(pattern)
     notes: list[str] = []
@@ -76,12 +77,12 @@ def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: 
             schema = guess_from_arrow(_read_table(path, file_format, None, max(rows, GUESS_ROWS)), notes)
         found = _read_table(path, file_format, schema, rows)
     if not len(found):
-        raise ArgumentError(f"There are no rows in {path}: give a file that has some.")
+        raise ArgumentError(f"{path} has no rows: give a file with at least one row.")
     return Sample(path, schema, is_guessed and schema is not None, notes, found)
 
 
 def guess_from_arrow(table: pa.Table, notes: list[str]) -> Schema:
-    """The columns of Arrow data; adds to `notes` what it leaves out or cannot know.
+    """Return the columns of Arrow data; add notes on columns that are left out or whose type is unknown.
 
     Raises:
       SchemaError: no column can be used.
@@ -89,7 +90,7 @@ def guess_from_arrow(table: pa.Table, notes: list[str]) -> Schema:
     columns = []
     for field in table.schema:
         if pa.types.is_null(field.type):
-            notes.append(f"{field.name} has no value in the first rows: taken for a string.")
+            notes.append(f"{field.name} has no value in the first rows, and is taken for a string.")
             field = field.with_type(pa.string())
         try:
             columns.append(column_from_arrow(field))
@@ -99,14 +100,14 @@ def guess_from_arrow(table: pa.Table, notes: list[str]) -> Schema:
 
 
 def guess_from_examples(records: list[bytes], notes: list[str]) -> Schema | None:
-    """The columns of serialized Examples, by the features that they have; None of records that are no Examples."""
+    """Return the columns of serialized Examples, by their features; None if the records are not Examples."""
     features: dict[str, list[Any]] = {}
     for record in records:
         try:
             example = ExampleToNumpyDict(record)
         except (RuntimeError, ValueError):
             notes.append(
-                "The records are no tf.train.Examples: they are passed on unread, by dataset_file and the like."
+                "The records are not tf.train.Examples: the script gets them unread, such as in config.dataset_file."
             )
             return None
         for name, values in example.items():
@@ -116,7 +117,7 @@ def guess_from_examples(records: list[bytes], notes: list[str]) -> Schema | None
         owner = name.removesuffix(ROW_LENGTHS_SUFFIX)
         if owner != name and owner in features:
             continue
-        values = [one for one in found if one is not None and len(one)]
+        values = [value for value in found if value is not None and len(value)]
         if not values:
             notes.append(f"{name} has no value in the first rows, and is left out.")
             continue
@@ -127,7 +128,7 @@ def guess_from_examples(records: list[bytes], notes: list[str]) -> Schema | None
 
 
 def _kind(values: Iterable[np.ndarray]) -> str:
-    """The type of a feature's values: bytes are texts where all of them could be."""
+    """Return the type of a feature's values: bytes are strings if all of them are UTF-8."""
     first, *others = values
     if first.dtype.kind in "iu":
         return "bigint"
@@ -145,7 +146,7 @@ def _shape(values: list[np.ndarray], *, is_everywhere: bool) -> tuple[int | None
     lengths = set(map(len, values))
     if lengths == {1}:
         return ()
-    # Two rows of one length may be chance; that all of many are is the sign of a tensor.
+    # Two arrays of one length may be chance. Three or more, in every row, are most likely a tensor.
     return (lengths.pop(),) if len(lengths) == 1 and is_everywhere and len(values) > 2 else (None,)
 
 
@@ -162,7 +163,7 @@ def _read_table(path: str, file_format: str, schema: Schema | None, rows: int) -
         finally:
             reader.close()
     if not batches:
-        raise ArgumentError(f"There are no rows in {path}: give a file that has some.")
-    # Batches whose types are guessed may differ; the first ones tell.
+        raise ArgumentError(f"{path} has no rows: give a file with at least one row.")
+    # Where types are guessed, later batches may have others; the first type counts.
     same = list(itertools.takewhile(lambda batch: batch.schema == batches[0].schema, batches))
     return pa.Table.from_batches(same)

@@ -1,4 +1,4 @@
-"""Rows and figures as text that fits a terminal."""
+"""Text for a terminal: tables of rows, numbers with their names, sizes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _MIN_CELL_CHARS = 12
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """The first rows as a table, no wider than the terminal as far as that goes.
+    """Return a table of the first rows, which fits the terminal unless there are too many columns.
 
     Args:
-      names: the columns' names.
-      rows: the values; those that are not shown are counted.
+      names: names of the columns.
+      rows: values of each row; a last line counts the rows that are left out.
     """
     width = max(_MIN_CELL_CHARS, (shutil.get_terminal_size().columns - 2) // max(len(names), 1) - 2)
     lines = [list(names)] + [[cell(value, width) for value in row] for row in rows[:_SHOWN_ROWS]]
@@ -29,7 +29,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def cell(value: Any, width: int) -> str:
-    """A value on one line of at most `width` characters."""
+    """Return a value as one line of at most `width` characters."""
     if value is None:
         text = "null"
     elif isinstance(value, str):
@@ -38,10 +38,10 @@ def cell(value: Any, width: int) -> str:
         text = np.array2string(value, threshold=8, separator=", ").replace("\n", "")
     elif isinstance(value, float):
         text = f"{value:.7g}"
-    elif hasattr(value, "to_rfc3339"):  # Beam's time, which has no end and no beginning
+    elif hasattr(value, "to_rfc3339"):  # Beam's Timestamp: its own text says `Timestamp(…)`
         text = value.to_rfc3339()
     elif isinstance(value, (list, tuple)):
-        shown = ", ".join(cell(one, width) for one in value[:_SHOWN_ROWS])
+        shown = ", ".join(cell(element, width) for element in value[:_SHOWN_ROWS])
         text = f"[{shown}{', …' if len(value) > _SHOWN_ROWS else ''}]"
     else:
         text = str(value)
@@ -49,17 +49,17 @@ def cell(value: Any, width: int) -> str:
 
 
 def pairs(values: Mapping[str, Any]) -> str:
-    """Names and numbers on one line."""
+    """Return names and their numbers as one line."""
     return ", ".join(f"{name} {number(value)}" for name, value in sorted(values.items()))
 
 
 def number(value: Any) -> str:
-    """A count, a measure, or the figures of a distribution."""
+    """Return a count, a measured value or a distribution as text."""
     if hasattr(value, "sum"):
         return f"{value.count} values from {value.min} to {value.max}, mean {value.sum / value.count:.4g}"
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 def size(n_bytes: int) -> str:
-    """Bytes in a unit that can be read."""
+    """Return a number of bytes in MiB, or in GiB from 1 GiB on."""
     return f"{n_bytes / (1 << 30):.1f} GiB" if n_bytes >= 1 << 30 else f"{n_bytes / (1 << 20):.0f} MiB"

@@ -1,9 +1,9 @@
-"""Beam's types to schemas and back.
+"""Beam's row types to schemas, and schemas to Beam's row types.
 
-Comes in: the element type of a PCollection, or a schema. Goes out: the schema of the elements, or None where they have
-none; and the class of the rows that go downstream, with the function that makes them from an Arrow batch. The class
-is the one that Beam itself makes for such a schema, so that rows keep their class through shuffles, `beam.Select`
-and `beam.GroupBy` know the fields, and other languages can read them.
+In come the element type of a PCollection, or a schema. Out go the schema of the elements, or None if they have none;
+and the class of output rows, with a function that makes such rows from an Arrow batch. Beam itself makes that class
+from the schema. So rows keep their class through shuffles, `beam.Select` and `beam.GroupBy` know the fields, and other
+languages can read the rows.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ from beam_tfscript.errors import SchemaError
 
 __all__ = ["beam_rows", "beam_timestamps", "row_class", "row_hint", "schema_of"]
 
-# Field option with the column's text, for what Beam's field type does not tell.
+# Field option that holds the text of the column, since Beam's field type does not tell all of it.
 _OPTION = "beam_tfscript:column"
-# Beam's coder of decimals works in Python's default context, which rounds to this many digits.
+# Beam's coder of decimals uses Python's default context, which rounds to this many digits:
+# https://docs.python.org/3/library/decimal.html#decimal.DefaultContext
 _BEAM_DIGITS = 28
+# Namespace of the ids of row classes.
 _NAMESPACE = uuid.UUID("5d4bb6b8-70a5-4b9e-9c5c-0f6a4a2d3f1e")
 
 _TYPES: dict[str, Any] = {
-    # Beam's coder of 8-bit integers fails on negative ones.
+    # Beam's coder of 8-bit integers fails on negative numbers.
     "tinyint": np.int16,
     "smallint": np.int16,
     "int": np.int32,
@@ -68,17 +70,17 @@ _KINDS: dict[Any, str] = {
 
 
 def schema_of(element_type: Any, *, columns: Iterable[str] | None = None) -> Schema | None:
-    """Returns the schema of a PCollection's elements.
+    """Return the schema of a PCollection's elements.
 
     Args:
       element_type: the PCollection's `element_type`.
-      columns: names of those that are wanted, in order; others may have types that have no counterpart here.
+      columns: names of the columns of the schema, in order; None for all columns. Other columns may have any type.
 
     Returns:
-      The schema; None where the elements have none, as dicts and bytes.
+      The schema; None for elements without a Beam schema, such as dicts and bytes.
 
     Raises:
-      SchemaError: there is no such column, or one has a type that has no counterpart here.
+      SchemaError: there is no such column, or a column has a Beam type that no column type stands for.
     """
     proto = _beam_schema(element_type)
     if proto is None:
@@ -93,7 +95,7 @@ def schema_of(element_type: Any, *, columns: Iterable[str] | None = None) -> Sch
 
 @functools.lru_cache(maxsize=256)
 def row_class(schema: Schema) -> type:
-    """Returns the NamedTuple class of the rows of a schema; it also is the PCollection's type hint.
+    """Return the NamedTuple class of the rows of a schema, which can also be the PCollection's type hint.
 
     Args:
       schema: the rows' columns.
@@ -104,10 +106,10 @@ def row_class(schema: Schema) -> type:
     for name in schema.names:
         if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name):
             raise SchemaError(
-                f"Column {name!r} cannot be a field of a row: the names of output columns must be Python"
-                " identifiers, not keywords, and not start with an underscore."
+                f"Column {name!r} cannot be a field of a row: names of output columns must be Python identifiers, no "
+                "keywords, without a leading underscore. Rename the column, or use another output_as."
             )
-    # The same schema has the same id in every process, so that rows unpickle to the same class.
+    # A schema has the same id in every process, so that rows unpickle to the same class.
     schema_id = str(uuid.uuid5(_NAMESPACE, str(schema)))
     proto = schemas.named_fields_to_schema(
         [(column.name, _beam_type(column)) for column in schema],
@@ -118,9 +120,9 @@ def row_class(schema: Schema) -> type:
 
 
 def row_hint(schema: Schema) -> row_type.RowTypeConstraint:
-    """Returns the type hint of a PCollection of such rows.
+    """Return the type hint of a PCollection of rows of a schema.
 
-    With it, `beam.Select` and the like know the fields' types, which they would not from the class.
+    With this hint, transforms such as `beam.Select` know the types of the fields; with the class alone they do not.
 
     Args:
       schema: the rows' columns.
@@ -131,19 +133,24 @@ def row_hint(schema: Schema) -> row_type.RowTypeConstraint:
 
 
 def beam_rows(batch: pa.RecordBatch, schema: Schema) -> Iterator[Any]:
-    """Converts a batch to rows of `row_class(schema)`, each when it is asked for.
+    """Convert a batch to an iterator of rows of `row_class(schema)`, which makes one row at a time.
 
     Args:
       batch: a batch of `schema.to_arrow()`.
-      schema: its columns.
+      schema: columns of the batch.
     """
     columns = record_batch_to_columns(batch, schema, timestamps=beam_timestamps)
-    # What the class's own `_make` does, less a call of Python for each row.
+    # The same as the class's `_make`, without a Python call per row.
     return map(functools.partial(tuple.__new__, row_class(schema)), zip(*columns))
 
 
 def beam_timestamps(units: list[int | None], unit: str) -> list[Timestamp | None]:
-    """Returns Beam's timestamps for numbers of a unit since the epoch; None stays None."""
+    """Return Beam's timestamps for times since 1970-01-01T00:00Z.
+
+    Args:
+      units: the times as whole numbers; None stays None.
+      unit: `s`, `ms`, `us` or `ns`.
+    """
     if unit == "ns":
         return [None if n is None else Timestamp(0, n, precision=9) for n in units]
     micros = {"s": 1_000_000, "ms": 1000, "us": 1}[unit]
@@ -151,7 +158,7 @@ def beam_timestamps(units: list[int | None], unit: str) -> list[Timestamp | None
 
 
 def _beam_schema(element_type: Any) -> schema_pb2.Schema | None:
-    """Returns the Beam schema of an element type, with the options that `row_class` has set."""
+    """Return the Beam schema of an element type, with the options that `row_class` sets; None if it has none."""
     if isinstance(element_type, row_type.RowTypeConstraint):
         user_type = element_type.user_type
         known = schemas.SCHEMA_REGISTRY.get_schema_by_id(element_type.schema_id)
@@ -164,11 +171,11 @@ def _beam_schema(element_type: Any) -> schema_pb2.Schema | None:
         fields = list(_hints(user_type).items())
     else:
         return None
-    # Of a class whose module has put off its annotations, Beam itself only knows that its fields are of Any type.
+    # In a module with `from __future__ import annotations`, hints are text, which Beam takes for Any.
     if any(isinstance(hint, str) for hint in getattr(user_type, "__annotations__", {}).values()):
         fields = list(_hints(user_type).items())
         known = None
-    # Beam takes unsigned integers for Any too: an option keeps what they are.
+    # Beam takes unsigned integers for Any too: an option keeps their type.
     options = {name: [(_OPTION, str(column))] for name, hint in fields if (column := _unsigned(name, hint))}
     if known is not None and not options:
         return known
@@ -176,38 +183,38 @@ def _beam_schema(element_type: Any) -> schema_pb2.Schema | None:
 
 
 def _unsigned(name: str, hint: Any) -> Column | None:
-    """Returns the column of a field of numpy's unsigned integers, or of lists of them; else None."""
+    """Return the column of a field of numpy's unsigned integers, or of lists of them; else None."""
     inner, is_optional = _without_none(hint)
     shape: list[None] = []
     while inner not in _UNSIGNED and len(shape) < 2:
-        # Beam's own type hints have an attribute where Python's have arguments.
-        found = getattr(inner, "inner_type", None)
-        if found is None and isinstance(typing.get_origin(inner), type):
-            found = typing.get_args(inner)[0] if issubclass(typing.get_origin(inner), Iterable) else None
-        if found is None:
+        # The element type: Beam's own type hints have it as an attribute, Python's as an argument.
+        element = getattr(inner, "inner_type", None)
+        if element is None and isinstance(typing.get_origin(inner), type):
+            element = typing.get_args(inner)[0] if issubclass(typing.get_origin(inner), Iterable) else None
+        if element is None:
             return None
-        inner = found
+        inner = element
         shape.append(None)
     kind = _UNSIGNED.get(inner)
     return None if kind is None else Column(name, kind, shape=tuple(shape), nullable=is_optional)
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:
-    """Returns the type in an Optional, and True; another type as it is, and False."""
+    """Return the type inside an Optional, and True; for any other type the type itself, and False."""
     union = getattr(hint, "union_types", None) or (
         typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()
     )
-    others = [one for one in union if one is not type(None)]
-    return (others[0], True) if len(others) == 1 and len(union) == 2 else (hint, False)
+    members = [member for member in union if member is not type(None)]
+    return (members[0], True) if len(members) == 1 and len(union) == 2 else (hint, False)
 
 
 def _optional(hint: Any) -> Any:
-    """Returns `X | None` as Optional[X], since Beam takes the former for Any."""
+    """Return `Optional[X]` for `X | None`, since Beam takes the latter for Any."""
     return typing.Union[hint.__args__] if isinstance(hint, types.UnionType) else hint  # noqa: UP007
 
 
 def _hints(user_type: type) -> dict[str, Any]:
-    """Returns the types of a class's fields, also where its module has put off the annotations."""
+    """Return the types of a class's fields, also if its module has `from __future__ import annotations`."""
     if dataclasses.is_dataclass(user_type):
         names = [field.name for field in dataclasses.fields(user_type)]
     else:
@@ -217,7 +224,7 @@ def _hints(user_type: type) -> dict[str, Any]:
 
 
 def _column(field: schema_pb2.Field) -> Column:
-    """Returns the column of a Beam field."""
+    """Return the column of a Beam field."""
     for option in field.options:
         if option.name == _OPTION:
             (column,) = Schema.parse(option.value.atomic_value.string).columns
@@ -230,8 +237,8 @@ def _column(field: schema_pb2.Field) -> Column:
     kind = _kind(element)
     if kind is None or (shape and element.nullable):
         raise SchemaError(
-            f"Column {field.name!r} has the Beam type {_type_text(field.type)}, which has no counterpart here;"
-            f" select other columns, or say what it holds with input_schema='{field.name} ..., ...'."
+            f"Column {field.name!r} has the Beam type {_type_text(field.type)}, which no column type stands for: leave "
+            f"the column out with selected_cols, or give its type with input_schema='{field.name} ..., ...'."
         )
     unit = "us" if kind == "timestamp" else None
     return Column(field.name, kind, shape=tuple(shape), nullable=field.type.nullable, unit=unit)
@@ -257,10 +264,10 @@ def _type_text(field_type: schema_pb2.FieldType) -> str:
 
 
 def _beam_type(column: Column) -> Any:
-    """Returns the Python type that stands for a column in Beam's type hints."""
+    """Return the Python type that stands for a column in Beam's type hints."""
     if column.is_tensor or column.kind == "time" or column.unit == "ns" or (column.precision or 0) > _BEAM_DIGITS:
-        # Pickled whole. As a sequence, a tensor would be coded number by number and come out of a shuffle as a
-        # list; and Beam has no type for times of day, for timestamps finer than microseconds or for long decimals.
+        # Values of Any are pickled. As a sequence, a tensor would be coded number by number, and be a list after a
+        # shuffle. Beam has no type for times of day, for timestamps finer than microseconds or for long decimals.
         return Any
     hint: Any = _TYPES[column.kind]
     for _ in column.shape:

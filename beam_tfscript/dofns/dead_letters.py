@@ -1,4 +1,4 @@
-"""Dead letters: which errors become bad records, in Beam's form, and how many are too many."""
+"""Dead letters: which errors become bad records, in which form, and how many bad records fail the job."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ from beam_tfscript.errors import ArgumentError, RowError
 
 
 @dataclasses.dataclass(frozen=True)
-class BadRecords:
-    """The arguments of `with_exception_handling`, as Beam's `ParDo` has them.
+class DeadLetters:
+    """Settings for dead letters: the arguments of `with_exception_handling`, as Beam's `ParDo` has them.
 
-    A bad record is `(element, (exception type, repr, traceback lines))`, as Beam makes it.
+    A bad record is `(element, (exception type, repr of the exception, lines of the traceback))`, as Beam makes it:
+    https://beam.apache.org/releases/pydoc/current/apache_beam.transforms.core.html#apache_beam.transforms.core.ParDo.with_exception_handling
+
+    Attributes:
+      main_tag: name of the PCollection of good rows.
+      dead_letter_tag: name of the PCollection of bad records.
+      exc_class: class or classes of exceptions that become bad records; others fail the bundle.
+      threshold: share of bad rows above which the job fails, from 0 to 1; 1 never fails the job.
+      threshold_windowing: windows that the share is counted in; None for the windows of the rows.
+      error_handler: Beam's `ErrorHandler` that gets the bad records; None to return them as an output.
+      on_failure_callback: function that is called with the exception and the element of each bad record.
     """
 
     main_tag: str = "good"
@@ -32,18 +42,23 @@ class BadRecords:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
-            raise ArgumentError(f"threshold must be a share between 0 and 1, got {self.threshold!r}.")
+            raise ArgumentError(
+                f"threshold must be a number from 0 to 1, the share of rows that may be bad, got {self.threshold!r}."
+            )
         for name in (self.main_tag, self.dead_letter_tag):
             if not name.isidentifier() or name.startswith("_"):
-                raise ArgumentError(f"main_tag and dead_letter_tag must be plain names, got {name!r}.")
+                raise ArgumentError(
+                    "main_tag and dead_letter_tag must be Python identifiers without a leading underscore, got "
+                    f"{name!r}."
+                )
         if self.main_tag == self.dead_letter_tag:
-            raise ArgumentError(f"main_tag and dead_letter_tag must differ, both are {self.main_tag!r}.")
+            raise ArgumentError(f"main_tag and dead_letter_tag must differ, got {self.main_tag!r} for both.")
 
     def record(self, element: Any, error: Exception) -> TaggedOutput:
-        """The bad record of an element.
+        """Return the bad record of an element, tagged for the output of bad records.
 
         Raises:
-          Exception: `error` itself, where `exc_class` does not cover it.
+          Exception: `error` itself, if it is not an `exc_class`.
         """
         if not isinstance(error, self.exc_class):
             raise error
@@ -53,12 +68,12 @@ class BadRecords:
         return TaggedOutput(self.dead_letter_tag, (element, (type(error), repr(error), lines)))
 
     def outputs(self, rows: PCollection | None, good: PCollection, bad: PCollection) -> Any:
-        """What the transform gives: `good` alone where an error handler takes the bad records, else both.
+        """Return the transform's output: `good` alone if an error handler takes the bad records, else both.
 
         Args:
-          rows: the input, which `threshold` is a share of; None where there is none.
-          good: the rows that the script wrote.
-          bad: the bad records.
+          rows: the input, whose rows `threshold` is a share of; None for a transform without input.
+          good: rows that the script wrote.
+          bad: bad records.
         """
         if self.threshold < 1 and rows is not None:
             self._check_threshold(rows, bad)
@@ -80,11 +95,14 @@ class BadRecords:
 
 def _fail_above(bad: int, total: int, threshold: float, window: Any = beam.DoFn.WindowParam) -> None:
     if bad > total * threshold:
-        raise RowError(f"{bad} of {total} rows are bad in {window}, more than threshold={threshold:g} of them allows.")
+        raise RowError(
+            f"{bad} of {total} rows are bad in {window}, a larger share than threshold={threshold:g}: correct the rows "
+            "or the schemas, or raise threshold."
+        )
 
 
 def _outputs_type(main_tag: str, dead_letter_tag: str) -> type:
-    """A pair of PCollections that unpacks as `good, bad`, and also answers to their tags, as Beam's results do."""
+    """Return the class of a pair of PCollections, which can also be looked up by their tags, as Beam's results can."""
     pair = collections.namedtuple("Outputs", [main_tag, dead_letter_tag])  # type: ignore[misc]
 
     class TaggedOutputs(pair):

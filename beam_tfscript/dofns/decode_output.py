@@ -1,4 +1,4 @@
-"""What a run wrote, to the elements that go downstream: Examples in, checked rows (or another form) out."""
+"""Outputs of a run: the Examples that the script wrote in; checked elements of the output PCollection out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from beam_tfscript.dofns.beam_types import beam_rows, beam_timestamps, row_hint
 
 
 class OutputDecoder:
-    """Makes the output elements of one schema and form.
+    """Decodes Examples to output elements of one schema and form.
 
     Args:
-      schema: the output's columns.
+      schema: columns of the output.
       form: `row` (with a Beam schema), `dict`, `example` (serialized) or `record_batch`.
     """
 
@@ -28,25 +28,25 @@ class OutputDecoder:
         self._form = form
         self._decoder = ExampleDecoder(schema)
 
-    def make(self, examples: list[bytes]) -> Iterable[Any]:
-        """The elements of some Examples: checked all at once, made one by one.
+    def decode(self, examples: list[bytes]) -> Iterable[Any]:
+        """Check all Examples, and return their elements as an iterator that makes one at a time.
 
-        Thousands of rows that are there at the same time are thousands of objects for Python's garbage collector.
+        Thousands of rows in memory at the same time would be thousands of objects for Python's garbage collector.
 
         Raises:
           OutputError: an Example does not fit the schema.
         """
-        return self._shape(self._decoder.decode(examples), examples)
+        return self._elements(self._decoder.decode(examples), examples)
 
-    def make_good(self, examples: list[bytes]) -> tuple[Iterable[Any], list[tuple[bytes, Exception]]]:
-        """The elements of those Examples that fit, and the others, each with what is wrong with it."""
+    def decode_good(self, examples: list[bytes]) -> tuple[Iterable[Any], list[tuple[bytes, Exception]]]:
+        """Return the elements of the Examples that fit the schema, and the other Examples, each with its error."""
         batch, bad = self._decoder.decode_good(examples)
         if bad and self._form == "example":
-            wrong = {error.index for _, error in bad}
-            examples = [example for index, example in enumerate(examples) if index not in wrong]
-        return self._shape(batch, examples), bad
+            bad_indices = {error.index for _, error in bad}
+            examples = [example for index, example in enumerate(examples) if index not in bad_indices]
+        return self._elements(batch, examples), bad
 
-    def _shape(self, batch: pa.RecordBatch, examples: list[bytes]) -> Iterable[Any]:
+    def _elements(self, batch: pa.RecordBatch, examples: list[bytes]) -> Iterable[Any]:
         if self._form == "row":
             return beam_rows(batch, self._schema)
         if self._form == "example":
@@ -59,7 +59,7 @@ class OutputDecoder:
 
 
 def output_type(schema: Schema | None, form: str) -> Any:
-    """The element type of the output PCollection."""
+    """Return the element type of the output PCollection."""
     if schema is None:
         return Any
     if form == "row":

@@ -1,4 +1,4 @@
-"""Where gathered rows are in time: windowed values in, their windows and timestamps out, by row or by window."""
+"""Windows and timestamps of rows: windowed values in; windows and timestamp per row, and rows per window, out."""
 
 from __future__ import annotations
 
@@ -10,44 +10,48 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 
-class RowPlaces:
-    """Windows and timestamps of rows, in the rows' order.
+class RowWindows:
+    """Windows and timestamps of rows, in the order of the rows.
 
-    The windowed values themselves are not kept: Python's garbage collector looks at each such object that lives a
+    The windowed values themselves are not kept. Python's garbage collector visits each such object that lives for a
     while, which took a quarter of the time of a pipeline of small rows.
 
     Attributes:
-      micros: the timestamps, in microseconds.
+      timestamps_micros: timestamps in microseconds, an `array` of int64.
     """
 
     def __init__(self) -> None:
-        self.micros = array.array("q")
+        self.timestamps_micros = array.array("q")
         self._windows: list[tuple[Any, ...]] = []
-        self._keep_windows: Callable[[tuple[Any, ...]], None] = self._windows.append
-        self._keep_micros: Callable[[int], None] = self.micros.append
+        # Looked up once: `add` runs per row.
+        self._append_windows: Callable[[tuple[Any, ...]], None] = self._windows.append
+        self._append_micros: Callable[[int], None] = self.timestamps_micros.append
 
-    def add(self, place: WindowedValue) -> None:
-        """Takes note of one row's place."""
-        self._keep_windows(place.windows)
-        self._keep_micros(place.timestamp_micros)
+    def add(self, windowed_value: WindowedValue) -> None:
+        """Append the windows and the timestamp of the next row."""
+        self._append_windows(windowed_value.windows)
+        self._append_micros(windowed_value.timestamp_micros)
 
     def of_row(self, index: int) -> WindowedValue:
-        """The place of one row."""
-        return WindowedValue(None, Timestamp(micros=self.micros[index]), self._windows[index])
+        """Return the windows and the timestamp of one row, as a windowed value of None."""
+        return WindowedValue(None, Timestamp(micros=self.timestamps_micros[index]), self._windows[index])
 
-    def without(self, bad: Collection[int]) -> RowPlaces:
-        """The places of the rows that are not in `bad`."""
-        if not bad:
+    def without(self, indices: Collection[int]) -> RowWindows:
+        """Return the windows and timestamps of the rows without those at the indices."""
+        if not indices:
             return self
-        good = RowPlaces()
+        rest = RowWindows()
         for index, windows in enumerate(self._windows):
-            if index not in bad:
-                good._keep_windows(windows)
-                good._keep_micros(self.micros[index])
-        return good
+            if index not in indices:
+                rest._append_windows(windows)
+                rest._append_micros(self.timestamps_micros[index])
+        return rest
 
     def by_window(self) -> list[tuple[Any, list[int] | None]]:
-        """Each window with the indices of its rows, None for all of them; a row may be in several windows."""
+        """Return each window with the indices of its rows; None stands for all rows.
+
+        A row may be in several windows.
+        """
         if not self._windows:
             return []
         windows = self._windows[0]
@@ -60,9 +64,9 @@ class RowPlaces:
         return list(indices.items())
 
 
-def choose(values: Any, indices: list[int] | None) -> Any:
-    """Those of the values that have the indices; all for None."""
+def values_at(values: Any, indices: list[int] | None) -> Any:
+    """Return the values at the indices, as a list or an array like `values`; all values if `indices` is None."""
     if indices is None:
         return values
-    chosen = [values[index] for index in indices]
-    return array.array("q", chosen) if isinstance(values, array.array) else chosen
+    found = [values[index] for index in indices]
+    return array.array("q", found) if isinstance(values, array.array) else found

@@ -13,10 +13,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript import metrics
 from beam_tfscript.data.encoding import ARROW, RowEncoder
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.decode_output import OutputDecoder
 from beam_tfscript.dofns.row_gatherer import RowGatherer
-from beam_tfscript.dofns.row_windows import RowPlaces, choose
+from beam_tfscript.dofns.row_windows import RowWindows, values_at
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of
 from beam_tfscript.feeds.bundles import BundleFeed, Done, merge
 from beam_tfscript.options.script_options import ScriptOptions
@@ -35,7 +35,7 @@ class RunBundles(RunsScript):
     _feed: BundleFeed | None = None
     _form = "record_batch"  # the form of the input's elements
 
-    def __init__(self, options: ScriptOptions, encoder: RowEncoder, bad: BadRecords | None):
+    def __init__(self, options: ScriptOptions, encoder: RowEncoder, bad: DeadLetters | None):
         super().__init__(options, bad)
         self._encoder = encoder
 
@@ -48,7 +48,7 @@ class RunBundles(RunsScript):
         """Begin with no rows; an earlier bundle that was not finished has failed."""
         self._abandon()
         self._rows: list[Any] = []
-        self._places = RowPlaces()
+        self._places = RowWindows()
         self._gatherer = RowGatherer(self._encoder, self._bad)
 
     def process(self, row: Any, element: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
@@ -69,7 +69,7 @@ class RunBundles(RunsScript):
     def _send_rows(self, current: WindowedValue | None) -> Iterator[Any]:
         """Send the gathered rows, and yield rows that are done; `current` is the element in `process`, if any."""
         rows, self._rows = self._rows, []
-        places, self._places = self._places, RowPlaces()
+        places, self._places = self._places, RowWindows()
         if not rows:
             return
         self._form = _form_of(rows[0])
@@ -78,7 +78,9 @@ class RunBundles(RunsScript):
             yield _with_window_of(places.of_row(index), self._gatherer.record(rows[index], error))
         places = places.without(dict(encoded.errors))
         for window, chosen in places.by_window():
-            yield from self._send(choose(encoded.examples, chosen), window, choose(places.micros, chosen), current)
+            yield from self._send(
+                values_at(encoded.examples, chosen), window, values_at(places.timestamps_micros, chosen), current
+            )
 
     def _send_batch(self, batch: Any, element: WindowedValue) -> Iterator[Any]:
         """Send rows that came before, then an Arrow batch or table in slices, never taken apart into rows."""
@@ -126,7 +128,7 @@ class RunBundles(RunsScript):
         schema = self._options.input_schema
         if schema is None or self._form == "example":
             return examples
-        return list(OutputDecoder(schema, self._form).make(examples))
+        return list(OutputDecoder(schema, self._form).decode(examples))
 
     def _abandon(self) -> None:
         if self._feed is not None:

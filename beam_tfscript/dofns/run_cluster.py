@@ -9,7 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of, in_window
 from beam_tfscript.feeds.checkpoints import make_checkpoint_dir, remove_checkpoint_dir, training_token
 from beam_tfscript.feeds.dataset_cluster import ClusterRun, describe_progress
@@ -50,7 +50,7 @@ class TrainModel(RunsScript):
       train: the training's arguments.
     """
 
-    def __init__(self, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions):
+    def __init__(self, options: ScriptOptions, bad: DeadLetters | None, train: TrainOptions):
         super().__init__(options, bad)
         self._train = train
 

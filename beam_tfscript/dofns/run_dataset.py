@@ -7,7 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of, in_window
 from beam_tfscript.feeds.dataset import ShardRun
 from beam_tfscript.options.script_options import ScriptOptions
@@ -22,7 +22,7 @@ class RunShard(RunsScript):
       stamp: True to set the window's end as the outputs' timestamp, as Beam's GroupByKey was told to set another.
     """
 
-    def __init__(self, options: ScriptOptions, bad: BadRecords | None, *, stamp: bool):
+    def __init__(self, options: ScriptOptions, bad: DeadLetters | None, *, stamp: bool):
         super().__init__(options, bad)
         self._stamp = stamp
 

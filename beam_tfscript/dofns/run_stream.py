@@ -16,7 +16,7 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of, in_window
 from beam_tfscript.dofns.timers import set_holding
 from beam_tfscript.feeds.bounded_stream import GroupStream
@@ -69,7 +69,7 @@ class StreamShards(RunsStream):
     WINDOW_END = TimerSpec("window_end", TimeDomain.WATERMARK)
     POLL = TimerSpec("poll", TimeDomain.REAL_TIME)
 
-    def __init__(self, options: ScriptOptions, bad: BadRecords | None):
+    def __init__(self, options: ScriptOptions, bad: DeadLetters | None):
         super().__init__(options, bad)
         self._name = uuid.uuid4().hex
 

@@ -15,7 +15,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript import metrics
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.decode_output import OutputDecoder
 from beam_tfscript.dofns.side_files import side_input_files
 from beam_tfscript.errors import TFScriptError
@@ -72,7 +72,7 @@ class RunsScript(UsesScript):
       bad: the dead letters for outputs that do not fit; None fails the bundle.
     """
 
-    def __init__(self, options: ScriptOptions, bad: BadRecords | None):
+    def __init__(self, options: ScriptOptions, bad: DeadLetters | None):
         super().__init__(options)
         self._bad = bad
 
@@ -103,8 +103,8 @@ class RunsScript(UsesScript):
         metrics.add("bytes_out", sum(map(len, examples)))
         if self._bad is None:
             metrics.add("rows_out", len(examples))
-            return self._outputs.make(examples)
-        outputs, bad = self._outputs.make_good(examples)
+            return self._outputs.decode(examples)
+        outputs, bad = self._outputs.decode_good(examples)
         metrics.add("rows_out", len(examples) - len(bad))
         metrics.add("rows_bad", len(bad))
         return itertools.chain(outputs, [self._bad.record(example, error) for example, error in bad])

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.run_stream import RunsStream, StreamGroups, StreamShards
 from beam_tfscript.dofns.script_dofns import bounds_of
 from beam_tfscript.feeds.bounded_stream import GroupStream
@@ -62,7 +62,7 @@ class _Publishes(RunsStream):
 class StreamTraining(_Publishes, StreamShards):
     """(key, chunk) of unbounded input -> a row for each model that a training exports as it goes on."""
 
-    def __init__(self, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions):
+    def __init__(self, options: ScriptOptions, bad: DeadLetters | None, train: TrainOptions):
         super().__init__(options, bad)
         self._train = train
 
@@ -78,7 +78,7 @@ class StreamTraining(_Publishes, StreamShards):
 class StreamGroupTraining(_Publishes, StreamGroups):
     """(key, its chunks) of bounded input -> a row for each model that a training exports while it is fed."""
 
-    def __init__(self, options: ScriptOptions, bad: BadRecords | None, train: TrainOptions):
+    def __init__(self, options: ScriptOptions, bad: DeadLetters | None, train: TrainOptions):
         super().__init__(options, bad)
         self._train = train
 

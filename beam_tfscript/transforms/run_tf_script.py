@@ -12,7 +12,7 @@ from apache_beam.transforms.core import Windowing
 
 from beam_tfscript.data.plain_arrow import plain_schema
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.decode_output import output_type
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.options.argument_names import check_names
@@ -168,7 +168,7 @@ class RunTFScript(beam.PTransform):
         # The names of the parameters are those of the declaration: options/arguments/signatures.py.
         self._options = check_run_arguments(locals())
         self._side_inputs = check_side_inputs(side_inputs, feed)
-        self._dead_letters: BadRecords | None = None
+        self._dead_letters: DeadLetters | None = None
 
     @property
     def output_arrow_schema(self) -> pa.Schema | None:
@@ -212,7 +212,7 @@ class RunTFScript(beam.PTransform):
                 "time limit. The transform's argument feed_timeout limits the time that a script is silent."
             )
         handled = copy.copy(self)
-        handled._dead_letters = BadRecords(
+        handled._dead_letters = DeadLetters(
             main_tag, dead_letter_tag, exc_class, threshold, threshold_windowing, error_handler, on_failure_callback
         )
         return handled

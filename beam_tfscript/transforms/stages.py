@@ -13,7 +13,7 @@ from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.chunk_rows import ChunkRows, ChunkWindowedRows
-from beam_tfscript.dofns.dead_letters import BadRecords
+from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.run_bundles import RunBundles
 from beam_tfscript.dofns.run_cluster import RunCluster, TrainModel
 from beam_tfscript.dofns.run_dataset import RunShard
@@ -38,7 +38,7 @@ def run_script(
     side_inputs: Mapping[str, tuple[Any, Schema | None]],
     *,
     label: str,
-    dead_letters: BadRecords | None = None,
+    dead_letters: DeadLetters | None = None,
     train: TrainOptions | None = None,
 ) -> tuple[Any, PCollection | None]:
     """Add all stages of a transform.
@@ -106,7 +106,7 @@ def _run_shards(
     rows: PCollection,
     options: ScriptOptions,
     encoder: RowEncoder,
-    dead_letters: BadRecords | None,
+    dead_letters: DeadLetters | None,
     train: TrainOptions | None,
     side_chunks: AsIter | None,
 ) -> tuple[Any, PCollection | None]:
@@ -136,7 +136,7 @@ def _run_shards(
 def _run_without_rows(
     pipeline: Any,
     options: ScriptOptions,
-    dead_letters: BadRecords | None,
+    dead_letters: DeadLetters | None,
     train: TrainOptions | None,
     side_chunks: AsIter | None,
 ) -> Any:
@@ -157,7 +157,7 @@ def _chunk_type(options: ScriptOptions) -> Any:
 def _run_groups(
     chunks: PCollection,
     options: ScriptOptions,
-    dead_letters: BadRecords | None,
+    dead_letters: DeadLetters | None,
     train: TrainOptions | None,
     side_chunks: AsIter | None,
 ) -> Any:
@@ -168,7 +168,7 @@ def _run_groups(
 
 
 def run_of_group(
-    options: ScriptOptions, dead_letters: BadRecords | None, train: TrainOptions | None, *, stamp: bool
+    options: ScriptOptions, dead_letters: DeadLetters | None, train: TrainOptions | None, *, stamp: bool
 ) -> RunsScript:
     """Return the DoFn behind the shuffle.
 
@@ -189,7 +189,7 @@ def run_of_group(
     return RunCluster(options, dead_letters)
 
 
-def _par_do(dofn: beam.DoFn, dead_letters: BadRecords | None, side_chunks: AsIter | None = None) -> beam.PTransform:
+def _par_do(dofn: beam.DoFn, dead_letters: DeadLetters | None, side_chunks: AsIter | None = None) -> beam.PTransform:
     par_do = beam.ParDo(dofn) if side_chunks is None else beam.ParDo(dofn, sides=side_chunks)
     if dead_letters is None:
         return par_do
