@@ -7,12 +7,16 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint bench dist clean
+# Marks of the tests that `make test` leaves out (pyproject.toml), but for `large`.
+HEAVY := builds or benchmarks or kills or fuzz or trainings
+
+.PHONY: help install demo test test-heavy test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint bench dist clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
 	@echo "make demo      train and score on real handwritten digits; says where the pictures are"
-	@echo "make test      the tests"
+	@echo "make test      the tests, without the heavy ones"
+	@echo "make test-heavy   the heavy ones: built environments, benchmarks, kills at many places, random rows, trainings"
 	@echo "make test-prism   what holds on every engine, on Prism; needs go"
 	@echo "make test-flink   the same on Flink; needs java and mvn"
 	@echo "make test-cluster  a stream on a Flink of two machines that are killed; needs java, mvn, ip and root"
@@ -48,6 +52,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-heavy: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m '$(HEAVY)'
 
 ONLY_flink := tests/test_flink_restart.py
 

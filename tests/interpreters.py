@@ -106,7 +106,9 @@ def main() -> int:
 
 
 def _run_tests(files: list[str], **variables: str) -> int:
-    command = [sys.executable, "-m", "pytest", "-n", os.environ.get("JOBS", "2"), "--dist", "worksteal", *files]
+    # The heavy tests too, which `make test` leaves out.
+    options = ["-n", os.environ.get("JOBS", "2"), "--dist", "worksteal", "-m", "not large"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
     return subprocess.run(command, env={**os.environ, **variables}).returncode
 
 

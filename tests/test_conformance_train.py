@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import apache_beam as beam
-import pytest
 
 from tests.training import POINTS, line_training, read_row, serve
-
-pytestmark = pytest.mark.warm
 
 
 class TrainAndCount(beam.PTransform):
