@@ -57,7 +57,7 @@ def scratch_parent(request, tmp_path_factory, monkeypatch, caplog, warm_pool):
 
 @pytest.fixture(autouse=True)
 def blocked_tensorflow(request, monkeypatch):
-    """Where a test is marked `without_tensorflow`, start its script processes without TensorFlow.
+    """Start the script processes of a test that is marked `without_tensorflow` without TensorFlow.
 
     Not in the interpreters of `make test-envs`: there the faults are those of a process that has their TensorFlow.
     """
@@ -81,7 +81,7 @@ def blocked_tensorflow(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def scripts_python(monkeypatch):
-    """Scripts run in the interpreter that is to be tested."""
+    """Run scripts in the interpreter under test."""
     if sys.executable != SCRIPTS_PYTHON:
         found = environment.find_interpreter
         monkeypatch.setattr(
@@ -92,13 +92,13 @@ def scripts_python(monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_directory(tmp_path_factory):
-    """Workers of one test run have directories of their own in one that they share."""
+    """Find the directory that the workers of one test run share; each has one of its own in it."""
     base = tmp_path_factory.getbasetemp()
     checks.shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def pytest_collection_finish():
-    """What was imported stays for good: the collections of each test's end do not look through it again."""
+    """Exempt imported modules from the garbage collections at the end of each test: they stay for good."""
     gc.collect()
     gc.freeze()
 
@@ -109,7 +109,7 @@ TESTED = os.environ.get("BEAM_TFSCRIPT_TEST_ENGINES", "bundle_based,in_memory").
 
 @pytest.fixture(scope="session", params=TESTED)
 def engine(request, tmp_path_factory):
-    """The name of each engine to be tested and its pipeline options, while its job server runs, if it has one."""
+    """Start the job server of an engine under test, if it has one; give the engine's name and its pipeline options."""
     if request.param not in ENGINES:
         yield request.param, ()
         return
@@ -124,7 +124,7 @@ def engine(request, tmp_path_factory):
 
 @pytest.fixture
 def runner(engine, tmp_path, monkeypatch):
-    """Runs a transform on one of the engines to be tested."""
+    """Runner on one of the engines under test."""
     name, options = engine
     if name == "bundle_based":
         # It does not tear down the DoFns of a bundle that failed: what they used ends when it is idle for long.
@@ -139,13 +139,13 @@ def runner(engine, tmp_path, monkeypatch):
 
 @pytest.fixture
 def in_memory(tmp_path):
-    """Runs a transform on the in-memory engine."""
+    """Runner on the in-memory engine."""
     return Runner("in_memory", tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def log_level():
-    """What scripts print is logged at INFO."""
+    """Log the lines that scripts print: their level is INFO."""
     logging.getLogger().setLevel(logging.INFO)
 
 
@@ -157,14 +157,14 @@ collect_ignore = ["installed"] + [name for name, engine in ONE_ENGINE.items() if
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Where all parts must be there (`BEAM_TFSCRIPT_NO_SKIPS=1`, as in CI), a skipped test is a failed one."""
+    """Fail each skipped test where no tool may be missing (`BEAM_TFSCRIPT_NO_SKIPS=1`, as in CI)."""
     outcome = yield
     _refuse_skip(outcome.get_result())
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_make_collect_report(collector):
-    """And so is a module that skips itself as a whole, as `importorskip` at its top does."""
+    """Fail each module that skips itself as a whole, as by `importorskip` at its top."""
     outcome = yield
     _refuse_skip(outcome.get_result())
 

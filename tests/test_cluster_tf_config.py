@@ -1,4 +1,4 @@
-"""Who is who in a cluster, and what each task is told, also as TensorFlow's Estimators understand it."""
+"""Roles in a cluster, and the TF_CONFIG of each task, also as TensorFlow's Estimators understand it."""
 
 from __future__ import annotations
 

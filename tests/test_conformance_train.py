@@ -8,7 +8,7 @@ from tests.training import POINTS, line_training, read_row, serve
 
 
 class TrainAndCount(beam.PTransform):
-    """What a training gives, behind a shuffle: how many models there are, and which."""
+    """Number and names of the models that a training gives, behind a shuffle."""
 
     def __init__(self, training):
         super().__init__()

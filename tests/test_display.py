@@ -1,4 +1,4 @@
-"""What display data shows of the arguments, and what it must not."""
+"""Display data of the arguments: shown values, and secrets that are not shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents say of tests is so."""
+"""Claims of the documents on tests are true."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def short_grace(monkeypatch):
 
 @pytest.fixture
 def frozen(tmp_path):
-    """Makes the transform with a script that freezes."""
+    """Make the transform with a script that freezes."""
 
     def make(entry, feed, how="", **more):
         params = {

@@ -1,4 +1,4 @@
-"""Publishing a model: a version is complete or absent, whoever reads, publishes beside it, or dies when."""
+"""Publishing a model: a version is complete or absent, whichever process reads, publishes beside it, or dies."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_version_has_the_models_files_and_can_be_read_by_others(tmp_path):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """What reaches the disk, in order: ("sync", path) and ("rename", from, to)."""
+    """Record the writes to the disk, in order: ("sync", path) and ("rename", from, to)."""
     steps: list[tuple[str, ...]] = []
     fsync, rename = os.fsync, os.rename
 
@@ -265,7 +265,7 @@ def numbered(files: dict[str, bytes], directory: str) -> dict[int, dict[str, byt
 
 
 def assert_whole(files: dict[str, bytes], directory: str) -> set[int]:
-    """Whatever a reader takes for a model is one, of one publisher; returns which versions those are."""
+    """Assert that each directory that looks like a model is one, of one publisher; return their versions."""
     complete = set()
     for version, content in numbered(files, directory).items():
         if "saved_model.pb" in content:

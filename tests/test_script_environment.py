@@ -1,4 +1,4 @@
-"""Environments: each kind gives an interpreter that runs, built once, never used half, whoever dies."""
+"""Environments: each kind gives an interpreter that runs, built once, never used half, whichever process dies."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ask(python: str, code: str) -> str:
 
 
 def entries(cache: pathlib.Path) -> list[str]:
-    """What is in the cache but for locks."""
+    """Return the entries of the cache, without locks."""
     return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.exists() else []
 
 
@@ -91,7 +91,7 @@ def test_conda_unpack_is_run_where_it_is(tmp_path):
 
 @contextlib.contextmanager
 def web_server(directory, requests):
-    """Serves a directory; `requests` gets the method of each."""
+    """Serve a directory; `requests` gets the method of each request."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_request(self, code="-", size="-"):
@@ -588,7 +588,7 @@ def test_a_damaged_environment_is_left_to_those_who_run_in_it(tmp_path, cache, c
     assert new != old and (new.parent.parent / "lib/lost").exists()
     assert process.returncode is None and old.exists() and (old.parent.parent / "lib/kept").exists()
     assert messages(caplog, f"the environment {env} is built beside {old.parents[2]}, which processes run in")
-    # Whoever comes now finds the new one, whether or not it is in use too.
+    # The next process finds the new environment, whether or not that is in use too.
     running(str(new))
     assert look_again(env) == str(new)
     assert len(messages(caplog, "building")) == 2

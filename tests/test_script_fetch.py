@@ -91,7 +91,7 @@ def fetched(uri, tmp_path, **kwargs):
 
 
 def refused(uri, tmp_path, **kwargs):
-    """Why a URI is not fetched; nothing is left of the attempt."""
+    """Return the error of a URI that is not fetched; nothing is left of the attempt."""
     with pytest.raises(ScriptEnvironmentError) as caught:
         fetch(uri, str(tmp_path / "target"), **{"patience": QUICK, **kwargs})
     assert not list(tmp_path.iterdir())

@@ -44,7 +44,7 @@ def make_folder(parent: pathlib.Path, content: bytes) -> pathlib.Path:
 
 
 def tree(content: bytes) -> dict[str, str]:
-    """What `show` says of a copy of such a directory."""
+    """Return the output of `show` for a copy of such a directory."""
     size = len(content)
     inner = {"": "directory", "/empty": "directory", "/tool.sh": "filex10", "/old.txt": "file3"}
     return {
