@@ -83,6 +83,14 @@ def test_each_file_with_tests_is_collected():
     ]
 
 
+def test_no_test_file_imports_tensorflow_at_its_top():
+    """Each worker of pytest imports every test file, and TensorFlow's import takes 5 s."""
+    for path in (ROOT / "tests").glob("*.py"):
+        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        modules = {getattr(node, "module", None) or node.names[0].name for node in top}
+        assert not any(module.split(".")[0] == "tensorflow" for module in modules), path
+
+
 def test_ci_runs_each_target():
     targets = set(re.findall(r"^(test[\w-]*)(?=[ :])", (ROOT / "Makefile").read_text(), re.MULTILINE))
     targets |= {"test-prism", "test-flink"}
