@@ -59,7 +59,7 @@ class RoundTimeout(BaseException):
 
 @dataclasses.dataclass
 class Tally:
-    """Result of the rounds that were played.
+    """What was played.
 
     Attributes:
       wrong: what the guarantees do not allow, each with its round.
@@ -230,7 +230,7 @@ def _small_disk(plan: Plan, directory: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bound(seconds: float, is_hopeless: Callable[[], bool]) -> Iterator[None]:
-    """Raise `RoundTimeout` in the block when it takes too long, or is hopeless for a while."""
+    """Raises `RoundTimeout` in the block when it takes too long, or is hopeless for a while."""
     deadline = time.monotonic() + seconds
 
     def look(*_):
@@ -253,7 +253,7 @@ def _bound(seconds: float, is_hopeless: Callable[[], bool]) -> Iterator[None]:
 def play_rounds(
     seed: int, numbers: Iterator[int], *, seconds: float, engines: Sequence[str], directory: pathlib.Path
 ) -> Tally:
-    """Play rounds until the time is over.
+    """Plays rounds until the time is over.
 
     Args:
       seed: what they are drawn from.
@@ -332,7 +332,7 @@ def _served(name: str, directory: pathlib.Path) -> Iterator[Sequence[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play for some time; return status 0 if nothing was wrong."""
+    """Plays for some time; the status is 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--engines", default=",".join([*LOCAL, *ENGINES]), help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=3600, help="(%(default)s)")

@@ -193,7 +193,7 @@ def test_interrupted_job_says_so_and_leaves_no_process(flags, tmp_path):
     command = [sys.executable, "-m", "beam_tfscript", *flags, "--input", data, "--output-schema", SCHEMA]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        # A shell that starts the tests in the background lets them ignore the signal.
+        # Whoever starts the tests in the background has them ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as started:  # fmt: skip
         deadline = time.monotonic() + 60

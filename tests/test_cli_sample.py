@@ -1,4 +1,4 @@
-"""Sample of a file on the command line: its format, its columns, its first rows."""
+"""What the command line makes of a file's first rows: which format, which columns, which rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Display data of the arguments: shown values, and secrets that are not shown."""
+"""What display data shows of the arguments, and what it must not."""
 
 from __future__ import annotations
 

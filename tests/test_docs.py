@@ -1,4 +1,4 @@
-"""Claims of the documents on tests are true."""
+"""What the documents say of tests is so."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def read(config):
 
 
 def warnings_of(runner, tmp_path, caplog, feed, text, *, level=logging.WARNING, rows=20, **arguments):
-    """Return the log messages of a level, of a run of a script over some rows."""
+    """What the log has of a level, of a run of a script over some rows."""
     (tmp_path / "score.py").write_text(READ + text)
     arguments = {"output_schema": "id string", "input_schema": "id string", **arguments}
     transform = RunTFScript(str(tmp_path / "score.py"), feed=feed, env=blocked(tmp_path), **arguments)

@@ -1,4 +1,4 @@
-"""Faults, caused for real: each one ends in bounded time, with the right rows or one clear error.
+"""What goes wrong for real: each fault ends in bounded time, with the right rows or one clear error.
 
 That nothing is left (process, thread, file, descriptor) is asserted after every test, in conftest.py.
 """
@@ -440,7 +440,7 @@ def wait_until(condition, timeout_s):
 
 
 def is_gone(pid):
-    """Return True if the process has ended, also if nobody has asked for its exit status yet."""
+    """Whether the process has ended; one that nobody has asked for its exit status yet has ended too."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -458,7 +458,7 @@ class LineCounter:
 
 
 class memory_cgroup:
-    """Control group with a memory limit, while the block runs; skips the test where none can be made."""
+    """A control group with a memory limit, for as long as the block runs; skips where there is none to be had."""
 
     def __init__(self, limit_bytes):
         self._limit_bytes = limit_bytes

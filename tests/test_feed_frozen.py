@@ -25,7 +25,7 @@ def short_grace(monkeypatch):
 
 @pytest.fixture
 def frozen(tmp_path):
-    """Make the transform with a script that freezes."""
+    """Makes the transform with a script that freezes."""
 
     def make(entry, feed, how="", **more):
         params = {

@@ -1,4 +1,4 @@
-"""Rows of each feed when a run fails and is repeated: inside the bundle, or with the bundle by the runner."""
+"""What each feed gives when a run fails and is repeated: inside the bundle, or with it by the runner."""
 
 from __future__ import annotations
 

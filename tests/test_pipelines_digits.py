@@ -27,7 +27,7 @@ HELD_OUT = list(range(0, 1797, 3))
 
 
 class Demo(NamedTuple):
-    """Files and output of a run of the command."""
+    """What a run of the command left behind."""
 
     directory: Path
     printed: str

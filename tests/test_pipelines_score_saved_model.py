@@ -114,7 +114,7 @@ def test_arrays_of_one_length_are_scored_and_others_are_errors(in_memory, models
 
 
 class Config:
-    """Make as much of a run's config as an error needs, without a run."""
+    """As much of a run's config as an error needs, to be had without starting one."""
 
     def __init__(self, params, columns, output):
         self.user_params = params

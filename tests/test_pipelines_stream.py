@@ -120,7 +120,7 @@ def rows_of(n, *, drift="none", start_s=0.0):
 
 
 class ReportDrift(beam.PTransform):
-    """Stages behind the source."""
+    """What comes behind the source."""
 
     def __init__(self, model_dir):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files in `config.log_dir`: kept where that is asked for, whatever the feed and however the run ends."""
+"""What scripts write to `config.log_dir`: kept where it is asked for, whatever the feed and however the run ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ-[0-9a-f]{6}"
 
 @pytest.fixture
 def memory(monkeypatch):
-    """Return the files of the file system in memory, by path."""
+    """What is in the file system in memory, by path."""
     fresh = memory_file_system.Memory()
     monkeypatch.setattr(MEMORY, "files", fresh.files)
     return fresh.files

@@ -49,7 +49,7 @@ def batch_of(schema: Schema, rows: list[dict[str, Any]]) -> dict[str, list[Any]]
 
 
 def tuples_of(schema: Schema, records: list[bytes]) -> list[tuple]:
-    """Decode Examples as the pipeline's side does."""
+    """What the pipeline's side makes of Examples."""
     return record_batch_to_tuples(ExampleDecoder(schema).decode(records), schema)
 
 

@@ -1,4 +1,4 @@
-"""Outputs that do not fit the schema: refused at the call, with an error that names the value and its place."""
+"""What a script writes and what does not fit the output schema: refused at the call, in words for what and where."""
 
 from __future__ import annotations
 

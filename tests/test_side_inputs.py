@@ -89,7 +89,7 @@ def test_a_model_is_the_side_input_of_the_next_transform(runner, tmp_path):
 
 
 def sides_of(*payloads):
-    """Side input as a DoFn is given it."""
+    """What a DoFn is given of one side input."""
     return [("words", (1, tfrecord.frame([payload]))) for payload in payloads]
 
 

@@ -84,7 +84,7 @@ def test_relative_paths_are_the_same_for_all_tasks(in_memory, tmp_path):
 
 
 def test_rows_that_are_done_while_a_failure_is_looked_into_are_not_lost(in_memory, tmp_path):
-    """Task that failed first: found by listening to all tasks; later outputs of the other tasks are dropped."""
+    """Which task failed first is found out by listening to all, and what the others give then is dropped."""
     params = {"seconds": 0.1}
     transform = cluster(
         tmp_path, "worker_raises_while_the_chief_goes_on", user_params=params, max_attempts=2, replay=False

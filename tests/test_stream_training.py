@@ -47,7 +47,7 @@ def run_bounded(tmp_path, transform):
 
 @pytest.fixture(params=[run_stream, run_bounded])
 def run(request, tmp_path, monkeypatch):
-    """Give the rows to a transform, as a stream and as bounded input."""
+    """Gives the rows to a transform, as a stream and as bounded input."""
     monkeypatch.setattr("beam_tfscript.worker.pool.IDLE_TIMEOUT_S", 4.0)
     return lambda transform: request.param(tmp_path, transform)
 

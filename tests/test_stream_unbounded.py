@@ -30,7 +30,7 @@ from tests.without_tensorflow import blocked
 
 @pytest.fixture
 def stage(tmp_path):
-    """Make stages, whose scripts need no TensorFlow but for `trace_records`, and tear them down."""
+    """Makes stages, whose scripts need no TensorFlow but for `trace_records`, and tears them down."""
     made = []
 
     def make(entry="trace", *, has_end=True, **arguments):
@@ -178,7 +178,7 @@ def test_outputs_in_the_global_window_are_at_the_newest_row(stage):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Return the counters."""
+    """What is counted."""
     found = collections.Counter()
     monkeypatch.setattr("beam_tfscript.metrics.add", lambda name, n=1: found.update({name: n}))
     return found
@@ -201,7 +201,7 @@ def test_rows_that_are_done_are_not_sent_again_without_replay(stage, counted):
 
 
 def bring_and_kill(shard, tmp_path, *names, at=0):
-    """Bring rows that the script reads and never gives back, and kill the script when it has them."""
+    """Brings rows that the script reads and never gives back, and kills it when it has them."""
     noted = tmp_path / "has them"
     noted.unlink(missing_ok=True)
     shard.bring(*names)
@@ -218,7 +218,7 @@ def keeps(tmp_path):
 def test_rows_that_a_killed_process_had_are_sent_again_without_replay(stage, counted, keeps, tmp_path):
     shard = Shard(stage(**keeps))
     bring_and_kill(shard, tmp_path, "a", "b", "c")
-    assert shard.rows.values  # in the state, for the next bundle
+    assert shard.rows.values  # in the state, for whoever comes next
     shard.bring("d")
     shard.fire_end()
     assert shard.ids() == ["a", "b", "c", "d", "end"]

@@ -1,4 +1,4 @@
-"""Job as the service sees it, and the needs of its workers: offline, without a service.
+"""What a job looks like to the service it is submitted to, and what its workers need: offline, without a service.
 
 The job graph is the one that Dataflow would be sent. It is built without network and credentials, looked at, and
 run here in a worker process that has nothing of the submitter's but the graph.

@@ -39,7 +39,7 @@ def counting(runner, tmp_path, kills=(), **arguments):
 
 
 def failures(caplog) -> list[str]:
-    """Return the log messages on clusters that were ended."""
+    """What the log said of the clusters that were ended."""
     return [
         record.getMessage() for record in caplog.records
         if record.name == "beam_tfscript.feeds.dataset_cluster" and record.levelno == logging.WARNING
@@ -124,7 +124,7 @@ def test_worker_that_would_still_write_rows_isnt_cut_off_without_an_error(in_mem
 
 
 def is_script(child: psutil.Process) -> bool:
-    """Return True if a process is a script's, and not one that another test of this session has started."""
+    """Whether a process is a script's, and not one that another test of this session has started."""
     try:
         return any("launcher.main()" in part for part in child.cmdline())
     except psutil.NoSuchProcess:
@@ -133,7 +133,7 @@ def is_script(child: psutil.Process) -> bool:
 
 @contextmanager
 def killed_while_starting(count: int) -> Iterator[list[int]]:
-    """Kill another task of each of the next starts of a cluster, while all of its tasks come up."""
+    """Kills, of each of the next generations of a cluster, another task while all of them come up."""
     killed: list[int] = []
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Version of a training: one per training, however often its rows are cut anew or its bundles repeated."""
+"""Which version a training gets: one for each training, however often its rows are cut anew or its bundles repeated."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_job_that_starts_again_publishes_no_second_version(tmp_path, feed):
 
 @pytest.fixture
 def training(tmp_path):
-    """Make stages that train, and tear them down."""
+    """Makes stages that train, and tears them down."""
     made = []
 
     def make(entry, *, has_end=True, **arguments):

@@ -198,7 +198,7 @@ def test_transform_waits_for_its_own_places_alone(pool, spec, user):
 
 
 def take_descriptors(leave):
-    """Open descriptors until so many are left; return them."""
+    """Opens descriptors until so many are left; returns them."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = []
     while True:
@@ -213,7 +213,7 @@ def take_descriptors(leave):
 
 @pytest.fixture
 def few_descriptors():
-    """Allow so many more descriptors, until the block ends."""
+    """Lets so many more descriptors be opened, until the block ends."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     @contextlib.contextmanager
