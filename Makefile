@@ -10,7 +10,7 @@ JOBS ?= 2
 # Marks of the tests that `make test` leaves out (pyproject.toml), but for `large`.
 HEAVY := builds or benchmarks or kills or fuzz or trainings
 
-.PHONY: help install demo test test-heavy test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint bench dist clean
+.PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint bench dist clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
@@ -53,6 +53,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
+.PHONY: test-heavy
 test-heavy: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m '$(HEAVY)'
 

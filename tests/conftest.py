@@ -57,7 +57,7 @@ def scratch_parent(request, tmp_path_factory, monkeypatch, caplog, warm_pool):
 
 @pytest.fixture(autouse=True)
 def blocked_tensorflow(request, monkeypatch):
-    """Where a test is marked `without_tensorflow`, start its script processes without TensorFlow.
+    """Start the script processes of a test that is marked `without_tensorflow` without TensorFlow.
 
     Not in the interpreters of `make test-envs`: there the faults are those of a process that has their TensorFlow.
     """
