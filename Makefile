@@ -7,9 +7,6 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-# Marks of the tests that `make test` leaves out (pyproject.toml), but for `large`.
-HEAVY := builds or benchmarks or kills or fuzz or trainings
-
 .PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint bench dist clean
 
 help:
@@ -52,6 +49,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Marks of the tests that `make test` leaves out (pyproject.toml), but for `large`.
+HEAVY := builds or benchmarks or kills or fuzz or trainings
 
 .PHONY: test-heavy
 test-heavy: $(STAMP)
