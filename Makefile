@@ -12,7 +12,8 @@ JOBS ?= 2
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
 	@echo "make demo      train and score on real handwritten digits; says where the pictures are"
-	@echo "make test      the tests"
+	@echo "make test      the tests, without the heavy ones"
+	@echo "make test-heavy   the heavy ones: built environments, benchmarks, kills at many places, random rows, trainings"
 	@echo "make test-prism   what holds on every engine, on Prism; needs go"
 	@echo "make test-flink   the same on Flink; needs java and mvn"
 	@echo "make test-cluster  a stream on a Flink of two machines that are killed; needs java, mvn, ip and root"
@@ -49,6 +50,13 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Marks of the tests that `make test` leaves out (pyproject.toml), but for `large`.
+HEAVY := builds or benchmarks or kills or fuzz or trainings
+
+.PHONY: test-heavy
+test-heavy: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m '$(HEAVY)'
 
 ONLY_flink := tests/test_flink_restart.py
 

@@ -158,7 +158,7 @@ def schemas_and_rows(
 
 
 def canonical(value: Any, column: Column) -> Any:
-    """Returns a value in a form in which two compare equal only if they are the same, bit for bit.
+    """Return a value in a form in which two compare equal only if they are the same, bit for bit.
 
     `double` is compared as the 32-bit float that it travels as.
     """
@@ -177,7 +177,7 @@ def canonical(value: Any, column: Column) -> Any:
 
 
 def canonical_rows(batch: pa.RecordBatch, schema: Schema) -> list[list[Any]]:
-    """Returns the rows of a batch in that form."""
+    """Return the rows of a batch in that form."""
     tuples = record_batch_to_tuples(batch, schema, timestamps=beam_timestamps)
     return [[canonical(value, column) for value, column in zip(row, schema)] for row in tuples]
 

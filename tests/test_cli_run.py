@@ -25,8 +25,6 @@ from tests.cli_files import SCHEMA, make_rows, write_rows
 from tests.test_cli_check import ECHO
 from tests.without_tensorflow import blocked
 
-pytestmark = pytest.mark.warm
-
 IN_MEMORY = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 

@@ -20,8 +20,6 @@ from beam_tfscript import RunTFScript, TrainTFScript
 from tests.model_rows import rows_to_model
 from tests.running import script
 
-pytestmark = pytest.mark.warm
-
 PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
 SCHEMA = "id bigint not null, x0 float not null, x1 float not null, label bigint not null"
 MODEL_ROWS = "model_id bigint, model_info string"
@@ -142,6 +140,7 @@ def test_estimator_of_a_stream_script_trains_on_rows_as_they_come(python, in_mem
         assert_scores(python, str(tmp_path / "model"))
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("python", PYTHONS)
 def test_parameter_server_script_reads_trains_and_writes(python, in_memory, tmp_path):
     transform = RunTFScript(
@@ -176,6 +175,7 @@ def test_script_with_a_context_and_a_row_writer_scores(python, feed, in_memory):
     assert scores == pytest.approx({row["id"]: 2 * row["x0"] for row in ROWS}, rel=1e-6)
 
 
+@pytest.mark.trainings
 def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):
     transform = RunTFScript(
         script("compat_flink_ps.py"),
@@ -191,6 +191,7 @@ def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):
     assert scores == pytest.approx({row["id"]: 2 * row["x0"] for row in ROWS}, rel=1e-6)
 
 
+@pytest.mark.trainings
 def test_keras_model_is_fit_by_the_train_configs(in_memory, tmp_path):
     transform = TrainTFScript(
         script("compat_akdl_keras.py"),

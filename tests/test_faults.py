@@ -25,6 +25,8 @@ from beam_tfscript.errors import ArgumentError, SchemaError, ScriptLoadError
 from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.running import SCRIPTS_PYTHON, script
 
+pytestmark = pytest.mark.without_tensorflow
+
 IDS = [{"id": str(i)} for i in range(95)]
 
 
@@ -141,6 +143,7 @@ class TestFeed:
             logger.removeHandler(counter)
         assert counter.lines == 100_000
 
+    @pytest.mark.tensorflow
     def test_64_mib_record_goes_both_ways(self, in_memory):
         # Made in the pipeline: what is given to Create is compressed into the job graph.
         transform = RunTFScript(script("echo.py"), "id varbinary", input_schema="id varbinary", entry="echo_file")
@@ -179,6 +182,7 @@ class TestFeed:
         ]
         assert notices and "in _sleep_here" in notices[0] and "time.sleep(seconds)" in notices[0]
 
+    @pytest.mark.cold
     def test_slow_start_is_an_error_that_names_the_bound(self, in_memory):
         text = error_of(in_memory, "never_reads", start_timeout=0.05)
         assert "was not up after start_timeout=0.05 s" in text and SCRIPTS_PYTHON in text

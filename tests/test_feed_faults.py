@@ -87,6 +87,8 @@ def names(rows):
     return [row["id"] for row in rows]
 
 
+@pytest.mark.cold
+@pytest.mark.kills
 class TestWalk:
     """Ends the script's process between any two messages, one after the other."""
 

@@ -125,6 +125,7 @@ def test_script_may_work_behind_its_loop_for_as_long_as_it_may_be_silent(in_memo
     wait_until(lambda: "saved" in marks(tmp_path), 15)
 
 
+@pytest.mark.kills
 class TestWorkerIsKilled:
     """SIGKILL to the worker: its script processes end, whatever state they are in, and its scratch directory goes."""
 

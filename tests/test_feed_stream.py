@@ -74,6 +74,7 @@ class TestRuns:
             assert output.timestamp == pytest.approx(start + 10, abs=0.01)
         assert in_memory.metrics["runs"] == 8
 
+    @pytest.mark.cold
     @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
     def test_200_windows_pass_with_two_processes(self, in_memory, no_tensorflow, feed):
         entry = "echo_file" if feed == "dataset" else "echo"

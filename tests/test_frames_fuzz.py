@@ -103,6 +103,7 @@ SCRIPTS_SIDE = inspect.getsource(mutate) + textwrap.dedent("""
 """)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
 @pytest.mark.parametrize("seed", range(6))
 def test_frames_that_the_script_garbles_are_an_error_or_cost_nothing(in_memory, tmp_path, monkeypatch, feed, seed):
@@ -111,6 +112,7 @@ def test_frames_that_the_script_garbles_are_an_error_or_cost_nothing(in_memory, 
     check_run(in_memory, feed, env)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
 @pytest.mark.parametrize("seed", range(4))
 def test_frames_that_the_pipeline_garbles_are_an_error_or_cost_nothing(in_memory, tmp_path, monkeypatch, feed, seed):

@@ -1,4 +1,4 @@
-"""Who may import whom, and what the script's interpreter may have to load."""
+"""Imports between rooms, and modules that the script's interpreter may load."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def module_of(path):
 
 
 def find_violations(module, imported):
-    """Yields what is wrong with the package's modules that a module imports."""
+    """Yield the violations among a module's imports of the package."""
     parts = module.split(".")
     if len(parts) < 2 or parts[1] == "__main__":
         return  # the public names are loaded when they are asked for
@@ -97,7 +97,7 @@ def find_violations(module, imported):
 
 
 def find_circle(graph):
-    """Returns the modules of a circle of imports; None where there is none."""
+    """Return the modules of a circle of imports; None where there is none."""
     done, under_way = set(), []
 
     def visit(module):

@@ -212,6 +212,7 @@ for number in range(int(sys.argv[3]), 10 ** 6):
 """
 
 
+@pytest.mark.kills
 def test_a_killed_publisher_leaves_no_partial_version_and_its_traces_go(tmp_path):
     store = tmp_path / "store"
     store.mkdir()

@@ -15,6 +15,8 @@ from PIL import Image
 from beam_tfscript.runtime.tf import saved_model
 from tests.test_pipelines_digits import HELD_OUT, PROJECT
 
+pytestmark = pytest.mark.trainings
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:

@@ -59,7 +59,7 @@ def finish(process, timeout):
     return printed
 
 
-@pytest.mark.slow
+@pytest.mark.trainings
 def test_tells_the_window_in_which_the_digits_change_and_reads_them_again_later(job_server, tmp_path):
     folder, output = tmp_path / "in", tmp_path / "out"
     folder.mkdir()

@@ -25,8 +25,6 @@ from beam_tfscript.worker.pool import get_pool
 from tests import strategies
 from tests.running import script
 
-pytestmark = pytest.mark.warm
-
 # Building a parser for each schema takes TensorFlow a good part of a second, so the ways through it get fewer.
 EXAMPLES = {"echo_typed": 200, "echo_rows": 200, "echo_records": 600}
 
@@ -60,7 +58,7 @@ class Harness:
         return [row for records in written for row in decoder.decode(records)]
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 @pytest.mark.parametrize("entry", sorted(EXAMPLES))
 def test_rows_of_any_schema_come_back_equal(entry):
     harness = Harness(entry)

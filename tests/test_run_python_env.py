@@ -63,12 +63,14 @@ def test_script_runs_in_a_directorys_interpreter(runner, python):
     assert row["tensorflow"]
 
 
+@pytest.mark.builds
 def test_script_runs_in_an_archives_interpreter(runner, packed, cache):
     rows = runner.run(which_python(python_env=packed, num_workers=2), ROWS)
     assert sum(row["rows"] for row in rows) == len(ROWS)
     assert all(row["prefix"].startswith(str(cache)) and row["prefix"].endswith("/my-env") for row in rows)
 
 
+@pytest.mark.builds
 def test_script_runs_with_the_requirements_it_was_given(runner, tmp_path, cache):
     lines = ["--no-index", write_wheel(tmp_path / "wheels", "tiny"), "tiny==1.0"]
     transform = which_python(requirements=lines, python_version=OWN, env={"PYTHONPATH": SITE})
@@ -77,6 +79,7 @@ def test_script_runs_with_the_requirements_it_was_given(runner, tmp_path, cache)
     assert row["prefix"].startswith(f"{cache}/requirements-")
 
 
+@pytest.mark.builds
 def test_an_environment_that_was_partly_cleaned_away_is_put_right(in_memory, packed, cache, monkeypatch):
     def find(env=None):
         environment._found.clear()  # each pipeline has a worker process of its own
@@ -89,6 +92,7 @@ def test_an_environment_that_was_partly_cleaned_away_is_put_right(in_memory, pac
     assert after["rows"] == len(ROWS) and after["prefix"].startswith(str(cache))
 
 
+@pytest.mark.builds
 def test_two_transforms_have_each_their_own(in_memory, packed):
     class Both(beam.PTransform):
         def expand(self, rows):
@@ -120,6 +124,7 @@ def test_an_environment_without_tensorflow_says_so(in_memory, tmp_path):
     assert "No module named 'tensorflow'" in text
 
 
+@pytest.mark.builds
 def test_a_failed_build_shows_the_tools_words_without_secrets(in_memory, monkeypatch, caplog):
     monkeypatch.setenv("MY_PASSWORD", "hunter2")
     lines = ["--no-index", "https://me:${MY_PASSWORD}@127.0.0.1:9/tiny-1.0-py3-none-any.whl"]

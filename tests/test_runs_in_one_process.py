@@ -40,7 +40,7 @@ def modes_script(python, tmp_path, feed, modes, **arguments):
 
 @functools.cache
 def new_interpreter(python: str) -> dict:
-    """How a script that is started by hand finds TensorFlow, and how it is when the script has left eager mode."""
+    """State of TensorFlow in a script that is started by hand, and after the script has left eager mode."""
     code = """
 import json, modes
 new = {"found": modes.state(), "context": modes.has_context()}

@@ -76,7 +76,7 @@ def flink_with_boot(tmp_path_factory, tmp_path, monkeypatch):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.builds
 @pytest.mark.parametrize("engine", ["flink"])
 def test_large_local_files_travel_to_workers_of_flink(engine, flink_with_boot, tmp_path):
     given = tmp_path / "given"

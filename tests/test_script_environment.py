@@ -190,6 +190,7 @@ def test_an_interpreter_that_is_too_old_names_both_sides(tmp_path):
         find_interpreter(check_python_env(str(pathlib.Path(old).parent.parent)))
 
 
+@pytest.mark.builds
 def test_requirements_are_installed_once(tmp_path, cache, caplog):
     lines = ["--no-index", write_wheel(tmp_path / "wheels", "tiny"), "tiny==1.0"]
     env = check_python_env(None, requirements=lines)
@@ -203,6 +204,7 @@ def test_requirements_are_installed_once(tmp_path, cache, caplog):
     assert ask(other, "import tiny; print(tiny.VERSION)") == "2.0" and other != python
 
 
+@pytest.mark.builds
 @pytest.mark.parametrize("version", ["3.6", "3.8"])
 def test_requirements_are_installed_for_another_python(tmp_path, version):
     if find_python(version) is None:
@@ -224,6 +226,7 @@ def test_a_worker_without_uv_says_how_to_get_it(monkeypatch):
         find_interpreter(check_python_env(None, requirements=["six"]))
 
 
+@pytest.mark.builds
 def test_a_failed_build_shows_the_tools_words_without_secrets(tmp_path, cache, monkeypatch, caplog):
     monkeypatch.setenv("MY_PASSWORD", "hunter2")
     monkeypatch.setenv("PIP_RETRIES", "1")
@@ -329,6 +332,7 @@ def pack_slow(tmp_path, name="env.tar.gz", code=0):
     return pack_wrapper(tmp_path / name, {"bin/conda-unpack": hold})
 
 
+@pytest.mark.builds
 def test_two_harnesses_build_it_once_and_the_other_says_whom_it_waits_for(tmp_path):
     archive = pack_slow(tmp_path)
     with harness(archive, tmp_path, "one") as one:
@@ -341,6 +345,7 @@ def test_two_harnesses_build_it_once_and_the_other_says_whom_it_waits_for(tmp_pa
     assert first.splitlines()[-1] == second.splitlines()[-1] and first.splitlines()[-1].startswith("found")
 
 
+@pytest.mark.builds
 def test_who_waited_for_a_build_that_failed_fails_alike_without_building(tmp_path):
     archive = pack_slow(tmp_path, code="out of luck")
     with harness(archive, tmp_path, "one") as one:
@@ -353,6 +358,7 @@ def test_who_waited_for_a_build_that_failed_fails_alike_without_building(tmp_pat
     assert "building" in first and "building the" not in second.replace("which builds", "")
 
 
+@pytest.mark.builds
 def test_doesnt_use_what_a_killed_builder_left(tmp_path, cache):
     archive = pack_slow(tmp_path)
     with harness(archive, tmp_path, "one") as one:
@@ -372,6 +378,7 @@ def test_doesnt_use_what_a_killed_builder_left(tmp_path, cache):
     assert not (left / "env/half").exists()
 
 
+@pytest.mark.builds
 def test_what_a_killed_builder_left_is_removed_by_the_next_of_any(tmp_path, cache):
     with harness(pack_slow(tmp_path), tmp_path, "one") as one:
         wait_until((tmp_path / "pid").exists)
@@ -460,6 +467,7 @@ def test_a_tool_that_hangs_is_ended(tmp_path, monkeypatch, caplog):
     assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}")
 
 
+@pytest.mark.builds
 def test_a_waiter_gives_up_with_the_builders_name(tmp_path, monkeypatch):
     archive = pack_slow(tmp_path)
     monkeypatch.setattr("beam_tfscript.files.machine_cache._WAIT_TIMEOUT_S", 0.5)

@@ -24,8 +24,6 @@ from tests.disks import tmpfs
 from tests.running import script
 from tests.without_tensorflow import blocked
 
-pytestmark = pytest.mark.warm
-
 ROWS = [{"id": str(i), "x": float(i)} for i in range(20)]
 WORDS = [beam.Row(id=str(i), word=f"word {i}") for i in range(20)]
 

@@ -75,6 +75,7 @@ def note(tmp_path, **arguments):
     )
 
 
+@pytest.mark.trainings
 def test_version_grows_with_each_training_and_checkpoints_last_where_they_are_kept(in_memory, tmp_path):
     (tmp_path / "kept").mkdir()
     for version in (1, 2):
@@ -84,6 +85,7 @@ def test_version_grows_with_each_training_and_checkpoints_last_where_they_are_ke
     assert sorted(os.listdir(tmp_path / "models")) == [".publishing", "1", "2"]
 
 
+@pytest.mark.trainings
 def test_version_is_the_same_when_the_bundle_is_repeated(tmp_path, monkeypatch):
     published = []
 
@@ -103,6 +105,7 @@ def test_version_is_the_same_when_the_bundle_is_repeated(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path / "models")) == [".publishing", "1"]
 
 
+@pytest.mark.trainings
 def test_each_window_gives_a_model_and_a_reader_never_sees_half_of_one(in_memory, tmp_path):
     def window(rows):
         return rows | beam.Map(lambda row: TimestampedValue(row, row["id"])) | beam.WindowInto(FixedWindows(160))
@@ -133,6 +136,7 @@ class TrainThenPublish(beam.PTransform):
         return (rows, published) | beam.Flatten()
 
 
+@pytest.mark.trainings
 def test_a_model_that_came_as_rows_is_the_same_model(in_memory, tmp_path):
     found = in_memory.run(TrainThenPublish(tmp_path), None)
     rows = sorted((row["model_id"], row["model_info"]) for row in found if "model_id" in row)

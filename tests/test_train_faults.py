@@ -22,6 +22,8 @@ from beam_tfscript import RunTFScript
 from tests.running import script
 from tests.training import LINE, POINTS, line_training, serve, train
 
+pytestmark = pytest.mark.trainings
+
 TASKS = ["chief:0", "worker:0", "ps:0"]
 FILES = [script("train_clusters.py")]
 CLUSTER = {"num_workers": 2, "num_ps": 1, "user_files": FILES}
