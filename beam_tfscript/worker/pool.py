@@ -27,12 +27,10 @@ from beam_tfscript.worker.process_spec import ProcessSpec
 from beam_tfscript.worker.scratch import ScratchDirectory
 from beam_tfscript.worker.users import Users
 
-# An idle interpreter with TensorFlow in it holds some 400 MiB; starting another one costs 4 to 5 s.
-IDLE_TIMEOUT_S = 60.0
-# Some runners tear their DoFns down between two bundles. Processes of a transform without users are kept for so long.
-UNUSED_GRACE_S = 2.0
+IDLE_TIMEOUT_S = 60.0  # an idle interpreter with TensorFlow holds some 400 MiB; starting another costs 4 to 5 s
+UNUSED_GRACE_S = 2.0  # some runners tear their DoFns down between two bundles
 _REAPER_TICK_S = 2.0
-_ENDING_S = 60.0  # how long scripts of processes that end may take to save or to export something
+_ENDING_S = 60.0  # time for the scripts of processes that end to save or export something
 
 _pool: ProcessPool | None = None
 _pool_lock = threading.Lock()
@@ -205,8 +203,7 @@ class ProcessPool:
             self._users.clear()
             self._num_ending += len(leased) + len(idle)
         self._end(kill=leased, close=idle)
-        with self._changed:
-            # Others may be ending some: what their scripts still say must not come after this returns.
+        with self._changed:  # another thread may be ending processes, whose scripts still log
             self._changed.wait_for(lambda: not self._num_ending, _ENDING_S)
 
     def _own_scratch(self) -> ScratchDirectory:
