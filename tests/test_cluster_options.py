@@ -1,4 +1,4 @@
-"""The arguments of clusters: checked together while the pipeline is built, and shown with the transform."""
+"""Arguments of clusters: wrong ones are refused while the pipeline is built, and display data show the others."""
 
 from __future__ import annotations
 
