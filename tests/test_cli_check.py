@@ -149,7 +149,7 @@ FAILURES = {
     ),
     "trains": (
         "def main(config): config.saved_model_dir\n", (),
-        1, "ScriptRaised", "'saved_model_dir': what a config", "--train",
+        1, "ScriptRaised", "'saved_model_dir': a config's attributes depend", "--train",
     ),
     "reads a stream": ("def main(config): config.dataset_fn()\n", (), 1, "ScriptRaised", "dataset_fn", "--feed stream"),
     "reads a file": (

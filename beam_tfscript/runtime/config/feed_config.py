@@ -1,4 +1,4 @@
-"""Configs of feed="bundles" and feed="stream": rows come during the run, and are done when the next are asked for."""
+"""Configs of feed="bundles" and feed="stream": rows come during the run, and a request for more acknowledges them."""
 
 from beam_tfscript.runtime.config.config_values import Window
 from beam_tfscript.runtime.config.task_config import Config

@@ -5,6 +5,7 @@ import os
 from beam_tfscript.runtime.columns import columns_from_wire
 from beam_tfscript.runtime.config.config_values import FeatureSpec, Schema, Window
 from beam_tfscript.runtime.config.tf_context import TFContext
+from beam_tfscript.runtime.docs import page
 
 # Entry functions of Deep Learning on Flink get a context, and here a config. These are the context's names.
 _OF_CONTEXT = (
@@ -75,7 +76,8 @@ class Config(object):
     def log_dir(self):
         """Path of the task's directory for logs, such as TensorBoard's; made at the first access.
 
-        With the transform's `log_dir`, the logs are kept there; without it, they are removed after the run.
+        The logs are kept in the transform's `log_dir`, or in a training's `model_dir`. Without either, they are removed
+        after the run.
 
         Raises:
           OSError: the directory cannot be made.
@@ -160,8 +162,8 @@ class Config(object):
         if name in _OF_CONTEXT and "tf_context" in self.__dict__:
             return getattr(self.tf_context, name)
         raise AttributeError(
-            "{!r} has no attribute {!r}: what a config has depends on the transform and its feed".format(
-                type(self).__name__, name
+            "{!r} has no attribute {!r}: a config's attributes depend on the transform and its feed, see {}".format(
+                type(self).__name__, name, page("guide")
             )
         )
 

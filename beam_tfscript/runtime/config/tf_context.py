@@ -89,7 +89,8 @@ class TFContext(object):
         """Set `TF_CONFIG` for this task, and return (cluster, task type, task index), with the chief as "chief".
 
         A run without a cluster gets a `TF_CONFIG` too. An Estimator then takes the run for the chief of a cluster, and
-        leaves evaluation to an evaluator: https://www.tensorflow.org/api_docs/python/tf/estimator/train_and_evaluate
+        leaves evaluation to an evaluator:
+        https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/estimator/train_and_evaluate
         """
         cluster = {role: list(addresses) for role, addresses in self.cluster.items()}
         task = {"type": self.task_type, "index": self.task_index}

@@ -168,8 +168,8 @@ def _dense(column, sparse):
     if not column.shape:
         return values[:, 0], present[:, 0]
     problem = "{}: a row has neither 0 nor {} values".format(column.name, column.size)
-    whole = tf.equal(tf.reduce_any(present, 1), tf.reduce_all(present, 1))
-    values = tf_versions.checked(tf, whole, problem, values)
+    none_or_all = tf.equal(tf.reduce_any(present, 1), tf.reduce_all(present, 1))
+    values = tf_versions.checked(tf, none_or_all, problem, values)
     return tf.reshape(values, (-1,) + column.shape), present[:, 0]
 
 

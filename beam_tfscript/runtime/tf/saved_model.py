@@ -9,7 +9,7 @@ import re
 
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 # Prefix of a directory that an Estimator is still writing, such as temp-1700000000.
-# https://github.com/tensorflow/estimator/blob/v2.15.0/tensorflow_estimator/python/estimator/export/export.py
+# https://github.com/tensorflow/tensorflow/blob/v2.15.0/tensorflow/python/saved_model/model_utils/export_utils.py
 _UNFINISHED = "temp-"
 # Directory of an Estimator's exporters: export/NAME/TIMESTAMP.
 _EXPORTERS = "export"
@@ -41,18 +41,18 @@ def find_export(directory):
     """
     if is_saved_model(directory):
         return directory
-    found = _newest_of_exporters(sorted(_saved_models_below(directory)))
-    if not found:
+    models = _newest_of_exporters(sorted(_saved_models_below(directory)))
+    if not models:
         raise SavedModelError(_nothing_found_text(directory))
-    if len(found) > 1:
-        names = ", ".join(os.path.relpath(path, directory) for path in found[:_NAMED_IN_ERRORS])
-        if len(found) > _NAMED_IN_ERRORS:
+    if len(models) > 1:
+        names = ", ".join(os.path.relpath(path, directory) for path in models[:_NAMED_IN_ERRORS])
+        if len(models) > _NAMED_IN_ERRORS:
             names += ", …"
         raise SavedModelError(
             "{} holds {} SavedModels ({}), and one is expected: export only one, or export the others to another "
-            "directory".format(directory, len(found), names)
+            "directory".format(directory, len(models), names)
         )
-    return found[0]
+    return models[0]
 
 
 def has_export(directory):
@@ -204,15 +204,15 @@ def _is_number(name):
 def _nothing_found_text(directory):
     if not os.path.isdir(directory):
         return "nothing was exported: {} does not exist".format(directory)
-    others, unfinished = [], []
+    other_formats, unfinished = [], []
     for parent, names, files in os.walk(directory):
         unfinished += [os.path.join(parent, name) for name in names if name.startswith(_UNFINISHED)]
-        others += [os.path.join(parent, name) for name in files if name.endswith(_OTHER_FORMS)]
+        other_formats += [os.path.join(parent, name) for name in files if name.endswith(_OTHER_FORMS)]
     text = "no SavedModel was exported to {}: it holds no file named saved_model.pb. ".format(directory)
     if unfinished:
         text += "There is {}, which was not finished. ".format(os.path.relpath(unfinished[0], directory))
-    elif others:
-        text += "There is {}, a model in another format. ".format(os.path.relpath(others[0], directory))
+    elif other_formats:
+        text += "There is {}, a model in another format. ".format(os.path.relpath(other_formats[0], directory))
     return text + (
         "Write model.export(config.saved_model_dir) with Keras, tf.saved_model.save(model, config.saved_model_dir, "
         "signatures=…), or estimator.export_saved_model(config.saved_model_dir, …)"

@@ -105,11 +105,11 @@ def _leave_graphs():
     from tensorflow.python.framework import ops
 
     ops._default_graph_stack.reset()
-    made = context.context_safe()
-    if made is not None:
+    eager_context = context.context_safe()
+    if eager_context is not None:
         # In a graph, the thread builds operations instead of computing them. Only leaving the graph would undo that.
-        made._thread_local_data.is_eager = context.default_execution_mode == context.EAGER_MODE
-        made._context_switches = _outermost_switches()
+        eager_context._thread_local_data.is_eager = context.default_execution_mode == context.EAGER_MODE
+        eager_context._context_switches = _outermost_switches()
 
 
 def _reset_keras():
@@ -137,16 +137,16 @@ def _renew_eager_context(start):
 
     # Enabling eager execution replaces this function by another one, which never makes a context.
     context.context = start.get_context
-    made = context.context_safe()
-    if made is None:
+    eager_context = context.context_safe()
+    if eager_context is None:
         return
-    if made._context_handle is None:
+    if eager_context._context_handle is None:
         context._context = None
         if start.has_context:
             context._create_context()
         return
     # An initialized context cannot be dropped: tensors may refer to it, and it holds the process's devices.
-    made._thread_local_data.is_eager = start.mode == context.EAGER_MODE
+    eager_context._thread_local_data.is_eager = start.mode == context.EAGER_MODE
 
 
 def _outermost_switches():

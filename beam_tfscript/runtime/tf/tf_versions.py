@@ -81,8 +81,8 @@ def checked(tensorflow, condition, message, value):
 
     `tf.debugging.assert_…` checks the same, but builds two functions per check, which takes longer.
     """
-    whole = tensorflow.reduce_all(condition)
-    assertion = tensorflow.raw_ops.Assert(condition=whole, data=[tensorflow.constant(message)])
+    all_true = tensorflow.reduce_all(condition)
+    assertion = tensorflow.raw_ops.Assert(condition=all_true, data=[tensorflow.constant(message)])
     with tensorflow.control_dependencies([assertion]):
         return tensorflow.identity(value)
 
