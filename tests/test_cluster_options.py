@@ -1,4 +1,4 @@
-"""The arguments of clusters: what cannot be is refused while the pipeline is built, and what is, is shown."""
+"""Arguments of clusters: wrong ones are refused while the pipeline is built, and display data show the others."""
 
 from __future__ import annotations
 

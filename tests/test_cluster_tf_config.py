@@ -1,4 +1,4 @@
-"""Who is who in a cluster, and what each task is told, also as TensorFlow's Estimators understand it."""
+"""Tasks of a cluster and the TF_CONFIG of each, also as TensorFlow's Estimators read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrow data as users have it: cast where nothing is lost, refused where something would be."""
+"""Arrow data of related types: cast if no value changes, else refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples: exact both ways, TensorFlow reads them, and what a script may get wrong is named."""
+"""Examples: exact both ways, readable by TensorFlow, and with errors that name a script's mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows to Arrow and back: every form of row, every type, and what does not fit."""
+"""Rows to Arrow and back: every form of row, every type, and values that do not fit."""
 
 from __future__ import annotations
 

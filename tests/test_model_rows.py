@@ -1,4 +1,4 @@
-"""Models as rows: the same files come back, and nothing else does."""
+"""Models as rows: exactly the same files come back."""
 
 from __future__ import annotations
 

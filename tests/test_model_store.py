@@ -1,4 +1,4 @@
-"""Publishing a model: a version is complete or absent, whoever reads, publishes beside it, or dies when."""
+"""Publishing a model: a version is complete or absent for readers, rivals, and after a publisher's death."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def make_model(directory: pathlib.Path, mark: str = "one", files: int = 0) -> st
 
 
 def versions_in(directory: pathlib.Path) -> dict[str, set[str]]:
-    """Version -> the marks of its files, for versions that a reader takes for complete."""
+    """Return version -> the marks of its files, for versions that a reader accepts as complete."""
     found = {}
     for path in directory.iterdir():
         if path.name.isdigit() and (path / "saved_model.pb").exists():
@@ -83,7 +83,7 @@ def test_a_version_has_the_models_files_and_can_be_read_by_others(tmp_path):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """What reaches the disk, in order: ("sync", path) and ("rename", from, to)."""
+    """List of the syncs and renames, in order: ("sync", path) and ("rename", from, to)."""
     steps: list[tuple[str, ...]] = []
     fsync, rename = os.fsync, os.rename
 
@@ -264,7 +264,7 @@ def numbered(files: dict[str, bytes], directory: str) -> dict[int, dict[str, byt
 
 
 def assert_whole(files: dict[str, bytes], directory: str) -> set[int]:
-    """Whatever a reader takes for a model is one, of one publisher; returns which versions those are."""
+    """Check that each version that a reader accepts is complete, of one publisher; return those versions."""
     complete = set()
     for version, content in numbered(files, directory).items():
         if "saved_model.pb" in content:

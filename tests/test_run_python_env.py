@@ -1,4 +1,4 @@
-"""RunTFScript with an environment of its own: the script runs there, and what is wrong with it is said in its words."""
+"""RunTFScript with an environment of its own: the script runs there, and errors have the tool's own words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":"
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """One cache for the tests of this file: what one unpacked, another finds."""
+    """Cache for all tests of this file, so that an environment is unpacked once."""
     return tmp_path_factory.mktemp("environments") / "cache"
 
 

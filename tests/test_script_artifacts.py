@@ -36,7 +36,7 @@ def main(config):
 
 
 def find_boot() -> str:
-    """The boot program of Beam's Python containers, compiled once a version."""
+    """The boot program of Beam's Python containers, compiled once per version."""
     directory = BUILD / "boot" / _VERSION
     if not (directory / "container").exists():
         package = f"github.com/apache/beam/sdks/v2/python/container@{_VERSION}"

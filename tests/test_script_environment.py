@@ -1,4 +1,4 @@
-"""Environments: each kind gives an interpreter that runs, built once, never used half, whoever dies."""
+"""Environments: each kind has an interpreter that runs, and is built once; a half-built one is never used."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PATIENCE_S = 60.0
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of the test's own, which this process knows nothing of."""
+    """Cache of one test, of which this process has remembered nothing."""
     monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(environment, "_found", {})
     return tmp_path / "cache"
@@ -51,7 +51,7 @@ def ask(python: str, code: str) -> str:
 
 
 def entries(cache: pathlib.Path) -> list[str]:
-    """What is in the cache but for locks."""
+    """Return the names in the cache, without lock files."""
     return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.exists() else []
 
 
@@ -91,7 +91,7 @@ def test_conda_unpack_is_run_where_it_is(tmp_path):
 
 @contextlib.contextmanager
 def web_server(directory, requests):
-    """Serves a directory; `requests` gets the method of each."""
+    """Serve a directory; `requests` gets the method of each request."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_request(self, code="-", size="-"):
@@ -131,7 +131,7 @@ def test_a_hash_that_is_not_the_archives_is_refused(tmp_path, cache):
     pack_wrapper(tmp_path / "web/env.tar.gz")
     with web_server(tmp_path / "web", []) as address:
         env = check_python_env(f"{address}/env.tar.gz#sha256={'0' * 64}")
-        with pytest.raises(ScriptEnvironmentError, match="another"):
+        with pytest.raises(ScriptEnvironmentError, match="which is not the one in the URI"):
             find_interpreter(env)
     assert all(name.endswith(".failed") for name in entries(cache))
 
@@ -573,7 +573,7 @@ def test_a_damaged_environment_is_left_to_those_who_run_in_it(tmp_path, cache, c
     assert messages(
         caplog, f"the environment {env} is built beside {old.parents[2]}, because processes still run there"
     )
-    # Whoever comes now finds the new one, whether or not it is in use too.
+    # From now on, every process finds the new one, also while the new one is in use.
     running(str(new))
     assert look_again(env) == str(new)
     assert len(messages(caplog, "building")) == 2
@@ -587,7 +587,7 @@ def test_a_damaged_environment_is_left_to_those_who_run_in_it(tmp_path, cache, c
 
 
 def test_what_is_damaged_again_and_again_under_live_processes_ends_with_an_error(tmp_path, monkeypatch, running):
-    monkeypatch.setattr("beam_tfscript.files.machine_cache._MAX_BESIDE", 1)
+    monkeypatch.setattr("beam_tfscript.files.machine_cache._MAX_FURTHER", 1)
     env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz", {"lib/lost": "x"}))
     for _ in range(2):
         python = pathlib.Path(look_again(env))

@@ -1,4 +1,4 @@
-"""Files come whole from real servers, whatever those and the network do, and secrets stay where they are."""
+"""Files are fetched completely from real servers, in spite of faults, and secrets are not shown."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def fetched(uri, tmp_path, **kwargs):
 
 
 def refused(uri, tmp_path, **kwargs):
-    """Why a URI is not fetched; nothing is left of the attempt."""
+    """Return the error of fetching a URI, after a check that no file is left."""
     with pytest.raises(ScriptEnvironmentError) as caught:
         fetch(uri, str(tmp_path / "target"), **{"timeouts": QUICK, **kwargs})
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The script's files are copies that no script can change, the same whichever way they reached the worker."""
+"""The script's files are copies that no script can change, the same for every way to the worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS = [{"x": float(number)} for number in range(10)]
 
 
 def make_folder(parent: pathlib.Path, content: bytes) -> pathlib.Path:
-    """A directory with all that one can have: links inside and out, a program, an old file, an empty directory."""
+    """Directory with links inside and outside, a program, an old file, and an empty directory."""
     folder, outside = parent / "folder", parent / "outside"
     for directory in (folder / "inner" / "empty", outside / "deep"):
         directory.mkdir(parents=True)
@@ -44,7 +44,7 @@ def make_folder(parent: pathlib.Path, content: bytes) -> pathlib.Path:
 
 
 def tree(content: bytes) -> dict[str, str]:
-    """What `show` says of a copy of such a directory."""
+    """Return the output of `show` for a copy of such a directory."""
     size = len(content)
     inner = {"": "directory", "/empty": "directory", "/tool.sh": "filex10", "/old.txt": "file3"}
     return {

@@ -1,4 +1,4 @@
-"""What a path or URI says, what is seen of it while the pipeline is built, and how the file gets to a worker."""
+"""Paths and URIs: their parts, the checks while the pipeline is built, and the file's way to a worker."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _SHOWN_CHARACTERS = 80
 
 
 class ConversionError(ValueError):
-    """Values that do not fit a column; the message continues a sentence that starts with one: `is out of range …`."""
+    """Values that do not fit a column. The message is the end of a sentence about a value: `is out of range …`."""
 
 
 def find_first(count: int, check: Callable[[int, int], Any]) -> tuple[int, ConversionError] | None:

@@ -1,6 +1,7 @@
 """Runs of a cluster, from the chunks of all its shards: rows out, or a model."""
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
+import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -89,4 +90,5 @@ class TrainModel(RunsScript):
         token = f"{token}-{outcome.checksum}"
         uri, version = model_store.publish(outcome.model_path, self._train.model_dir, token=token)
         last, course = describe_reports(outcome.reports)
-        yield TrainedModel.of(uri, version, outcome.signatures, outcome, last, course)
+        signatures, lengths = json.dumps(outcome.signatures), list(outcome.dataset_lengths)
+        yield TrainedModel(uri, version, signatures, lengths, outcome.seconds, last, course, outcome.attempt)

@@ -5,7 +5,7 @@ directory. tarfile's own data filter (PEP 706) is not used, because it checks le
 
 - It checks an entry when it is extracted. Here all entries are checked before the first is written.
 - It makes absolute names relative. It also allows entries that come twice, replace a file, or go through a link.
-- It knows nothing of zip files, and Python 3.10.0 to 3.10.11 and 3.11.0 to 3.11.3 do not have it.
+- It is for tar files only, and Python 3.10.0 to 3.10.11 and 3.11.0 to 3.11.3 do not have it.
 - Before Python 3.10.18, 3.11.13, 3.12.11 and 3.13.4, long paths and chains of links get past it (CVE-2025-4138,
   CVE-2025-4330, CVE-2025-4517).
 """
@@ -165,7 +165,7 @@ def _stays_inside(entry: Entry, symlinks: dict[str, str], directory: str) -> boo
             parts.append(part)
             path = "/".join(parts)
             if os.path.islink(os.path.join(directory, path)):
-                return False  # a link in the directory already, which this check knows nothing of
+                return False  # a link that exists already, whose target is not checked
             if path in symlinks:
                 followed += 1
                 if followed > _MAX_SYMLINKS or symlinks[path].startswith("/"):

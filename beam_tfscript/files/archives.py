@@ -1,4 +1,4 @@
-"""Unpacks archives, and writes nothing outside the target directory.
+"""Unpacking of archives, with nothing written outside the target directory.
 
 Input: a zip or tar file, which need not be trusted. Output: its files, or an error and no file: every entry is checked
 before the first is written.

@@ -1,4 +1,4 @@
-"""Makes files that are too large for the job graph artifacts of the job, which the runner brings to the workers.
+"""Files that are too large for the job graph, as artifacts of the job, which the runner brings to the workers.
 
 Input: the script's files and their pipeline, while it is built. Output: the same files, each with its name among the
 artifacts. The artifacts are added to the pipeline's option `files_to_stage`. Beam reads this option when the job is

@@ -1,4 +1,4 @@
-"""Removes entries of the machine's cache: entries of dead builders, damaged entries, and entries that are not used.
+"""Removal of entries from the machine's cache: entries of dead builders, damaged entries, and unused ones.
 
 An entry in which a process runs stays, and so does an entry that cannot be written. `machine_cache.py` describes the
 locks that show both.

@@ -1,4 +1,4 @@
-"""Fetches a file by its URI, and checks while the pipeline is built that the file exists.
+"""Download of a file by its URI, and the check while the pipeline is built that the file exists.
 
 Input: a URI of any scheme. Output: the complete file at the given path, its hash checked; its content is never in
 memory as a whole. A download that is cut off is retried, from the byte where it ended if the server supports ranges.

@@ -1,4 +1,4 @@
-"""Chooses the source of a URI by its scheme.
+"""Choice of a URI's source by its scheme.
 
 The protocols are implemented by libraries: requests for HTTP, boto3 for S3 and OSS, fsspec for HDFS, and Beam's file
 systems for all other schemes.

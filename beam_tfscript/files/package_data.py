@@ -1,4 +1,4 @@
-"""Finds files that are data of a Python package, named as `res://package/path`."""
+"""Files that are data of a Python package, named as `res://package/path`."""
 
 from __future__ import annotations
 

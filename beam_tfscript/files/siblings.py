@@ -1,4 +1,4 @@
-"""Finds the modules in a local script's folder that the script imports, as `python score.py` would import them.
+"""Modules in a local script's folder that the script imports, found as `python score.py` would import them.
 
 Input: the script's path, and the names of files that are staged anyway. Output: paths of files and packages in the
 script's folder.

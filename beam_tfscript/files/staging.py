@@ -145,7 +145,7 @@ def stage_runtime(directory: str) -> None:
 
 
 def link_files(staged: str, work_dir: str) -> None:
-    """Links what is staged into the directory of one run."""
+    """Link the staged files into a run's directory."""
     for entry in os.listdir(staged):
         os.symlink(os.path.join(staged, entry), os.path.join(work_dir, entry))
 

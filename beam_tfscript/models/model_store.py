@@ -1,4 +1,4 @@
-"""Publishes trained models: a local SavedModel becomes `model_dir/<version>/` on any of Beam's file systems.
+"""Publication of trained models: a local SavedModel becomes `model_dir/<version>/` on any of Beam's file systems.
 
 The layout is TensorFlow Serving's: a directory per version, named by a number; the newest is the largest. A version is
 complete or absent for every reader of `model_dir`, even if its publisher dies:

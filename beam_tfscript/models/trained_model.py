@@ -1,7 +1,6 @@
 """Row about a published model, the output of a training."""
 
 # No `from __future__ import annotations`: Beam makes the row's schema from the annotations' types.
-import json
 import typing
 
 import apache_beam as beam
@@ -29,23 +28,6 @@ class TrainedModel(typing.NamedTuple):
     metrics: str
     history: str
     attempt: int
-
-    @classmethod
-    def of(
-        cls, uri: str, version: int, signatures: dict, outcome: typing.Any, last: str, course: str
-    ) -> "TrainedModel":
-        """Return the row of a training.
-
-        Args:
-          uri: the model's directory.
-          version: the model's version.
-          signatures: signature -> its `inputs` and `outputs`.
-          outcome: the training's outcome, which has `dataset_lengths`, `seconds` and `attempt`.
-          last: the attribute `metrics`.
-          course: the attribute `history`.
-        """
-        lengths = list(outcome.dataset_lengths)
-        return cls(uri, version, json.dumps(signatures), lengths, outcome.seconds, last, course, outcome.attempt)
 
 
 beam.coders.registry.register_coder(TrainedModel, beam.coders.RowCoder)

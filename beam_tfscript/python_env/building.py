@@ -1,4 +1,4 @@
-"""Builds an environment from requirements by uv, and runs the tools for that.
+"""Environments built from requirements by uv, and the execution of uv and other tools.
 
 Input: a directory, the requirements, and an interpreter or its version. Output: an environment with `bin/python` in
 the directory, or an error with the last lines that the tool printed.

@@ -1,4 +1,4 @@
-"""Finds the script's interpreter: the worker's own, or that of a directory, an archive, or a built environment.
+"""Search for the script's interpreter: the worker's own, or that of a directory, an archive, or a built environment.
 
 Input: the transform's arguments as one value (`python_env.py`). Output: the path of an interpreter that has been
 started once. Environments are unpacked or built once per machine (`machine_cache.py`).

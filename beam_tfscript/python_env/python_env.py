@@ -61,7 +61,7 @@ class PythonEnv:
 def check_python_env(
     python_env: str | None, *, requirements: Sequence[str] | None = None, python_version: str | None = None
 ) -> PythonEnv:
-    """Checks the transform's arguments while the pipeline is built.
+    """Check the transform's arguments while the pipeline is built.
 
     Args:
       python_env: a directory with `bin/python`, or an archive of one, by path or URI.
