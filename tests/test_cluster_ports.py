@@ -37,6 +37,7 @@ def run_two_servers(python: str, addresses: list[str], environ: dict[str, str]) 
     return json.loads(asking.stdout)
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("python", PYTHONS)
 def test_tensorflow_binds_a_held_port_on_all_interfaces(python: str):
     with HeldPorts(2) as held:
@@ -46,6 +47,7 @@ def test_tensorflow_binds_a_held_port_on_all_interfaces(python: str):
     assert told["listens"] == [["0" * 32, held.ports[0]]]
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("python", PYTHONS)
 def test_a_proxy_is_not_asked_for_tasks_of_this_machine(python: str):
     proxied = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
