@@ -165,7 +165,7 @@ def _run_bundle(options: ScriptOptions, encoder: RowEncoder, rows: _Rows) -> Ite
     with _set_up(RunBundles(options, encoder, None)) as dofn:
         dofn.start_bundle()
         for row in rows if isinstance(rows, list) else [rows]:
-            yield from dofn.process(row, place=_placed(row))
+            yield from dofn.process(row, _placed(row))
         yield from dofn.finish_bundle()
 
 
