@@ -46,7 +46,8 @@ class RunTFScript(beam.PTransform):
         the types.
       user_files: files that the script needs beside it, where they are read-only. Archives (.zip, .tar.gz, .tgz, .tar)
         are unpacked there, and directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together,
-        travel in the job graph. Modules that a local script imports from its own folder need not be named.
+        travel in the job graph; larger ones travel as artifacts of the job. Modules that a local script imports from
+        its own folder need not be named.
       user_params: any JSON value, or its text, that the script finds as `config.user_params`. Scalars and arrays of
         numpy become plain values.
       selected_cols: names of the columns that the script is given, in that order; None for all columns.

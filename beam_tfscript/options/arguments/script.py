@@ -61,7 +61,8 @@ USER_FILES = Argument(
     Sequence[str],
     "files that the script needs beside it, where they are read-only. Archives (.zip, .tar.gz, .tgz, .tar) are "
     "unpacked there, and directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together, "
-    "travel in the job graph. Modules that a local script imports from its own folder need not be named.",
+    "travel in the job graph; larger ones travel as artifacts of the job. Modules that a local script imports from "
+    "its own folder need not be named.",
     default=(),
     check=checks.texts,
     show=lambda options: join(name_file(file) for file in options.files if file != options.script),
