@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from beam_tfscript.runtime.transport.scratch import PREFIX
-from beam_tfscript.worker.pool import ProcessPool
+from tests.warm import WarmPool, is_shared
 
 # Time for a process that is ending to be gone.
 _GRACE_S = 15.0
@@ -24,12 +24,12 @@ _SHORT_LIVED = ("process-", "run-", "generation-", "attempt-", "outputs-", "side
 
 
 @contextmanager
-def assert_nothing_left(*, but_tcp: bool = False, warm: ProcessPool | None = None) -> Iterator[None]:
+def assert_nothing_left(*, but_tcp: bool = False, warm: WarmPool | None = None) -> Iterator[None]:
     """Fail if the block leaves a child process, a thread, a scratch directory or a descriptor.
 
     Args:
       but_tcp: ignore TCP connections. Beam keeps those to a job server; this package's sockets are of another family.
-      warm: pool whose idle processes may stay, each with the threads, directories and descriptors that it has.
+      warm: pool whose shared processes may stay while they are idle, each with what belongs to it.
     """
     before = _snapshot(but_tcp, warm)
     yield
@@ -46,7 +46,7 @@ def assert_nothing_left(*, but_tcp: bool = False, warm: ProcessPool | None = Non
 
 
 class _Owned(NamedTuple):
-    """Belongings of a pool's idle processes.
+    """Belongings of a pool's shared processes that are idle.
 
     Attributes:
       pids: the processes and the pool's guardian.
@@ -61,12 +61,12 @@ class _Owned(NamedTuple):
     descriptors: Set[int] = frozenset()
 
 
-def _left_since(before: dict[str, set], but_tcp: bool, warm: ProcessPool | None) -> list[str]:
+def _left_since(before: dict[str, set], but_tcp: bool, warm: WarmPool | None) -> list[str]:
     now = _snapshot(but_tcp, warm)
     return [f"{kind} {name}" for kind in now for name in sorted(now[kind] - before[kind])]
 
 
-def _snapshot(but_tcp: bool, warm: ProcessPool | None) -> dict[str, set]:
+def _snapshot(but_tcp: bool, warm: WarmPool | None) -> dict[str, set]:
     # First: a process that becomes idle in between is left until the next look.
     owned = _Owned() if warm is None else _owned_by_idle(warm)
     return {
@@ -81,9 +81,10 @@ def _snapshot(but_tcp: bool, warm: ProcessPool | None) -> dict[str, set]:
     }
 
 
-def _owned_by_idle(pool: ProcessPool) -> _Owned:
+def _owned_by_idle(pool: WarmPool) -> _Owned:
     with pool._changed:
-        idle, scratch, alarm = list(pool._idle._since), pool._scratch, pool._reaper._thread
+        idle = [process for process in pool._idle._since if is_shared(process)]
+        scratch, alarm = pool._scratch, pool._reaper._thread
         if not idle or scratch is None:
             return _Owned()
         guardian = scratch.guardian._process

@@ -24,6 +24,7 @@ from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, SchemaError, ScriptLoadError
 from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.running import SCRIPTS_PYTHON, script
+from tests.without_tensorflow import BLOCKED
 
 pytestmark = pytest.mark.without_tensorflow
 
@@ -372,18 +373,18 @@ class TestPipelineDies:
 
         # A shell that started the tests in the background has Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        script, started = sys.argv[1:]
+        script, started, blocked = sys.argv[1:]
         with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as pipeline:
             rows = pipeline | beam.Create([{"id": "a"}])
             rows | RunTFScript(script, "id string", input_schema="id string", entry="stays_alive",
-                               user_params={"started": started})
+                               user_params={"started": started}, env={"PYTHONPATH": blocked})
     """)
 
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
     def test_script_process_ends_with_the_pipelines(self, tmp_path, scratch_parent, how):
         started = tmp_path / "started"
         pipeline = subprocess.Popen(
-            [sys.executable, "-c", self.PIPELINE, script("faults.py"), str(started)],
+            [sys.executable, "-c", self.PIPELINE, script("faults.py"), str(started), BLOCKED],
             env={**os.environ, "TMPDIR": str(scratch_parent)}, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:

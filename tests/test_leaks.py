@@ -14,7 +14,7 @@ from beam_tfscript.files.staging import stage_runtime
 from beam_tfscript.runtime.transport.scratch import PREFIX
 from beam_tfscript.worker.process_spec import ProcessSpec
 from tests import leaks
-from tests.warm import WarmPool
+from tests.warm import WarmPool, is_shared
 from tests.without_tensorflow import BLOCKED
 
 
@@ -36,8 +36,9 @@ def pool(user):
 
 
 @pytest.fixture
-def left(pool, user, tmp_path):
+def left(pool, user, tmp_path, monkeypatch):
     """Look for leaks while one process of the pool is idle; the snapshot before them is taken here."""
+    monkeypatch.setattr(leaks, "is_shared", lambda process: True)  # also without TensorFlow
     stage_runtime(str(tmp_path / "runtime"))
     spec = ProcessSpec("key", "leaks.py", sys.executable, str(tmp_path / "runtime"), {"PYTHONPATH": BLOCKED}, 0, 60)
     before = leaks._snapshot(False, pool)
@@ -50,6 +51,11 @@ def left(pool, user, tmp_path):
 
 def test_idle_process_may_stay_with_all_that_it_has(left):
     assert left() == []
+
+
+def test_idle_process_that_no_test_shares_is_found(left, monkeypatch):
+    monkeypatch.setattr(leaks, "is_shared", is_shared)
+    assert {name.split()[0] for name in left()} == {"process", "thread", "directory", "descriptor"}
 
 
 def test_descriptor_is_found(left):

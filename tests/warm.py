@@ -51,7 +51,7 @@ class _WarmIdleProcesses(IdleProcesses):
         super().__init__(users)
 
     def _until(self, process: ScriptProcess, idle_s: float, unused_s: float) -> float:
-        if process.live is None and not process.spec.env and not _is_blocked(process):
+        if is_shared(process):
             idle_s, unused_s = max(idle_s, _WARM_S), _WARM_S
         return super()._until(process, idle_s, unused_s)
 
@@ -60,8 +60,10 @@ class _WarmIdleProcesses(IdleProcesses):
         return IdleProcesses._fits(process, spec) and getattr(process, _VARIABLES) == _variables()
 
 
-def _is_blocked(process: ScriptProcess) -> bool:
-    return (WITHOUT_TENSORFLOW, "1") in getattr(process, _VARIABLES)
+def is_shared(process: ScriptProcess) -> bool:
+    """Return True if an idle process of a WarmPool waits for the next test."""
+    is_blocked = (WITHOUT_TENSORFLOW, "1") in getattr(process, _VARIABLES)
+    return process.live is None and not process.spec.env and not is_blocked
 
 
 def _variables() -> frozenset[tuple[str, str]]:
