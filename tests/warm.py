@@ -43,6 +43,8 @@ class WarmPool(ProcessPool):
         variables = _variables()
         process = super()._start(spec)
         setattr(process, _VARIABLES, variables)
+        fits = process.fits
+        process.fits = lambda spec: variables == _variables() and fits(spec)  # type: ignore[method-assign]
         return process
 
 
@@ -55,15 +57,11 @@ class _WarmIdleProcesses(IdleProcesses):
             idle_s, unused_s = max(idle_s, _WARM_S), _WARM_S
         return super()._until(process, idle_s, unused_s)
 
-    @staticmethod
-    def _fits(process: ScriptProcess, spec: ProcessSpec) -> bool:
-        return IdleProcesses._fits(process, spec) and getattr(process, _VARIABLES) == _variables()
-
 
 def is_shared(process: ScriptProcess) -> bool:
     """Return True if an idle process of a WarmPool waits for the next test."""
     is_blocked = (WITHOUT_TENSORFLOW, "1") in getattr(process, _VARIABLES)
-    return process.live is None and not process.spec.env and not is_blocked
+    return process.kept_run is None and not process.spec.env and not is_blocked
 
 
 def _variables() -> frozenset[tuple[str, str]]:
