@@ -48,7 +48,7 @@ class RunBundles(RunsScript):
         """Begin with no rows; an earlier bundle that was not finished has failed."""
         self._abandon()
         self._rows: list[Any] = []
-        self._places = RowWindows()
+        self._row_windows = RowWindows()
         self._gatherer = RowGatherer(self._encoder, self._bad)
 
     def process(self, row: Any, element: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
@@ -56,7 +56,7 @@ class RunBundles(RunsScript):
         if isinstance(row, ARROW):
             return self._send_batch(row, element)
         self._rows.append(row)
-        self._places.add(element)
+        self._row_windows.add(element)
         return self._send_rows(element) if len(self._rows) >= self._gatherer.limit else ()
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -69,17 +69,17 @@ class RunBundles(RunsScript):
     def _send_rows(self, current: WindowedValue | None) -> Iterator[Any]:
         """Send the gathered rows, and yield rows that are done; `current` is the element in `process`, if any."""
         rows, self._rows = self._rows, []
-        places, self._places = self._places, RowWindows()
+        row_windows, self._row_windows = self._row_windows, RowWindows()
         if not rows:
             return
         self._form = _form_of(rows[0])
         encoded = self._gatherer.encode(rows)
         for index, error in encoded.errors:
-            yield _with_window_of(places.of_row(index), self._gatherer.record(rows[index], error))
-        places = places.without(dict(encoded.errors))
-        for window, chosen in places.by_window():
+            yield _with_window_of(row_windows.of_row(index), self._gatherer.record(rows[index], error))
+        row_windows = row_windows.without(dict(encoded.errors))
+        for window, chosen in row_windows.by_window():
             yield from self._send(
-                values_at(encoded.examples, chosen), window, values_at(places.timestamps_micros, chosen), current
+                values_at(encoded.examples, chosen), window, values_at(row_windows.timestamps_micros, chosen), current
             )
 
     def _send_batch(self, batch: Any, element: WindowedValue) -> Iterator[Any]:

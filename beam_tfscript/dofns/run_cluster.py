@@ -26,12 +26,12 @@ class RunCluster(RunsScript):
     """(cluster, its chunks) -> the rows that all tasks of one run write."""
 
     def process(
-        self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
+        self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, side_chunks: Any = None
     ) -> Iterator[Any]:
         """Run the cluster over the rows of one window."""
         with (
             tempfile.TemporaryDirectory(prefix="cluster-", dir=self._staged.pool.scratch()) as directory,
-            self._side_inputs(window, sides) as side_inputs,
+            self._side_inputs(window, side_chunks) as side_inputs,
         ):
             run = ClusterRun(self._staged, directory=directory, side_inputs=side_inputs)
             # Closed here: if a stage downstream fails, the tasks end before their directory is removed.
@@ -55,13 +55,13 @@ class TrainModel(RunsScript):
         self._train = train
 
     def process(
-        self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, sides: Any = None
+        self, element: tuple[int, _Chunks], window: Any = beam.DoFn.WindowParam, side_chunks: Any = None
     ) -> Iterator[Any]:
         """Train on the rows of one window."""
         bounds = bounds_of(window)
         with (
             tempfile.TemporaryDirectory(prefix="training-", dir=self._staged.pool.scratch()) as directory,
-            self._side_inputs(window, sides) as side_inputs,
+            self._side_inputs(window, side_chunks) as side_inputs,
         ):
             run = ClusterRun(
                 self._staged,

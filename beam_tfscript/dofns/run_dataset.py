@@ -30,11 +30,11 @@ class RunShard(RunsScript):
         self,
         element: tuple[int, Iterable[tuple[int, bytes]]],
         window: Any = beam.DoFn.WindowParam,
-        sides: Any = None,
+        side_chunks: Any = None,
     ) -> Iterator[Any]:
         """Run the script over one shard's rows of one window."""
         shard, chunks = element
-        with self._side_inputs(window, sides) as side_inputs:
+        with self._side_inputs(window, side_chunks) as side_inputs:
             run = ShardRun(self._staged, user=self, side_inputs=side_inputs)
             # Closed here: if a stage downstream fails, the script ends before its side inputs are removed.
             with contextlib.closing(run.rows(shard, bounds_of(window), chunks)) as rows:

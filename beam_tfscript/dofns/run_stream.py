@@ -167,13 +167,13 @@ class StreamGroups(RunsStream):
         self,
         element: tuple[int, Iterable[tuple[int, int, bytes]]],
         window: Any = beam.DoFn.WindowParam,
-        sides: Any = None,
+        side_chunks: Any = None,
     ) -> Iterator[Any]:
         """Feed one shard's rows of one window to a run."""
         shard, chunks = element
         with (
             tempfile.TemporaryDirectory(prefix="group-", dir=self._staged.pool.scratch()) as directory,
-            self._side_inputs(window, sides) as side_inputs,
+            self._side_inputs(window, side_chunks) as side_inputs,
         ):
             stream = GroupStream(
                 self._runs,

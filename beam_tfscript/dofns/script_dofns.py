@@ -93,9 +93,9 @@ class RunsScript(UsesScript):
             lambda path: stage_files(self._options.files, path), directory, "files", is_read_only=True
         )
 
-    def _side_inputs(self, window: Any, sides: Any) -> AbstractContextManager[dict[str, Any]]:
+    def _side_inputs(self, window: Any, side_chunks: Any) -> AbstractContextManager[dict[str, Any]]:
         """Return a context with the window's side inputs, for a run's request; their files are removed at its end."""
-        return side_input_files(self._options, self._staged.pool.scratch(), bounds_of(window), sides)
+        return side_input_files(self._options, self._staged.pool.scratch(), bounds_of(window), side_chunks)
 
     def _decode(self, examples: list[bytes]) -> Iterable[Any]:
         """Return the output elements of some Examples that the script wrote, and the bad records."""

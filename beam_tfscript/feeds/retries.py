@@ -53,8 +53,8 @@ class Retries:
       shows_first: True if the raised error quotes the first attempt's, as later ones may fail because of its remains.
     """
 
-    def __init__(self, max_attempts: int | None, record: FailureRecord | None = None, *, shows_first: bool = False):
-        self._max_attempts = max_attempts or 1
+    def __init__(self, max_attempts: int, record: FailureRecord | None = None, *, shows_first: bool = False):
+        self._max_attempts = max_attempts
         self._record = record or Failures()
         self._shows_first = shows_first
         self._is_restart = False

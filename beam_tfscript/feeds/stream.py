@@ -70,7 +70,7 @@ class StreamFeed:
                         pass  # they are kept
                     return None
                 retries.begin_run()
-                state.begin_run(replay=bool(self._options.replay))
+                state.begin_run(replay=self._options.replay)
             is_finishing = False
             try:
                 # A run that has died since the last bundle is found here.

@@ -190,7 +190,7 @@ def run_of_group(
 
 
 def _par_do(dofn: beam.DoFn, dead_letters: DeadLetters | None, side_chunks: AsIter | None = None) -> beam.PTransform:
-    par_do = beam.ParDo(dofn) if side_chunks is None else beam.ParDo(dofn, sides=side_chunks)
+    par_do = beam.ParDo(dofn) if side_chunks is None else beam.ParDo(dofn, side_chunks=side_chunks)
     if dead_letters is None:
         return par_do
     return par_do.with_outputs(dead_letters.dead_letter_tag, main=dead_letters.main_tag)
