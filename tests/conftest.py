@@ -13,7 +13,7 @@ import pytest
 
 from beam_tfscript.python_env import environment
 from beam_tfscript.python_env.python_env import PythonEnv
-from beam_tfscript.worker import process
+from beam_tfscript.worker import process_group
 from tests import checks, warm
 from tests.engines import ENGINES
 from tests.engines.server import started
@@ -67,14 +67,14 @@ def blocked_tensorflow(request, monkeypatch):
         and request.node.get_closest_marker("tensorflow") is None
         and sys.executable == SCRIPTS_PYTHON
     ):
-        make = process.make_environment
+        make = process_group.make_environment
 
         def make_without(spec, *arguments):
             if "PYTHONPATH" not in spec.env:
                 spec = dataclasses.replace(spec, env={**spec.env, "PYTHONPATH": BLOCKED})
             return make(spec, *arguments)
 
-        monkeypatch.setattr(process, "make_environment", make_without)
+        monkeypatch.setattr(process_group, "make_environment", make_without)
         # Not for the script: by this variable, processes of the two kinds are told apart (tests/warm.py).
         monkeypatch.setenv(warm.WITHOUT_TENSORFLOW, "1")
 
