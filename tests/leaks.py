@@ -18,7 +18,7 @@ from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.warm import WarmPool, is_shared
 
 # Time for a process that is ending to be gone.
-_GRACE_S = 15.0
+_GRACE_S = 30.0
 # Directories of one process, run, attempt or window in a pool's scratch directory.
 _SHORT_LIVED = ("process-", "run-", "generation-", "attempt-", "outputs-", "side-inputs-")
 

@@ -145,7 +145,7 @@ IMAGE = np.ones([1, 2, 2], np.float32)
         ("half", {}, {"id": 0, "v": 0, "w": 0}, "id y", 'inputs: x cannot .*user_params."inputs"'),
         ("half", {"inputs": {"x": "v"}}, ID_X, "id y", "there is no match for v"),
         ("half", {"outputs": {"v": "y"}}, ID_X, "id y", "there is no match for v"),
-        ("two_inputs", {}, {"small": np.array([1]), "image": IMAGE[0]}, "total", r"takes \[2, 2, 1\] per row, .* \(2,\)"),
+        ("two_inputs", {}, {"small": np.array([1]), "image": IMAGE[0]}, "total", r"takes \[2, 2, 1\] per row,.*\(2,\)"),
         ("two_inputs", {}, {"small": np.array([1.0]), "image": IMAGE}, "total", "is int32, and a column of float64"),
         ("two_inputs", {}, {"small": np.array([2**40]), "image": IMAGE}, "total", "is int32, and a column of int64"),
         ("one_answer", {}, {"a": np.ones([1, 3])}, "total", r'output "total" .* has shape \(\) for 1 rows'),
