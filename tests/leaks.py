@@ -19,8 +19,9 @@ from tests.warm import WarmPool, is_shared
 
 # Time for a process that is ending to be gone.
 _GRACE_S = 30.0
-# Directories of one process, run, attempt or window in a pool's scratch directory.
-_SHORT_LIVED = ("process-", "run-", "generation-", "attempt-", "outputs-", "side-inputs-")
+# Directories of one process, run or attempt in a pool's scratch directory. Files of side inputs stay for a next run,
+# until the scratch directory goes.
+_SHORT_LIVED = ("process-", "run-", "outputs-")
 
 
 @contextmanager

@@ -121,6 +121,7 @@ def test_watermark_waits_for_what_the_global_windows_run_is_about_to_give(runner
     check_counts(runner, streamed)
 
 
+@pytest.mark.cold
 def test_rows_that_come_faster_than_the_script_takes_them(engine, tmp_path):
     """A bundle that takes long is one that Prism would split, with rows of one key on both sides."""
     name, options = engine

@@ -416,6 +416,7 @@ class TestPipelineDies:
             fresh.remove()
 
 
+@pytest.mark.cold  # its scratch directory is on that disk
 def test_full_disk_is_told_with_what_to_do(in_memory, tmp_path):
     small = tmp_path / "small"
     small.mkdir()

@@ -301,6 +301,7 @@ class TestBundles:
         wait_until(lambda: is_gone(int(told.read_text().split()[0])), 10)
         assert "ended" not in told.read_text()
 
+    @pytest.mark.cold  # its scratch directory is on that disk
     def test_full_disk_is_told_with_what_to_do(self, in_memory, no_tensorflow, tmp_path, monkeypatch):
         small = tmp_path / "small"
         small.mkdir()
