@@ -188,8 +188,9 @@ class Run:
         """Return the error for the end of the process: all feeds get it from here."""
         if self._started or not self._has_used_process:
             return self.process.died(self.label)
+        end = self.process.describe_end()  # waits for the exit status, which the process's repr shows
         return IdleProcessDied(
-            f"{self.label}: the idle process {self.process!r} {self.process.describe_end()}; another one takes the run",
+            f"{self.label}: the idle process {self.process!r} {end}; another one takes the run",
             returncode=self.process.returncode,
         )
 
