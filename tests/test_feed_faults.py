@@ -96,6 +96,7 @@ class TestWalk:
     def walk(self, tmp_path, monkeypatch):
         monkeypatch.setattr("beam_tfscript.worker.pool._REAPER_TICK_S", 0.1)
         monkeypatch.setattr("beam_tfscript.worker.pool.UNUSED_GRACE_S", 0.05)
+        others = set(psutil.Process().children())  # processes that other tests share
 
         def kill_at(step, entry, feed, check, **arguments):
             mark = tmp_path / f"mark {step}"
@@ -107,7 +108,7 @@ class TestWalk:
             except Exception as error:
                 if "SIGKILL" not in str(error):
                     raise
-            wait_until(lambda: not psutil.Process().children(), 10)
+            wait_until(lambda: not set(psutil.Process().children()) - others, 10)
             where = mark.read_text() if mark.exists() else None
             check(found, runner.metrics, where)
             return where
