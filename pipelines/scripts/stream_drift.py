@@ -8,8 +8,8 @@ drifted: whether that is too far
 learned: how many digits have been learned in all
 
 A run is one window: what outlives it is in a file in the directory `model_dir`. Windows overlap, as the first row of
-one may come before the last of the one before, but they end in order. So a run reads with the newest model that is
-there, and learns when its rows are complete: nothing that another window has learned is lost.
+one may come before the last of the one before, but they end one after the other: in the order of time, or in any order
+where the pipeline is so far behind that several are over at once. So a run reads with the newest model that is there, and learns when its rows are complete: nothing that another window has learned is lost.
 """
 
 import io
