@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint bench dist clean
+.PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint docs bench dist clean
 
 help:
 	@echo "make install   set up $(VENV) with all that demo and test need"
 	@echo "make demo      train and score on real handwritten digits; says where the pictures are"
-	@echo "make test      the tests"
+	@echo "make test      the tests, without the heavy ones"
+	@echo "make test-heavy   the heavy ones: built environments, benchmarks, kills at many places, random rows, trainings"
 	@echo "make test-prism   what holds on every engine, on Prism; needs go"
 	@echo "make test-flink   the same on Flink; needs java and mvn"
 	@echo "make test-cluster  a stream on a Flink of two machines that are killed; needs java, mvn, ip and root"
@@ -22,6 +23,7 @@ help:
 	@echo "make soak      ten minutes of a stream on Flink, does anything grow? then an hour of drawn"
 	@echo "               faults on every engine here, is all kept that is promised? needs java, mvn and go"
 	@echo "make lint      formatting, lint and types"
+	@echo "make docs      the documentation as a site, in build/site"
 	@echo "make bench     throughput and memory, beside other ways to do the same"
 
 install: $(STAMP)
@@ -30,7 +32,7 @@ $(STAMP): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[demo,bench,test,lint]'
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[demo,bench,test,lint,docs]'
 	@touch $@
 
 # All that is installed, on every Python; uv keeps the versions that still fit, UPGRADE=--upgrade takes the newest.
@@ -48,6 +50,13 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Marks of the tests that `make test` leaves out (pyproject.toml), but for `large`.
+HEAVY := builds or benchmarks or kills or fuzz or trainings
+
+.PHONY: test-heavy
+test-heavy: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m '$(HEAVY)'
 
 ONLY_flink := tests/test_flink_restart.py
 
@@ -81,6 +90,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.plain_english
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.throughput

@@ -15,7 +15,7 @@ def constant(name, file):
 
 
 VERSION = constant("__version__", "__init__.py")
-ADDRESS = constant("ADDRESS", "docs.py")
+ADDRESS = constant("ADDRESS", "runtime/docs.py")
 
 
 def long_description():
@@ -60,7 +60,7 @@ setup(
     ],
     packages=find_packages(include=["beam_tfscript", "beam_tfscript.*"]),
     package_data={"beam_tfscript": ["py.typed"], "beam_tfscript.runtime": ["*.pyi"]},
-    entry_points={"console_scripts": ["beam-tfscript = beam_tfscript.cli:main"]},
+    entry_points={"console_scripts": ["beam-tfscript = beam_tfscript.cli.main:main"]},
     python_requires=">=3.10",
     # tests/install.py installs the lowest and the newest of these on the first and the last Python and runs pipelines.
     install_requires=[
@@ -77,6 +77,8 @@ setup(
         "packaging>=22",
         "requests>=2.33",
         "urllib3>=2",
+        # Builds the environments of scripts with requirements=.
+        "uv>=0.8.24",
     ],
     extras_require={
         # File systems that a script's URIs may be on.
@@ -91,5 +93,6 @@ setup(
         "bench": ["psutil>=5.9", "setuptools<80", "tensorflow_hub>=0.16"],
         "test": [*TEST, "pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     },
 )

@@ -1,45 +1,42 @@
 """Run a TensorFlow script over a PCollection, in its own process and its own Python environment.
 
-The map of the rooms, in the order in which a record meets them:
+The map of the rooms, one floor per line; a file imports only from its own room and from floors below:
 
-    transforms   RunTFScript: the arguments; training: TrainTFScript; graph: the stages that both expand to
-    options      the arguments, checked while the pipeline is built
-    chunk_dofns  rows -> (shard, chunk), before the shuffle
-    beam_types   Beam's schemas <-> ours
-    data/        schema, rows <-> Arrow <-> Examples, TFRecord files
-    dofns        the life of a bundle in the feeds `dataset` and `bundles`
-    stream_dofns the same in `stream`: stream_feed feeds a run, and the next if it dies; live_run is the run
-    script/      the script's files and its interpreter
-    worker/      the script process, the channel to it, the pool of them, and the guardian that outlives a killed worker
-    cluster/     who is who in a TensorFlow cluster; task_group runs one in `dataset`, live_run in `stream`
-    runtime/     what runs inside the script process: `main(config)` is called there
-    model_store  where models are published
-    command/     the command line
-    metrics      what is counted
-    errors       every exception, and whose fault it is
+    cli                   the command line
+    transforms            RunTFScript, TrainTFScript, ModelRowsToSavedModel; the stages that they expand to
+    dofns                 wiring between Beam and the feeds: windows, state, timers, dead letters
+    feeds                 runs, driven in the feeds `dataset`, `bundles` and `stream`: rows out, outputs back, retries
+    options               the arguments: declared once, checked while the pipeline is built
+    models, python_env    versions of SavedModels; Python environments of scripts
+    worker, cluster       the script process, its channel and pool; tasks, ports and `TF_CONFIG` of a cluster
+    data, files           rows <-> Arrow <-> Examples; files of the script, fetched and staged
+    metrics, errors       counters; every exception
+    runtime               the library inside the script process, which calls `main(config)`
 
-This file is also imported by the script's interpreter, which may be as old as Python 3.6 and has
-neither Beam nor Arrow: it imports nothing, and its public names are loaded when they are asked for.
+docs/architecture.md follows a record through them.
+
+The script's interpreter imports this file too. It may be as old as Python 3.6, and has neither Beam nor Arrow. So this
+file imports nothing, and loads the public names on first use.
 """
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "ModelRowsToSavedModel": "beam_tfscript.model_rows",
-    "RunTFScript": "beam_tfscript.transforms",
-    "TrainTFScript": "beam_tfscript.training",
+    "ModelRowsToSavedModel": "beam_tfscript.transforms.model_rows_to_saved_model",
+    "RunTFScript": "beam_tfscript.transforms.run_tf_script",
+    "TrainTFScript": "beam_tfscript.transforms.train_tf_script",
     "TFScriptError": "beam_tfscript.errors",
 }
 
 __all__ = ["ModelRowsToSavedModel", "RunTFScript", "TFScriptError", "TrainTFScript", "__version__"]
 
-# Type checkers take the name for true and see the classes; nothing is imported for them.
+# Type checkers treat this name as true, and see the classes. At run time nothing is imported for them.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from beam_tfscript.errors import TFScriptError as TFScriptError
-    from beam_tfscript.model_rows import ModelRowsToSavedModel as ModelRowsToSavedModel
-    from beam_tfscript.training import TrainTFScript as TrainTFScript
-    from beam_tfscript.transforms import RunTFScript as RunTFScript
+    from beam_tfscript.transforms.model_rows_to_saved_model import ModelRowsToSavedModel as ModelRowsToSavedModel
+    from beam_tfscript.transforms.run_tf_script import RunTFScript as RunTFScript
+    from beam_tfscript.transforms.train_tf_script import TrainTFScript as TrainTFScript
 else:
 
     def __getattr__(name):
@@ -50,10 +47,10 @@ else:
         try:
             module = importlib.import_module(_PUBLIC[name])
         except AttributeError as error:
-            # `from beam_tfscript import …` would take it for a name that is missing here, and not tell the cause.
+            # `from beam_tfscript import …` would report an AttributeError as a missing name, without the cause.
             raise ImportError(
-                f"beam_tfscript.{name} cannot be imported: {error}. Some package that it needs is of a version that "
-                "does not fit: `pip check` says which."
+                f"beam_tfscript.{name} cannot be imported: {error}. A package that it needs has a version that does "
+                "not fit: `pip check` says which."
             ) from error
         return getattr(module, name)
 

@@ -1,22 +1,22 @@
-"""The exception tree: every error of this package, and whose fault each one is.
+"""The exception tree: every error of this package, and the side that has to be fixed.
 
     TFScriptError
     ├── ArgumentError        the pipeline's arguments: fix the call of the transform (also a ValueError)
-    │   ├── UnknownArgumentError    a keyword argument that there is not (also a TypeError)
+    │   ├── UnknownArgumentError    a keyword argument that does not exist (also a TypeError)
     │   └── SchemaError      a schema text or type that cannot be used
     ├── RowError             the rows: an input element does not fit the input schema
-    ├── ScriptError          the script: its own code is what to look at
-    │   ├── ScriptLoadError  it cannot be imported, or has no such entry function
+    ├── ScriptError          the script: look at its own code
+    │   ├── ScriptLoadError  the script cannot be imported, or has no such entry function
     │   ├── ScriptRaised     its entry function raised
     │   ├── ScriptDied       its process ended in the middle of a run, or had to be killed
-    │   ├── ModelError       what it exported is no SavedModel, or cannot be loaded
-    │   ├── FeedError        it returned while its feed goes on, or does not read it
-    │   └── OutputError      what it wrote does not fit the output schema
+    │   ├── ModelError       its export is not a SavedModel, or cannot be loaded
+    │   ├── FeedError        it returned before the end of its feed, or does not read the feed
+    │   └── OutputError      its output does not fit the output schema
     ├── ScriptEnvironmentError    the script's environment: interpreter, packages, files, disk
     └── ProtocolError        this package: the two ends of the channel disagree; please report it
 
-The script process has the same names for what it can raise by itself (`beam_tfscript.runtime`);
-they arrive here as text, since the two interpreters need not share a class.
+The script process has the same names for the errors that it can raise itself (`beam_tfscript.runtime`). They arrive
+here as text, since the two interpreters need not share a class.
 """
 
 from __future__ import annotations
@@ -40,27 +40,33 @@ __all__ = [
 
 
 class TFScriptError(Exception):
-    """Anything that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class ArgumentError(TFScriptError, ValueError):
-    """The transform was given something it cannot use; raised while the pipeline is built."""
+    """An argument of a transform, or its input, cannot be used.
+
+    Raised while the pipeline is built, so no worker is started. The message has the argument's name, the rule, and the
+    value unless it may be a secret.
+    """
 
 
 class UnknownArgumentError(ArgumentError, TypeError):
-    """The transform was given a keyword argument that it does not have."""
+    """A keyword argument that the transform does not have; the message suggests the nearest names."""
 
 
 class SchemaError(ArgumentError):
-    """A schema cannot be parsed, or names a type, column or conversion that does not exist."""
+    """A schema that cannot be parsed, or that names a type, column or conversion that does not exist."""
 
 
 class RowError(TFScriptError):
-    """An input element does not fit the input schema.
+    """An input element that does not fit the input schema; raised while the pipeline runs.
+
+    With `RunTFScript.with_exception_handling()`, such elements are dead letters, and do not fail the bundle.
 
     Attributes:
-      index: position of the element in the list that was being encoded, or None.
-      column: name of the column that does not fit, or None.
+      index: position of the element in the list that was encoded, from 0; None if it is not known.
+      column: name of the column that does not fit; None if it is not known.
     """
 
     def __init__(self, message: str, *, index: int | None = None, column: str | None = None):
@@ -73,34 +79,42 @@ class RowError(TFScriptError):
 
 
 class Summary(Exception):
-    """The first line of an error, as its cause: so it is what a traceback of that error begins with."""
+    """The first line of an error, as its cause, so that a traceback of that error begins with it."""
 
 
 class ScriptError(TFScriptError):
-    """The script failed. The message names script, task, shard, window and attempt."""
+    """Failure of the script; raised while the pipeline runs.
+
+    The message names the script, task, shard, window and attempt. It has the traceback of the script's own lines or
+    the signal's name, and the last lines that the script printed.
+    """
 
     def __init__(self, message: str):
         super().__init__(message)
         first, has_more, _ = message.partition("\n")
         if has_more:
-            # Runners give the text of a job's error: Beam makes it again from its message, and formats its traceback.
-            # Python shows a cause before that, and of a cause that was never raised just the message.
+            # Runners show the text of a job's error: Beam builds the exception anew from its message, and formats its
+            # traceback. Python prints the cause first, and only the message of a cause that was never raised.
             self.__cause__ = Summary(first)
 
 
 class ScriptLoadError(ScriptError):
-    """The script cannot be imported, or does not define the entry function."""
+    """A script that cannot be imported, or that does not define the entry function. Not retried.
+
+    Raised while the pipeline is built for a local script with a syntax error or without the function.
+    """
 
 
 class ScriptRaised(ScriptError):
-    """The script's entry function raised; the message holds the traceback of its own lines."""
+    """An exception in the script's entry function; the message has the traceback of its own lines."""
 
 
 class ScriptDied(ScriptError):
-    """The script's process ended before its run was finished.
+    """End of the script's process before its run was finished: it exited, was killed, or did not answer.
 
     Attributes:
-      returncode: exit status, negative for a signal, as in `subprocess.Popen.returncode`.
+      returncode: exit status, or the negative number of a signal, as in
+        https://docs.python.org/3/library/subprocess.html#subprocess.Popen.returncode. None if it is not known.
     """
 
     def __init__(self, message: str, *, returncode: int | None = None):
@@ -112,19 +126,24 @@ class ScriptDied(ScriptError):
 
 
 class ModelError(ScriptError):
-    """What the script exported is no SavedModel, is several, or cannot be loaded."""
+    """An export of the script that is not one SavedModel, or that cannot be loaded.
+
+    SavedModels are described in https://www.tensorflow.org/guide/saved_model.
+    """
 
 
 class FeedError(ScriptError):
-    """The script returned while its feed goes on, or does not read what it is given."""
+    """A script that returns before the end of its feed, or that does not read its rows; in `bundles` and `stream`."""
 
 
 class OutputError(ScriptError):
-    """An Example that the script wrote does not fit the output schema.
+    """An Example from the script that does not fit the output schema.
+
+    With `RunTFScript.with_exception_handling()`, such Examples are dead letters, and do not fail the bundle.
 
     Attributes:
-      index: position of the Example in the list that was being decoded, or None.
-      column: name of the column that does not fit, or None.
+      index: position of the Example in the list that was decoded, from 0; None if it is not known.
+      column: name of the column that does not fit; None if it is not known.
     """
 
     def __init__(self, message: str, *, index: int | None = None, column: str | None = None):
@@ -137,14 +156,19 @@ class OutputError(ScriptError):
 
 
 class ScriptEnvironmentError(TFScriptError):
-    """The script's environment cannot be used: its interpreter, packages, files or disk."""
+    """An environment that cannot be used: the interpreter, packages, files or disk of the script.
+
+    Raised while the pipeline runs, on a worker. Its message has the path or URI without secrets, and the next step.
+    """
 
 
 class ProtocolError(TFScriptError):
-    """The script process sent something that is not a frame of the protocol: a bug of this package,
-    or a file descriptor that the script closed or wrote to."""
+    """Data from the script process that is not a frame of the protocol.
+
+    This is a bug of this package, or the script has closed or written to a file descriptor that it did not open.
+    """
 
 
 def _rebuild(cls: type[TFScriptError], message: str, fields: dict) -> TFScriptError:
-    # Exceptions with keyword arguments do not unpickle by themselves, and bad records are pickled.
+    # Exceptions with keyword arguments do not unpickle by themselves, and dead letters are pickled.
     return cls(message, **fields)

@@ -1,8 +1,8 @@
-"""What it takes to form a cluster on one machine: RunTFScript beside a loop that starts the same tasks by hand.
+"""Time to form a cluster on one machine: RunTFScript beside a loop that starts the same tasks by hand.
 
-Comes in: options of the command line. Goes out: for each number of tasks, seconds until all have met, of which until
-the last of them has imported TensorFlow, and the rest, which is what forming the cluster takes; on standard output, and
-with `--json FILE` as JSON. Both start the same script, with one thread a task, one after the other, best of some runs.
+Options of the command line in. Out, for each number of tasks: seconds until all tasks have met, seconds until the last
+task has imported TensorFlow, and the difference, which is the time to form the cluster. Both start the same script,
+with one thread per task, one after the other; the best of some runs counts. `--json FILE` writes the figures as JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import apache_beam as beam
 from beam_tfscript import RunTFScript
 
 SCRIPT = pathlib.Path(__file__).parent / "scripts" / "meet.py"
-# Sixteen imports of TensorFlow on two cores, with much to spare.
+# Sixteen imports of TensorFlow on two cores take far less.
 _TIMEOUT_S = 600
 
 
@@ -39,7 +39,7 @@ class _Keep(beam.DoFn):
 
 
 def form_in_pipeline(tasks: int, directory: str) -> list[dict]:
-    """Runs the script as a cluster of a pipeline; returns what each task said."""
+    """Run the script as a cluster of a pipeline; return each task's figures."""
     pipeline = beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner")
     _ = (
         pipeline
@@ -54,13 +54,13 @@ def form_in_pipeline(tasks: int, directory: str) -> list[dict]:
 
 
 def form_by_hand(tasks: int, directory: str) -> list[dict]:
-    """Starts the script in a loop, with TF_CONFIG set by hand; returns what each task said."""
+    """Start the script in a loop, with TF_CONFIG set by hand; return each task's figures."""
     workers = [f"localhost:{port}" for port in _free_ports(tasks)]
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     started = []
     for index in range(tasks):
-        told = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        environ = {**os.environ, **threads, "no_proxy": "localhost", "TF_CONFIG": json.dumps(told)}
+        tf_config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        environ = {**os.environ, **threads, "no_proxy": "localhost", "TF_CONFIG": json.dumps(tf_config)}
         command = [sys.executable, str(SCRIPT), os.path.join(directory, str(index))]
         started.append(subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL))
     try:
@@ -75,18 +75,18 @@ def form_by_hand(tasks: int, directory: str) -> list[dict]:
 
 
 def measure(form, tasks: int) -> dict[str, float]:
-    """Seconds of one cluster: until all have met, until all have imported TensorFlow, and between the two."""
+    """Measure one cluster: seconds until all tasks have met, until all have imported TensorFlow, and the difference."""
     with tempfile.TemporaryDirectory() as directory:
         begin = time.time()
-        told = form(tasks, directory)
-    assert len(told) == tasks and all(task["tasks"] == tasks for task in told), told
-    imported = max(float(task["imported_at"]) for task in told) - begin
-    met = max(float(task["met_at"]) for task in told) - begin
+        times = form(tasks, directory)
+    assert len(times) == tasks and all(task["tasks"] == tasks for task in times), times
+    imported = max(float(task["imported_at"]) for task in times) - begin
+    met = max(float(task["met_at"]) for task in times) - begin
     return {"met_s": met, "import_s": imported, "form_s": met - imported}
 
 
 def best(form, tasks: int, repeats: int) -> dict[str, float]:
-    """The run that formed its cluster in the least time."""
+    """Return the figures of the run that formed its cluster in the least time."""
     return min((measure(form, tasks) for _ in range(repeats)), key=lambda figure: figure["form_s"])
 
 
@@ -98,11 +98,11 @@ def _free_ports(count: int) -> Iterable[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8, 16], help="sizes of the clusters")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, of which the best counts")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--json", metavar="FILE", help="file to write the figures to")
     options = parser.parse_args(arguments)
     print(f"seconds, on {os.cpu_count()} cores")
     print(f"{'':6}{'RunTFScript, one_host':>30}{'started in a loop':>30}")

@@ -1,8 +1,8 @@
 """Rows to Example bytes and back: this project, `tf.train.Example` in Python, and tfx-bsl, side by side in one run.
 
-What comes in are options of the command line: how many values to convert at a time, and for how long. What goes out
-is a table on standard output, and with `--json FILE` the same figures as JSON. Contenders take turns, and the best
-round of each counts, so that other work on the machine hits all alike.
+Options of the command line in: the number of values per conversion, and the number of rounds. Out: a table on standard
+output, and with `--json FILE` the same figures as JSON. Contenders take turns, and the best round of each counts. So
+other work on the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from beam_tfscript.data.rows import record_batch_to_tuples, rows_to_record_batch
 from beam_tfscript.data.schema import Schema
 
 ROUNDS = 7
-# Rows are converted in batches of as many values: what a chunk of 1 to 4 MiB holds.
+# Values per batch of rows: about as many as a chunk of 1 to 4 MiB holds.
 VALUES = 100_000
 MIN_ROWS, MAX_ROWS = 256, 4096
 TENSOR_FLOATS = 1024
@@ -35,7 +35,7 @@ Way = Callable[[], Sequence[Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """Rows of one shape; `wide` is how much faster than Python rows are to become bytes."""
+    """Rows of one shape; `target` is the wanted speed-up over Python of rows to bytes."""
 
     name: str
     schema: Schema
@@ -45,7 +45,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Figure:
-    """What one way of one step took, in microseconds a row."""
+    """Time of one way of one step, in microseconds per row."""
 
     case: str
     step: str
@@ -55,7 +55,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How this project compares with a peer, and what is wanted; `target` None: only to look at."""
+    """Ratio of this project to a peer, with its target; `target` is None for a ratio without one."""
 
     case: str
     name: str
@@ -73,7 +73,7 @@ class Verdict:
 
 
 def make_cases(values: int) -> list[Case]:
-    """Returns rows of 3, 30 and 300 columns, and of one tensor."""
+    """Return rows of 3, 30 and 300 columns, and of one tensor."""
     cases = []
     for columns, target in ((3, 1.5), (30, 1.5), (300, 4.0)):
         kinds = ("string", "float", "bigint")
@@ -96,7 +96,7 @@ def _row(columns: int) -> dict[str, Any]:
 
 
 def encode_in_python(rows: Sequence[dict[str, Any]]) -> list[bytes]:
-    """Builds a message a row, as TensorFlow's tutorials do."""
+    """Build one message per row, as TensorFlow's tutorials do."""
     from tensorflow.core.example.example_pb2 import Example
     from tensorflow.core.example.feature_pb2 import BytesList, Feature, Features, FloatList, Int64List
 
@@ -116,7 +116,7 @@ def encode_in_python(rows: Sequence[dict[str, Any]]) -> list[bytes]:
 
 
 def encode_in_place(rows: Sequence[dict[str, Any]]) -> list[bytes]:
-    """Fills in a message a row: the quickest way that there is in Python, if not the usual one."""
+    """Fill in one message per row: not the usual way in Python, but the fastest."""
     from tensorflow.core.example.example_pb2 import Example
 
     examples = []
@@ -137,7 +137,7 @@ def encode_in_place(rows: Sequence[dict[str, Any]]) -> list[bytes]:
 
 
 def decode_in_python(examples: Sequence[bytes], schema: Schema) -> list[tuple]:
-    """Parses a message a row, and takes the values out."""
+    """Parse one message per row, and take the values out."""
     from tensorflow.core.example.example_pb2 import Example
 
     rows = []
@@ -159,7 +159,7 @@ def decode_in_python(examples: Sequence[bytes], schema: Schema) -> list[tuple]:
 
 
 def ready_lists(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
-    """Returns the batch in the form that tfx-bsl takes without more ado."""
+    """Return the batch in the form that tfx-bsl takes without a conversion."""
     arrays = []
     for array, column in zip(batch.columns, schema):
         size = TENSOR_FLOATS if column.is_tensor else 1
@@ -170,7 +170,7 @@ def ready_lists(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
 
 
 def ways_of(case: Case) -> dict[str, dict[str, Way]]:
-    """Returns the ways to do each step, by step and name; all ways of a step have the same result."""
+    """Return the ways of each step, by step and name; all ways of a step have the same result."""
     encoder, decoder = ExampleEncoder(case.schema), ExampleDecoder(case.schema)
     batch = rows_to_record_batch(case.rows, case.schema)
     examples = encoder.encode(batch)
@@ -198,7 +198,7 @@ def ways_of(case: Case) -> dict[str, dict[str, Way]]:
 
 
 def check(case: Case, steps: dict[str, dict[str, Way]]) -> None:
-    """Sees to it that the ways of a step have the same result."""
+    """Check that the ways of a step have the same result."""
     decoder = ExampleDecoder(case.schema)
     batches = [
         decoder.decode(list(way())) for step in ("rows -> bytes", "batch -> bytes") for way in steps[step].values()
@@ -211,7 +211,7 @@ def check(case: Case, steps: dict[str, dict[str, Way]]) -> None:
 
 
 def measure(case: Case, rounds: int) -> list[Figure]:
-    """Returns the best time of each way; they take turns."""
+    """Return the best time of each way; the ways take turns."""
     steps = ways_of(case)
     check(case, steps)
     best: dict[tuple[str, str], float] = {}
@@ -226,7 +226,7 @@ def measure(case: Case, rounds: int) -> list[Figure]:
 
 
 def judge(case: Case, figures: Sequence[Figure]) -> list[Verdict]:
-    """Sets this project against its peers."""
+    """Compare this project with its peers."""
     micros = {(figure.step, figure.way): figure.micros for figure in figures}
 
     def faster(step: str, way: str = "python") -> float:
@@ -257,15 +257,15 @@ def judge(case: Case, figures: Sequence[Figure]) -> list[Verdict]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--values", type=int, default=VALUES, help="values to convert at a time (%(default)s)")
+    parser.add_argument("--values", type=int, default=VALUES, help="values per conversion (%(default)s)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds; the best one counts (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--json", metavar="FILE", help="file to write the figures to")
     options = parser.parse_args(arguments)
     random.seed(0)
     figures, verdicts = [], []
-    print(f"{'rows of':>12}  {'step':<16}{'by':<10}{'us a row':>10}{'rows a second':>16}")
+    print(f"{'rows of':>12}  {'step':<16}{'by':<10}{'us / row':>10}{'rows / s':>16}")
     for case in make_cases(options.values):
         measured = measure(case, options.rounds)
         for figure in measured:

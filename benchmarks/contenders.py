@@ -1,7 +1,7 @@
 """One contender, in the process that runs this module: a TFRecord file and a model in, a digest out.
 
-Every contender reads the same file through Beam's `ReadFromTFRecord` on the same engine (the in-memory runner)
-and hands its rows to the same counting stage. The plain script is no contender of this module: it is run as it is.
+Each contender reads the same file by Beam's `ReadFromTFRecord` on the same engine (the in-memory runner), and passes
+its rows to the same counting stage. The plain script is not in this module: it is a program of its own.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ TUNED_BATCH_SIZE = 256
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a contender is given.
+    """Arguments of a contender.
 
     Attributes:
-      examples: TFRecord file.
-      keras_model: Keras model file.
-      saved_model: SavedModel whose signature takes serialized Examples.
-      batch_size: batch size of our script (the peers keep their own).
+      examples: path of the TFRecord file.
+      keras_model: path of the Keras model file.
+      saved_model: path of the SavedModel whose signature takes serialized Examples.
+      batch_size: batch size of this project's script; the peers have their own.
       first_rows: see `digest.Digest.first_checksum`.
-      digest: file to write the digest to.
+      digest: path of the file that gets the digest.
     """
 
     examples: str
@@ -46,12 +46,12 @@ class Job:
     digest: str
 
     def write_digest(self, pair: Callable[[Any], tuple[Any, float]] | None) -> WriteDigest:
-        """Returns the last stage of the contender's pipeline."""
+        """Return the last stage of the contender's pipeline."""
         return WriteDigest(self.digest, pair=pair, first_rows=self.first_rows)
 
 
 def run_beam_read(job: Job) -> None:
-    """Beam reads the file and passes each record on."""
+    """Run Beam alone, which reads the file and passes each record on."""
     with _pipeline() as pipeline:
         (
             pipeline
@@ -62,12 +62,12 @@ def run_beam_read(job: Job) -> None:
 
 
 def run_tfscript(job: Job) -> None:
-    """This project: serialized Examples into `scripts/score.py`, typed rows out."""
+    """Run this project: serialized Examples into `scripts/score.py`, typed rows out."""
     _run_tfscript(job, "score.py", num_workers=1)
 
 
 def run_tfscript_bundles(job: Job) -> None:
-    """The same without a shuffle: `scripts/score_batches.py` in the feed `bundles`."""
+    """Run this project without a shuffle: `scripts/score_batches.py` in feed="bundles"."""
     _run_tfscript(job, "score_batches.py", feed="bundles")
 
 
@@ -84,8 +84,7 @@ def _run_tfscript(job: Job, script: str, **arguments: Any) -> None:
                 input_schema=workload.INPUT_SCHEMA,
                 output_schema=workload.OUTPUT_SCHEMA,
                 user_params={"model": job.keras_model, "batch_size": job.batch_size},
-                # TensorFlow chooses its threads, as it does in the plain script: more threads than cores would
-                # be slower in both.
+                # TensorFlow chooses the number of threads, as in the plain script.
                 intra_op_parallelism=0,
                 **arguments,
             )
@@ -94,7 +93,7 @@ def _run_tfscript(job: Job, script: str, **arguments: Any) -> None:
 
 
 def run_inference_default(job: Job) -> None:
-    """Beam's RunInference with TFModelHandlerNumpy as it comes."""
+    """Run Beam's RunInference with TFModelHandlerNumpy and its defaults."""
     from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
     from apache_beam.ml.inference.tensorflow_inference import TFModelHandlerNumpy
 
@@ -109,7 +108,7 @@ def run_inference_default(job: Job) -> None:
 
 
 def run_inference_tuned(job: Job) -> None:
-    """Beam's RunInference with a compiled model function that parses a batch of Examples itself."""
+    """Run Beam's RunInference with a compiled model function that also parses a batch of Examples."""
     from apache_beam.ml.inference.base import RunInference
 
     from benchmarks.tuned_handler import CompiledHandler
@@ -125,7 +124,7 @@ def run_inference_tuned(job: Job) -> None:
 
 
 def run_tfx_bsl(job: Job) -> None:
-    """tfx-bsl's RunInference on the SavedModel."""
+    """Run tfx-bsl's RunInference on the SavedModel."""
     from tfx_bsl.public.beam import RunInference
     from tfx_bsl.public.proto import model_spec_pb2
 
@@ -150,7 +149,7 @@ CONTENDERS = {
 
 
 def _pipeline() -> beam.Pipeline:
-    # The runner itself and not DirectRunner, which picks another engine where it can.
+    # Not DirectRunner, which may choose another engine.
     return beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
 
 
@@ -169,11 +168,11 @@ def _pair_of_log(log: Any) -> tuple[bytes, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the contender that the command line names."""
+    """Run the contender that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("contender", choices=sorted(CONTENDERS))
     for field in dataclasses.fields(Job):
-        # Annotations are text here, since they are evaluated late.
+        # Postponed annotations are text.
         parser.add_argument(f"--{field.name}", required=True, type=int if field.type == "int" else str)
     arguments = vars(parser.parse_args(argv))
     run = CONTENDERS[arguments.pop("contender")]

@@ -1,7 +1,7 @@
-"""What a contender gave out, in three figures: (id, score) pairs in, a `Digest` out.
+"""Digest of a contender's outputs: (id, score) pairs in, three figures out.
 
-The row count and a checksum say whether two contenders gave the same predictions, whatever the order of their
-rows. A row's score is weighted by its number, so that scores given to the wrong rows are seen too.
+The number of rows and a checksum show whether two contenders made the same predictions, in any order. A row's score is
+weighted by the row's number. So scores that went to the wrong rows are found too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 ID_PREFIX = b"row-"
 ID_BYTES = 13  # "row-" and nine digits
-_BLOCK_ROWS = 4096  # rows digested at once: fewer would cost the contenders time, more would cost them memory
+_BLOCK_ROWS = 4096  # rows per digest: fewer would cost the contenders time, more would cost them memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Digest:
     Attributes:
       rows: number of rows.
       checksum: weighted sum of all scores.
-      first_checksum: the same over the rows that every contender had, where some had fewer than others.
+      first_checksum: weighted sum over the rows that each contender had; slow contenders have fewer rows.
     """
 
     rows: int = 0
@@ -45,15 +45,12 @@ class Digest:
 
 
 def digest_block(ids: Sequence[bytes] | Sequence[str], scores: Sequence[float], first_rows: int) -> Digest:
-    """Digests some rows.
+    """Return the digest of some rows.
 
     Args:
-      ids: the rows' ids, as `row-000000123`.
-      scores: a score for each.
-      first_rows: rows of a lower number than this count in `first_checksum`.
-
-    Returns:
-      Their digest.
+      ids: the rows' ids, such as `row-000000123`.
+      scores: one score per row.
+      first_rows: rows of a lower number count in `first_checksum`.
     """
     text = np.asarray(ids, dtype=f"S{ID_BYTES}")
     numbers = np.char.replace(text, ID_PREFIX, b"").astype(np.int64)
@@ -62,24 +59,24 @@ def digest_block(ids: Sequence[bytes] | Sequence[str], scores: Sequence[float], 
 
 
 def digest_csv(path: str, first_rows: int) -> Digest:
-    """Digests a file of `id,score` lines."""
+    """Return the digest of a file of `id,score` lines."""
     with open(path, "rb") as lines:
         pairs = [line.rstrip().split(b",") for line in lines]
     return digest_block([pair[0] for pair in pairs], [float(pair[1]) for pair in pairs], first_rows)
 
 
 def find_id(example: bytes) -> bytes:
-    """Returns the id that a serialized Example of the workload holds.
+    """Return the id that a serialized Example of the workload holds.
 
-    Parsing the Example would cost those peers that hand the input back several microseconds a row; looking
-    for the id's bytes leaves them out of that.
+    Some peers return their input. Parsing the Example would cost them several microseconds per row, so this searches
+    for the id's bytes.
     """
     start = example.index(ID_PREFIX)
     return example[start : start + ID_BYTES]
 
 
 class _DigestRows(beam.DoFn):
-    """Elements -> one Digest a bundle."""
+    """DoFn: elements -> one Digest per bundle."""
 
     def __init__(self, pair: Callable[[Any], tuple[Any, float]], first_rows: int):
         self._pair = pair
@@ -108,7 +105,7 @@ class _DigestRows(beam.DoFn):
 
 
 class _CountRows(beam.DoFn):
-    """Elements -> one Digest a bundle, of the count alone."""
+    """DoFn: elements -> one Digest per bundle, of their number only."""
 
     def start_bundle(self) -> None:
         self._rows = 0
@@ -121,11 +118,11 @@ class _CountRows(beam.DoFn):
 
 
 class WriteDigest(beam.PTransform):
-    """Elements -> a JSON file with the digest of them all.
+    """Transform: elements -> a JSON file with the digest of all of them.
 
     Args:
-      path: file to write.
-      pair: takes an element, returns its id and score; None counts the elements alone.
+      path: path of the file.
+      pair: function, element -> (id, score); None to count the elements only.
       first_rows: see `Digest.first_checksum`.
     """
 
@@ -146,14 +143,14 @@ class WriteDigest(beam.PTransform):
 
 
 def write_digest(digest: Digest, path: str) -> None:
-    """Writes a digest as JSON; the file is there only once it is whole."""
+    """Write a digest as JSON, atomically."""
     with open(path + ".part", "w", encoding="utf-8") as file:
         json.dump(dataclasses.asdict(digest), file)
     os.replace(path + ".part", path)
 
 
 def read_digest(path: str) -> Digest:
-    """Reads what `write_digest` wrote."""
+    """Read a digest that `write_digest` wrote."""
     with open(path, encoding="utf-8") as file:
         return Digest(**json.load(file))
 

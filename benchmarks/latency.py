@@ -1,8 +1,8 @@
-"""Time from a row to its output in bundles of one row: RunTFScript's feed `bundles` beside Beam's RunInference.
+"""Time from a row to its output in bundles of one row: RunTFScript's feed="bundles" beside Beam's RunInference.
 
-Both are driven bundle by bundle, by their own DoFns and without an engine: what an engine adds is the same for both and
-would hide them. RunTFScript's rows go to a process of their own and back; the script says how long it took itself, and
-the rest is what this project adds. RunInference calls the same model in the process it is in.
+Their DoFns are called directly, bundle by bundle and without an engine, whose own time would hide theirs. RunTFScript's
+rows go to another process and back. The script reports its own time; the rest is the time that this project adds.
+RunInference calls the same model in this process.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ TARGETS_MS = {"p50": 5.0, "p99": 25.0}
 
 
 def drive(rows: Iterator[bytes], infer: Callable[[bytes], Any], *, count: int, rate: float) -> list[tuple[float, Any]]:
-    """Gives one row at a time at a steady rate.
+    """Pass one row at a time, at a steady rate.
 
     Args:
       rows: serialized Examples.
-      infer: takes a row as a bundle, and returns what came out.
-      count: how many rows count.
-      rate: rows a second.
+      infer: function that takes one row as a bundle, and returns its output.
+      count: number of rows that are measured.
+      rate: rows per second.
 
     Returns:
-      (milliseconds, output) of each.
+      (milliseconds, output) of each measured row.
     """
     for _ in range(WARM_UP_BUNDLES):
         infer(next(rows))
@@ -55,10 +55,10 @@ def drive(rows: Iterator[bytes], infer: Callable[[bytes], Any], *, count: int, r
 
 
 def measure_tfscript(rows: Iterator[bytes], model: str, *, count: int, rate: float) -> dict[str, list[float]]:
-    """Milliseconds of RunTFScript: the whole, the script's own, and what is added."""
+    """Measure RunTFScript: milliseconds in all, of the script itself, and the difference."""
     from beam_tfscript import RunTFScript
-    from beam_tfscript.dofns import RunBundles
-    from beam_tfscript.inputs import plan_input
+    from beam_tfscript.dofns.run_bundles import RunBundles
+    from beam_tfscript.transforms.input_plan import plan_input
 
     transform = RunTFScript(
         os.path.join(SCRIPTS, "time_batches.py"),
@@ -68,7 +68,8 @@ def measure_tfscript(rows: Iterator[bytes], model: str, *, count: int, rate: flo
         user_params={"model": model},
         intra_op_parallelism=0,
     )
-    options, encoder = plan_input(bytes, transform._options.for_feed("bundles"))
+    schema, encoder = plan_input(bytes, transform._options.input_schema)
+    options = transform._options.resolve("bundles", schema)
     dofn = RunBundles(options, encoder, None)
     dofn.setup()
 
@@ -89,7 +90,7 @@ def measure_tfscript(rows: Iterator[bytes], model: str, *, count: int, rate: flo
 
 
 def measure_inference(rows: Iterator[bytes], model: str, *, count: int, rate: float) -> dict[str, list[float]]:
-    """Milliseconds of RunInference with the tuned handler."""
+    """Measure RunInference with the tuned handler: milliseconds in all."""
     from apache_beam.ml.inference.base import _RunInferenceDoFn
 
     from benchmarks.tuned_handler import CompiledHandler
@@ -106,12 +107,12 @@ def measure_inference(rows: Iterator[bytes], model: str, *, count: int, rate: fl
 
 
 def summarize(values: list[float]) -> dict[str, float]:
-    """The median and the 99th percentile."""
+    """Return the median and the 99th percentile."""
     return {"p50": statistics.median(values), "p99": statistics.quantiles(values, n=100)[98]}
 
 
 def read_rows(path: str) -> Iterator[bytes]:
-    """The rows of the file, again and again."""
+    """Yield the rows of the file, repeatedly."""
     from beam_tfscript.data import tfrecord
 
     rows = tfrecord.read(path)
@@ -120,10 +121,10 @@ def read_rows(path: str) -> Iterator[bytes]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1000, help="bundles that count (%(default)s)")
-    parser.add_argument("--rate", type=float, default=100.0, help="bundles a second (%(default)s)")
+    parser.add_argument("--rows", type=int, default=1000, help="number of measured bundles (%(default)s)")
+    parser.add_argument("--rate", type=float, default=100.0, help="bundles per second (%(default)s)")
     parser.add_argument("--json", help="file to write the figures to")
     parser.add_argument("--work-dir", default=os.path.join(tempfile.gettempdir(), "beam-tfscript-benchmarks"))
     options = parser.parse_args(argv)
@@ -134,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, measure in (("RunTFScript, bundles", measure_tfscript), ("RunInference, tuned", measure_inference)):
         taken = measure(read_rows(examples), model, count=options.rows, rate=options.rate)
         figures |= {f"{name}: {part}": summarize(values) for part, values in taken.items()}
-    print(f"{options.rows} bundles of one row, {options.rate:g} a second; milliseconds a row")
+    print(f"{options.rows} bundles of one row, {options.rate:g} per second; milliseconds per row")
     for name, figure in figures.items():
         print(f"  {name:32} p50 {figure['p50']:8.2f}   p99 {figure['p99']:8.2f}")
     added = figures["RunTFScript, bundles: added"]

@@ -1,7 +1,7 @@
-"""Runs a command in a fresh process: command in, wall time and peak memory of its processes out.
+"""Measurements of a command in a fresh process: command in, wall time and peak memory of its processes out.
 
-Memory is the kernel's own high-water mark (VmHWM), read several times a second: a peak between two readings is
-not missed, only what a process added in its last fraction of a second is.
+Memory is the kernel's high-water mark (VmHWM), read several times per second. So a peak between two readings counts;
+only growth in a process's last fraction of a second is missed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import psutil
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_SAMPLE_S = 0.2  # shorter misses less of a process's last growth, but takes CPU from what is measured
+_SAMPLE_S = 0.2  # a shorter one misses less of a process's last growth, but takes CPU time from the measured command
 _STDERR_TAIL_CHARS = 3000
 
 
@@ -28,14 +28,14 @@ class CommandFailed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What one run of a command took.
+    """Time and memory of one run of a command.
 
     Attributes:
-      whole_s: from the start of the process to its end, the interpreter's start included.
-      cpu_s: CPU time of it and of the processes that it started, on all cores.
-      other_cpu_share: share of the machine's CPU time that other work took meanwhile; of 1.
-      peak_rss_mib: peak resident memory of the process itself.
-      child_peaks_mib: the same for each process that it started, largest first.
+      whole_s: seconds from the start of the process to its end, with the interpreter's start.
+      cpu_s: CPU seconds of the process and of its child processes, on all cores.
+      other_cpu_share: share of the machine's CPU time that other work took meanwhile, 0 to 1.
+      peak_rss_mib: peak resident memory of the process itself, in MiB.
+      child_peaks_mib: peak resident memory of each child process, in MiB, largest first.
     """
 
     whole_s: float
@@ -46,18 +46,15 @@ class Measurement:
 
 
 def run_measured(command: Sequence[str], *, log_path: str, timeout_s: float = 1800) -> Measurement:
-    """Runs a command to its end.
+    """Run a command to its end, and measure it.
 
     Args:
       command: program and arguments.
-      log_path: file that gets its stdout and stderr.
-      timeout_s: it is ended after this time.
-
-    Returns:
-      Its measurements.
+      log_path: path of the file that gets stdout and stderr.
+      timeout_s: timeout in seconds, after which the command is killed.
 
     Raises:
-      CommandFailed: its exit status is not 0, or it took too long.
+      CommandFailed: the exit status is not 0, or the timeout is over.
     """
     with open(log_path, "wb") as log:
         start_s, start_cpu_s, start_busy_s = time.perf_counter(), _own_cpu_s(), _busy_cpu_s()
@@ -82,11 +79,11 @@ def run_measured(command: Sequence[str], *, log_path: str, timeout_s: float = 18
 
 
 def read_rss_mib(pid: int | str = "self", field: str = "VmHWM") -> float | None:
-    """Reads a process's memory from the kernel.
+    """Read a process's memory from the kernel.
 
     Args:
-      pid: the process.
-      field: `VmHWM` for its peak, `VmRSS` for now.
+      pid: id of the process.
+      field: `VmHWM` for the peak, `VmRSS` for the present.
 
     Returns:
       MiB, or None if the process has ended.
@@ -102,12 +99,12 @@ def read_rss_mib(pid: int | str = "self", field: str = "VmHWM") -> float | None:
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Returns the command that runs a module with this interpreter."""
+    """Return the command that runs a module with this interpreter."""
     return [sys.executable, "-m", module, *arguments]
 
 
 class _PeakSampler:
-    """Watches a process and its descendants from a thread."""
+    """Thread that samples the peak memory of a process and its descendants."""
 
     def __init__(self, pid: int):
         self._pid = pid
@@ -141,7 +138,7 @@ class _PeakSampler:
 
 
 def _own_cpu_s() -> float:
-    """CPU time of the processes that have been waited for, and of the little this one does meanwhile."""
+    """Return the CPU time of the child processes that have ended, and of this process."""
     usages = (resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
@@ -153,7 +150,7 @@ def _busy_cpu_s() -> float:
 
 def _environment() -> dict[str, str]:
     environment = dict(os.environ)
-    # Without bytecode caches importing TensorFlow takes three times as long, in every process anew.
+    # Without bytecode caches, the import of TensorFlow takes three times as long in each process.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment["TF_CPP_MIN_LOG_LEVEL"] = "2"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, environment.get("PYTHONPATH")]))

@@ -1,9 +1,9 @@
-"""What a shard or a bundle of gigabytes costs in memory: its size in, a report out.
+"""Memory that a shard or a bundle of gigabytes takes: its size in, a report out.
 
-Two jobs, each in a fresh process on the in-memory runner, over the same rows: RunTFScript with a script that
-reads them, and the same without a script. In the `dataset` feed that is a GroupByKey of the same chunks, whose
-whole group the runner holds in both; in `bundles`, counting the rows. The difference is what this project adds.
-The script process is set against itself right after it has imported TensorFlow.
+Two jobs over the same rows, each in a fresh process on the in-memory runner: RunTFScript with a script that reads the
+rows, and a job without a script. In feed="dataset" the latter is a GroupByKey of the same chunks, as the runner holds
+the whole group in both. In feed="bundles" it counts the rows. The difference is the memory that this project adds. The
+script process is compared with itself right after the import of TensorFlow.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ BATCH_SIZE = 64  # a mebibyte
 PIPELINE_TARGET_MIB = 300
 SCRIPT_TARGET_MIB = 300
 
-# feed -> the job without a script, the job with one
+# feed -> (job without a script, job with a script)
 JOBS = {"dataset": ("group", "dataset"), "bundles": ("count", "bundles")}
 _SCRIPTS = os.path.join(os.path.dirname(__file__), "scripts")
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Peaks in MiB; medians where there are repeats."""
+    """Peaks in MiB; medians of the repeats."""
 
     feed: str
     gib: float
@@ -52,16 +52,16 @@ class Figures:
 
     @property
     def pipeline_added_mib(self) -> float:
-        """What the pipeline's process holds beyond the runner's own share."""
+        """Memory of the pipeline's process beyond that of the job without a script, in MiB."""
         return self.tfscript_peak_mib - self.identity_peak_mib
 
     @property
     def script_added_mib(self) -> float:
-        """What the script process holds beyond TensorFlow."""
+        """Memory of the script process beyond TensorFlow's import, in MiB."""
         return self.script_peak_mib - self.script_after_import_mib
 
     def targets(self) -> list[Ratio]:
-        """The two figures that have a target."""
+        """Return the two figures that have a target."""
         return [
             Ratio("pipeline's process, added by RunTFScript, MiB", self.pipeline_added_mib, PIPELINE_TARGET_MIB),
             Ratio("script process, above importing TensorFlow, MiB", self.script_added_mib, SCRIPT_TARGET_MIB),
@@ -69,34 +69,34 @@ class Figures:
 
 
 class ChunkExamples(beam.DoFn):
-    """Serialized Examples -> the chunks that RunTFScript would make of them."""
+    """DoFn: serialized Examples -> the chunks that RunTFScript would make of them."""
 
     def start_bundle(self) -> None:
-        """Begins with no rows."""
-        from beam_tfscript.sharding import Chunker
+        """Begin without rows."""
+        from beam_tfscript.data.chunks import Chunker
 
         self._chunker = Chunker(1, 0)
 
     def process(self, example: bytes) -> Iterator[tuple[int, tuple[int, bytes]]]:
-        """Takes one Example."""
+        """Add one Example."""
         for chunk in self._chunker.add([example]):
             yield chunk.shard, (chunk.count, chunk.payload)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        """Gives out the rest."""
+        """Yield the last chunks."""
         for chunk in self._chunker.flush():
             yield WindowedValue((chunk.shard, (chunk.count, chunk.payload)), 0, [GlobalWindow()])
 
 
 def run_job(job: str, mib: int, example: str, result: str) -> None:
-    """Runs one job in this process.
+    """Run one job in this process.
 
     Args:
-      job: one of those in `JOBS`.
-      mib: size of the shard.
-      example: file with the serialized Example that all rows are. It isn't made here, as that would import
-        TensorFlow into both jobs, and hide it where RunTFScript did so.
-      result: JSON file to write: the rows that came out, and the script's own figures.
+      job: name of a job in `JOBS`.
+      mib: size of the shard in MiB.
+      example: path of a file with the serialized Example of each row. Making the Example here would import TensorFlow
+        into both jobs, and would hide an import by RunTFScript.
+      result: path of a JSON file to write: the number of output rows, and the script's figures.
     """
     with open(example, "rb") as file:
         of_a_mib = [file.read()] * ROWS_OF_A_MIB
@@ -111,7 +111,7 @@ def run_job(job: str, mib: int, example: str, result: str) -> None:
 
 
 def make_example() -> bytes:
-    """Returns the serialized Example that all rows are."""
+    """Return the serialized Example of each row."""
     import tensorflow as tf
 
     feature = tf.train.Feature(float_list=tf.train.FloatList(value=range(FLOATS_OF_A_ROW)))
@@ -119,7 +119,7 @@ def make_example() -> bytes:
 
 
 def measure(options: argparse.Namespace) -> Figures:
-    """Runs both jobs and takes the medians of the repeats."""
+    """Run both jobs, and return the medians of the repeats."""
     without, with_script = JOBS[options.feed]
     peaks: dict[str, list[float]] = {without: [], with_script: []}
     results: dict[str, dict[str, Any]] = {}
@@ -152,12 +152,12 @@ def measure(options: argparse.Namespace) -> Figures:
 
 
 def format_figures(figures: Figures) -> str:
-    """Returns the report."""
-    what, without = (
+    """Return the report."""
+    unit, without = (
         ("shard", "a GroupByKey of the same chunks") if figures.feed == "dataset" else ("bundle", "counting")
     )
     lines = [
-        f"A {what} of {figures.gib:g} GiB, {figures.rows:,} rows of 16 KiB, in-memory runner; peak resident "
+        f"A {unit} of {figures.gib:g} GiB, {figures.rows:,} rows of 16 KiB, in-memory runner; peak resident "
         "memory, MiB",
         "",
         f"pipeline's process, {without:31}{figures.identity_peak_mib:10,.0f}",
@@ -171,7 +171,7 @@ def format_figures(figures: Figures) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the benchmark, or one job of it."""
+    """Run the benchmark, or one of its jobs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gib", type=float, default=2.0, help="size of the shard or bundle (%(default)s)")
     parser.add_argument("--feed", choices=sorted(JOBS), default="dataset", help="(%(default)s)")
@@ -228,7 +228,7 @@ def _count_rows(rows: beam.PCollection) -> beam.PCollection:
 
 
 def _most(rows: Iterable[Any]) -> Any:
-    """The row of a script's last words: it has read the most."""
+    """Return a script's last row, which has the largest number of rows."""
     return max(rows, key=lambda row: row.rows)
 
 

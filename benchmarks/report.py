@@ -10,14 +10,14 @@ from typing import Any
 from benchmarks.digest import Digest
 from benchmarks.measure import Measurement
 
-# Sums of a million float32 scores differ by less than this between batch sizes and compilers; one score in a
-# hundred thousand that is wrong differs by more.
+# Sums of a million float32 scores differ by less than this between batch sizes and compilers. One wrong score in a
+# hundred thousand makes a larger difference.
 _CHECKSUM_TOLERANCE = 1e-6
 
-# Other work on the machine that takes more than this of its CPU time is worth a word.
+# The report mentions other work on the machine that takes more than this share of its CPU time.
 _QUIET_SHARE = 0.05
 
-# A difference of two whole times that is below this is noise, and a rate taken from it would be too.
+# A smaller difference of two total times is noise, and so is a rate that is computed from it.
 _LEAST_DIFFERENCE_S = 0.2
 
 LABELS = {
@@ -51,7 +51,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Medians of one contender; `half_s` and `startup_s` are None where they were left out."""
+    """Medians of one contender; `half_s` and `startup_s` are None if they were not measured."""
 
     contender: str
     rows: int
@@ -66,12 +66,12 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """Rows per second of the whole time."""
+        """Rows per second of the total time."""
         return self.rows / self.whole_s
 
     @property
     def net_s(self) -> float | None:
-        """Seconds beyond the start-up time; None where they are too few to tell."""
+        """Seconds beyond the start-up time; None if they are too few."""
         return _subtract(self.whole_s, self.startup_s)
 
     @property
@@ -86,7 +86,7 @@ class Result:
         return None if half_s is None else (self.rows - self.rows // 2) / half_s
 
     def estimate_whole_s(self, rows: int) -> float:
-        """Returns the whole time for `rows` rows, by the rate beyond start-up where this result has fewer."""
+        """Return the total time for `rows` rows; estimate it by the net rate if this result has fewer rows."""
         if rows == self.rows:
             return self.whole_s
         if self.startup_s is None or self.net_rate is None:
@@ -96,7 +96,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """A ratio, and what it should be; `target` None: only to look at."""
+    """Ratio with its target; `target` is None for a ratio without one."""
 
     name: str
     value: float | None
@@ -104,7 +104,7 @@ class Ratio:
     at_most: bool = True
 
     def verdict(self) -> str:
-        """Returns the target and whether it is met."""
+        """Return a text: the target, and "met" or "MISSED"."""
         if self.target is None:
             return ""
         wanted = f"target: at {'most' if self.at_most else 'least'} {self.target:g}"
@@ -115,12 +115,12 @@ class Ratio:
 
 
 def compare(results: Sequence[Result], *, rows: int, compute_bound: bool) -> list[Ratio]:
-    """Sets this project against its peers.
+    """Compare this project with its peers.
 
     Args:
-      results: one a contender; ratios that need one that is not there have no value.
+      results: one result per contender. A ratio that needs an absent contender has no value.
       rows: rows of the whole file.
-      compute_bound: which variant's targets to use.
+      compute_bound: True for the targets of the compute-bound variant.
 
     Returns:
       The ratios, in the order of the report.
@@ -153,13 +153,13 @@ def compare(results: Sequence[Result], *, rows: int, compute_bound: bool) -> lis
 
 
 def find_disagreement(results: Sequence[Result]) -> str | None:
-    """Compares the contenders' predictions.
+    """Compare the contenders' predictions.
 
     Args:
-      results: one a contender; those that predict nothing have no checksum.
+      results: one result per contender; "beam_read" predicts nothing.
 
     Returns:
-      None if all are the same up to float tolerance, else which are not.
+      None if all are the same up to float tolerance, else a text with the contenders that differ.
     """
     scored = [result for result in results if result.contender != "beam_read"]
     for result in scored[1:]:
@@ -175,17 +175,14 @@ def find_disagreement(results: Sequence[Result]) -> str | None:
 def format_report(
     results: Sequence[Result], ratios: Sequence[Ratio], *, rows: int, batch_size: int, repeats: int
 ) -> str:
-    """Returns the report.
+    """Return the report's text.
 
     Args:
-      results: one a contender.
-      ratios: what `compare` returned.
+      results: one result per contender.
+      ratios: result of `compare`.
       rows: rows of the whole file.
-      batch_size: rows of a batch in the plain script and in ours.
-      repeats: runs that each figure is the median of.
-
-    Returns:
-      Its lines.
+      batch_size: rows per batch in the plain script and in this project's script.
+      repeats: number of runs; each figure is their median.
     """
     columns = (
         "contender",
@@ -228,7 +225,7 @@ def format_report(
 
 
 def to_json(results: Sequence[Result], ratios: Sequence[Ratio]) -> dict[str, Any]:
-    """Returns the same figures for a file."""
+    """Return the report's figures as a JSON object."""
     return {
         "results": [
             {

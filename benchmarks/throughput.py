@@ -1,7 +1,7 @@
 """Rows per second of RunTFScript and its peers over one TFRecord file: options in, a report out.
 
-Each contender runs alone in a fresh process. Three jobs a contender, over files that differ in length alone: all
-rows, one row, whose whole time is what is called the start-up time, and half of the rows.
+Each contender runs alone in a fresh process, in three jobs over files that differ in length only: all rows, one row,
+and half of the rows. The total time of the job with one row is called the start-up time.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from benchmarks.measure import CommandFailed, Measurement, python_command, run_m
 
 ALL_CONTENDERS = ("plain", *CONTENDERS)
 COMPUTE_BOUND_CONTENDERS = ("plain", "tfscript")
-# The default handler scores some 8,000 rows a second: all of a million would take minutes and say nothing new.
+# The default handler scores about 8,000 rows per second: a million would take minutes, and show nothing new.
 SLOW_CONTENDERS = ("inference_default",)
 SLOW_ROWS = 100_000
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Returns the options, with the defaults of the chosen variant filled in."""
+    """Return the options, with the defaults of the chosen variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, help="rows of the file (1,000,000; compute-bound: 200,000)")
     parser.add_argument("--contenders", help=f"comma-separated, of {', '.join(ALL_CONTENDERS)}")
-    parser.add_argument("--compute-bound", action="store_true", help="a model of about 10 ms a batch of 32")
+    parser.add_argument("--compute-bound", action="store_true", help="a model that takes about 10 ms per batch of 32")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each job; the median counts")
     parser.add_argument("--whole-time-only", action="store_true", help="leave out the jobs of half and of one row")
     parser.add_argument("--json", help="file to write the figures to")
     parser.add_argument(
         "--work-dir",
         default=os.path.join(tempfile.gettempdir(), "beam-tfscript-benchmarks"),
-        help="directory of rows, models and logs, kept for the next time (%(default)s)",
+        help="directory of rows, models and logs, kept for the next run (%(default)s)",
     )
     options = parser.parse_args(argv)
     options.rows = options.rows or (200_000 if options.compute_bound else 1_000_000)
@@ -57,30 +57,30 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def rows_of(contender: str, options: argparse.Namespace) -> int:
-    """Returns how many rows a contender is given."""
+    """Return the number of rows that a contender gets."""
     return min(options.rows, SLOW_ROWS) if contender in SLOW_CONTENDERS else options.rows
 
 
 def jobs_of(contender: str, options: argparse.Namespace) -> tuple[int, ...]:
-    """Returns the row counts of a contender's jobs: all, one, and half, less those that are left out."""
+    """Return the numbers of rows of a contender's jobs: all, one, and half, without those that are left out."""
     rows = rows_of(contender, options)
     jobs = (rows, 1, rows // 2)
     if options.whole_time_only:
         return jobs[:1]
-    # Start-up that overlaps with reading is nothing beside a minute of arithmetic: the half would tell nothing.
+    # Beside a minute of computation, the overlap of start-up and reading is negligible: no need to measure the half.
     return jobs[:2] if options.compute_bound else jobs
 
 
 def measure_job(contender: str, rows: int, options: argparse.Namespace) -> tuple[Measurement, Digest]:
-    """Runs one contender once over one file.
+    """Run one contender once over one file.
 
     Args:
-      contender: its name.
+      contender: name of the contender.
       rows: rows of the file.
-      options: the command line.
+      options: options of the command line.
 
     Returns:
-      What it took, and what it gave out.
+      (measurement, digest of the output).
     """
     examples = workload.make_rows(options.work_dir, rows)
     keras_model, saved_model = workload.make_model(options.work_dir, heavy=options.compute_bound)
@@ -102,7 +102,7 @@ def measure_job(contender: str, rows: int, options: argparse.Namespace) -> tuple
 
 
 def measure_contender(contender: str, options: argparse.Namespace) -> list[report.Sample]:
-    """Runs each of one contender's jobs once."""
+    """Run each of one contender's jobs once."""
     samples = []
     for count in jobs_of(contender, options):
         measurement, digest = measure_job(contender, count, options)
@@ -114,14 +114,11 @@ def measure_contender(contender: str, options: argparse.Namespace) -> list[repor
 
 
 def summarize(contender: str, rounds: list[list[report.Sample]]) -> report.Result:
-    """Takes the medians of a contender's repeats.
+    """Return the medians of a contender's repeats.
 
     Args:
-      contender: its name.
-      rounds: the samples of each repeat, all in the same order of jobs.
-
-    Returns:
-      One line of the report.
+      contender: name of the contender.
+      rounds: samples of each repeat, all in the same order of jobs.
     """
     whole, startup, half = (
         statistics.median(samples[job].measurement.whole_s for samples in rounds) if job < len(rounds[0]) else None
@@ -144,11 +141,11 @@ def summarize(contender: str, rounds: list[list[report.Sample]]) -> report.Resul
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the benchmark; returns 1 if contenders disagree on the predictions, else 0."""
+    """Run the benchmark; return 1 if contenders differ in their predictions, else 0."""
     options = parse_arguments(argv)
     os.makedirs(options.work_dir, exist_ok=True)
     rounds: dict[str, list[list[report.Sample]]] = {name: [] for name in options.contenders}
-    # The files are made before anything is measured; repeats go round, so that a slow minute hits all alike.
+    # All files are made before the first measurement. Contenders take turns, so that a slow minute affects all alike.
     for name in options.contenders:
         for count in jobs_of(name, options):
             workload.make_rows(options.work_dir, count)

@@ -1,4 +1,4 @@
-"""The tuned peer's model handler: serialized Examples in, scores out, one compiled call a batch."""
+"""The tuned peer's model handler: serialized Examples in, scores out, one compiled call per batch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.workload import FEATURE_COUNT
 
 
 class CompiledHandler(TFModelHandlerNumpy):
-    """A Keras model behind one `tf.function` that parses the Examples too.
+    """Handler of a Keras model with one `tf.function` that parses the Examples too.
 
     Args:
-      model_uri: Keras model file.
-      batch_size: rows of each call.
+      model_uri: path of the Keras model file.
+      batch_size: rows per call.
     """
 
     def __init__(self, model_uri: str, *, batch_size: int):
         super().__init__(model_uri, inference_fn=_infer, min_batch_size=batch_size, max_batch_size=batch_size)
 
     def load_model(self) -> Any:
-        """Loads the model and wraps it."""
+        """Load the model, and wrap it."""
         model = super().load_model()
         features = {"x": tf.io.FixedLenFeature([FEATURE_COUNT], tf.float32)}
 

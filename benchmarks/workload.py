@@ -1,7 +1,7 @@
-"""The rows and models that all contenders share: counts in, files in the work directory out.
+"""Rows and models that all contenders share: numbers of rows in, files in the work directory out.
 
-Rows and weights come from fixed seeds, so a file made once is used again, and the first rows of a long file are
-those of a short one.
+Rows and weights come from fixed seeds. So a file is made once and reused, and a long file begins with the rows of a
+short one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _HEAVY_PASSES = 60  # about 10 ms for a batch of 32 on two cores
 
 
 def make_rows(work_dir: str, rows: int) -> str:
-    """Makes a TFRecord file of Examples, or finds it made.
+    """Make a TFRecord file of Examples, unless it exists.
 
     Args:
-      work_dir: directory for it.
+      work_dir: path of the directory for the file.
       rows: number of Examples, each with a string `id` and 32 floats `x`.
 
     Returns:
-      Its path.
+      The file's path.
     """
     path = os.path.join(work_dir, f"rows-{rows}.tfrecord")
     if not os.path.exists(path):
@@ -49,14 +49,14 @@ def make_rows(work_dir: str, rows: int) -> str:
 
 
 def make_model(work_dir: str, *, heavy: bool) -> tuple[str, str]:
-    """Makes a model with fixed weights, or finds it made.
+    """Make a model with fixed weights, unless it exists.
 
     Args:
-      work_dir: directory for it.
-      heavy: a model that takes about 10 ms for 32 rows, instead of a small dense one.
+      work_dir: path of the directory for the model.
+      heavy: True for a model that takes about 10 ms per 32 rows, instead of a small dense one.
 
     Returns:
-      Path of the Keras file, and of the SavedModel whose signature takes serialized Examples.
+      (path of the Keras file, path of the SavedModel whose signature takes serialized Examples).
     """
     name = "heavy" if heavy else "small"
     keras_path = os.path.join(work_dir, f"{name}.keras")
@@ -97,7 +97,7 @@ def _small_model() -> tf.keras.Model:
 
 
 def _heavy_model() -> tf.keras.Model:
-    """One layer passed many times: its weights stay in the cache, so that it is arithmetic that takes the time."""
+    """Return a model that applies one layer many times: weights stay in the cache, so computation takes the time."""
     import tensorflow as tf
 
     x = tf.keras.Input((FEATURE_COUNT,))

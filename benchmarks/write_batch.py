@@ -1,7 +1,7 @@
-"""What `write_batch` costs the script: encoded in bulk, beside Examples built in a loop, from one run.
+"""Time of `write_batch` in the script: encoding in bulk beside Examples built in a loop, from one run.
 
-Comes in: options of the command line. Goes out: microseconds a row and ratios on standard output, for outputs of
-several shapes; the loop is what a script does without this package. `--json FILE` gives the same figures as JSON.
+Options of the command line in. Microseconds per row and ratios on standard output out, for outputs of several shapes.
+The loop is a script's way without this package. `--json FILE` writes the same figures as JSON.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.runtime.columns import columns_from_wire
-from beam_tfscript.runtime.encode import ExampleEncoder
+from beam_tfscript.runtime.writing.encode import ExampleEncoder
 
 _REPEATS = 5
 
 
 def make_cases(rows: int) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Output schemas as scripts have them, each with a batch of rows.
+    """Make typical output schemas, each with a batch of rows.
 
     Args:
-      rows: rows in a batch.
+      rows: rows per batch.
 
     Returns:
       A dict, label -> (schema text, batch).
@@ -51,11 +51,11 @@ def make_cases(rows: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def encode_in_loop(schema: Schema, batch: dict[str, Any]) -> list[bytes]:
-    """Builds a `tf.train.Example` a row and serializes it.
+    """Build one `tf.train.Example` per row, and serialize it.
 
     Args:
       schema: names and kinds of the columns.
-      batch: a column each.
+      batch: name of a column -> its values.
 
     Returns:
       The serialized Examples.
@@ -78,7 +78,7 @@ def encode_in_loop(schema: Schema, batch: dict[str, Any]) -> list[bytes]:
 
 
 def best_us(function: Callable[[], Any], *, rows: int, repeats: int) -> float:
-    """The least time of several calls, in microseconds a row."""
+    """Return the shortest time of several calls, in microseconds per row."""
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
@@ -88,14 +88,14 @@ def best_us(function: Callable[[], Any], *, rows: int, repeats: int) -> float:
 
 
 def measure(label: str, text: str, batch: dict[str, Any], rows: int) -> dict[str, Any]:
-    """Measures one case both ways, after a check that both give the same Examples."""
+    """Measure one case both ways, after a check that both make the same Examples."""
     import tensorflow as tf
 
     schema = Schema.parse(text)
     encoder = ExampleEncoder(columns_from_wire(schema.to_wire()))
     parse = tf.train.Example.FromString
     for bulk, loop in zip(encoder.encode_batch(batch), encode_in_loop(schema, batch)):
-        # A column without values is an empty list here and no list there.
+        # For a column without values, the one way makes an empty list, the other no list.
         features = parse(bulk).features.feature
         assert all(features[name] == value for name, value in parse(loop).features.feature.items() if value.ByteSize())
     bulk_us = best_us(lambda: encoder.encode_batch(batch), rows=rows, repeats=_REPEATS)
@@ -104,12 +104,12 @@ def measure(label: str, text: str, batch: dict[str, Any], rows: int) -> dict[str
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, default=1024, help="rows in a batch")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--rows", type=int, default=1024, help="rows per batch")
+    parser.add_argument("--json", metavar="FILE", help="file to write the figures to")
     options = parser.parse_args(arguments)
-    print(f"microseconds a row, batches of {options.rows} rows")
+    print(f"microseconds per row, batches of {options.rows} rows")
     print(f"{'':26}{'write_batch':>12}{'loop':>10}{'ratio':>8}")
     figures = []
     for label, (text, batch) in make_cases(options.rows).items():

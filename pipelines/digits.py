@@ -1,9 +1,9 @@
-"""Has a TensorFlow script learn handwritten digits and read those it has not seen, in a Beam pipeline.
+"""Beam pipeline whose TensorFlow script learns handwritten digits, and reads digits that it has not seen.
 
     python -m pipelines.digits --output DIR [--input FILE] [Beam's own options, such as --runner]
 
-In: a CSV file, 64 pixels and a digit a line. Out, in DIR: `predictions.jsonl`, one line for each digit
-that was held out from training, and `confusion.png`; and a table of the accuracy on standard output.
+In: a CSV file, 64 pixels and a digit per line. Out, in DIR: `predictions.jsonl`, with one line for each digit that was
+held out from training, and `confusion.png`. A table of the accuracy goes to standard output.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ INPUT_SCHEMA = """
 OUTPUT_SCHEMA = "id bigint, label bigint, predicted bigint, confidence float"
 USER_PARAMS = {"epochs": 20, "seed": 1}
 
-# Much of the file counts 0 … 9 over and over, so this must have no factor in common with 10: every
-# fifth row would hold out twice as many of some digits as of others.
+# Must have no factor in common with 10, as much of the file counts 0 … 9 repeatedly. Every fifth row would hold out
+# twice as many of some digits as of others.
 HOLD_OUT_EVERY = 3
 
 
 def parse_digits(lines: Iterable[str]) -> Iterator[beam.Row]:
-    """The rows of a CSV file: `id` is the line's number from 0, and every third row is not for training."""
+    """Yield the rows of a CSV file: `id` is the line's number from 0, and every third row is not for training."""
     for number, values in enumerate(csv.reader(lines)):
         *pixels, label = map(int, values)
         yield beam.Row(
@@ -52,14 +52,14 @@ def parse_digits(lines: Iterable[str]) -> Iterator[beam.Row]:
 
 
 def build_pipeline(pipeline: beam.Pipeline, *, input_file: str, predictions_file: str) -> None:
-    """Adds the steps from the CSV file to the file of predictions.
+    """Add the steps from the CSV file to the file of predictions.
 
     Args:
-      pipeline: where the steps are added.
-      input_file: the CSV file, compressed or not, in any file system that Beam reads.
-      predictions_file: JSON lines; one file, whatever the runner.
+      pipeline: pipeline that gets the steps.
+      input_file: path of the CSV file, compressed or not, in any file system that Beam reads.
+      predictions_file: path of a file of JSON lines; one file on each runner.
     """
-    # The file is opened whole, as a line's number is its row's id; a compressed file cannot be split anyway.
+    # Not split, since a line's number is its row's id.
     _ = (
         pipeline
         | "Find" >> fileio.MatchFiles(input_file)
@@ -71,7 +71,7 @@ def build_pipeline(pipeline: beam.Pipeline, *, input_file: str, predictions_file
             input_schema=INPUT_SCHEMA,
             output_schema=OUTPUT_SCHEMA,
             user_params=USER_PARAMS,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3"},  # or TensorFlow logs it as an error that there is no GPU
+            env={"TF_CPP_MIN_LOG_LEVEL": "3"},  # without this, TensorFlow logs an error that there is no GPU
         )
         | "ToJson" >> beam.Map(lambda row: json.dumps(row._asdict()))
         | "Write" >> beam.io.WriteToText(predictions_file, shard_name_template="", num_shards=1)
@@ -79,9 +79,9 @@ def build_pipeline(pipeline: beam.Pipeline, *, input_file: str, predictions_file
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line: runs the pipeline, then prints and draws how well the digits were read."""
+    """Run the pipeline, then print and draw the accuracy; the command line's function."""
     arguments, beam_arguments = _parse_arguments(argv)
-    try:  # before the pipeline runs: what is missing for the report should not be found out after it
+    try:  # before the pipeline runs: a missing module should not be found after a long run
         from pipelines import digits_report
     except ModuleNotFoundError as error:
         raise SystemExit(f"{error}. The report needs matplotlib: pip install 'beam_tfscript[demo]'") from error
@@ -105,7 +105,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, li
         prog="python -m pipelines.digits",
         description="Learns handwritten digits and reads those it has not seen, in a Beam pipeline.",
         epilog="All other options are Beam's own, such as --runner.",
-        allow_abbrev=False,  # or Beam's --in… and --out… options would be taken for ours
+        allow_abbrev=False,  # otherwise Beam's --in… and --out… options would count as these
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="directory of all results")
     parser.add_argument("--input", default=str(INPUT), metavar="FILE", help="CSV of digits (default: %(default)s)")
@@ -117,7 +117,7 @@ def _read_images(path: str) -> dict[int, np.ndarray]:
 
 
 def _read_lines(path: str) -> list[str]:
-    # Beam's file systems, as the pipeline may have run far from here; they undo the compression too.
+    # By Beam's file systems, as the files may be remote; they decompress too.
     with FileSystems.open(path) as file:
         return file.read().decode("utf-8").splitlines()
 

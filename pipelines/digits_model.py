@@ -1,10 +1,10 @@
-"""Trains a model on handwritten digits, publishes it, and scores digits that it has not seen, in one Beam pipeline.
+"""Beam pipeline that trains a model on handwritten digits, publishes it, and scores digits that it has not seen.
 
     python -m pipelines.digits_model --output DIR [--input FILE] [Beam's own options, such as --runner]
 
-In: a CSV file, 64 pixels and a digit a line. Out, in DIR: `model/1/`, a SavedModel as TensorFlow Serving
-takes it; `scores.jsonl`, one line for each digit that was held out from training; `learning.png`, how the training
-went; and a table of the accuracy on standard output.
+In: a CSV file, 64 pixels and a digit per line. Out, in DIR: `model/1/`, a SavedModel for TensorFlow Serving;
+`scores.jsonl`, with one line for each digit that was held out from training; `learning.png`, the training's loss and
+accuracy. A table of the accuracy goes to standard output.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ __all__ = ["build_pipeline", "main"]
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 OUTPUT_SCHEMA = "id bigint, label bigint, predicted bigint, confidence float"
 USER_PARAMS = {"epochs": 20, "seed": 1}
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}  # or TensorFlow logs it as an error that there is no GPU
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}  # without this, TensorFlow logs an error that there is no GPU
 
 
 def build_pipeline(pipeline: beam.Pipeline, *, input_file: str, output: str) -> None:
-    """Adds the steps from the CSV file to the model, its training's history, and the scores.
+    """Add the steps from the CSV file to the model, its training's history, and the scores.
 
     Args:
-      pipeline: where the steps are added.
-      input_file: the CSV file, compressed or not, in any file system that Beam reads.
-      output: directory of all results, in any file system that the workers share.
+      pipeline: pipeline that gets the steps.
+      input_file: path of the CSV file, compressed or not, in any file system that Beam reads.
+      output: path of the directory of all results, in any file system that the workers share.
     """
     model_dir = FileSystems.join(output, "model")
     rows = (
@@ -68,7 +68,7 @@ def build_pipeline(pipeline: beam.Pipeline, *, input_file: str, output: str) -> 
             input_schema=INPUT_SCHEMA,
             output_schema=OUTPUT_SCHEMA,
             user_params={"model_dir": model_dir},
-            # It is not read: as a side input, it is there before the scoring begins.
+            # Not read by the script. A side input makes the scoring wait until the model is published.
             side_inputs={"model": model},
             env=QUIET,
         )
@@ -84,22 +84,22 @@ def _to_json() -> beam.PTransform:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line: runs the pipeline, then prints and draws how well the digits were learned."""
+    """Run the pipeline, then print and draw its accuracy; the command line's function."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.digits_model",
         description="Trains a model on digits, publishes it, and scores digits it has not seen, in one pipeline.",
         epilog="All other options are Beam's own, such as --runner.",
-        allow_abbrev=False,  # or Beam's --in… and --out… options would be taken for ours
+        allow_abbrev=False,  # otherwise Beam's --in… and --out… options would count as these
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="directory of all results")
     parser.add_argument("--input", default=str(INPUT), metavar="FILE", help="CSV of digits (default: %(default)s)")
     arguments, beam_arguments = parser.parse_known_args(argv)
-    try:  # before the pipeline runs: what is missing for the report should not be found out after it
+    try:  # before the pipeline runs: a missing module should not be found after a long run
         from pipelines import digits_report
     except ModuleNotFoundError as error:
         raise SystemExit(f"{error}. The report needs matplotlib: pip install 'beam_tfscript[demo]'") from error
 
-    # The scripts, which read the model, have working directories of their own.
+    # An absolute path: the scripts read the model, and have other working directories.
     output = arguments.output if "://" in arguments.output else os.path.abspath(arguments.output)
     with beam.Pipeline(options=PipelineOptions(beam_arguments)) as pipeline:
         build_pipeline(pipeline, input_file=arguments.input, output=output)

@@ -1,4 +1,4 @@
-"""What can be said and drawn of predicted digits. In: predictions, images. Out: text, a picture."""
+"""Reports on predicted digits: predictions and images in, a text table and pictures out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Prediction", "confusion_matrix", "draw_learning", "draw_report", "fo
 
 DIGITS = 10
 IMAGE_ROWS, IMAGE_COLUMNS = 3, 4  # of the gallery beside the matrix; more would be too small to read
-FEW_ERRORS = 4  # in one cell; where no cell has more, the darkest red is not used for a single mistake
+FEW_ERRORS = 4  # per cell; with fewer, the darkest red would stand for a single mistake
 
 INK = "#1f2933"
 FAINT = "#7b8794"
@@ -26,7 +26,7 @@ _WRONG_COLOURS = LinearSegmentedColormap.from_list("wrong", ["#fbd9cf", "#f0876c
 
 
 class Prediction(NamedTuple):
-    """A digit that a model read: which row, what it shows, what was read, and how sure the model was."""
+    """A digit that a model has read: row, digit that was written, digit that was read, and the model's confidence."""
 
     id: int
     label: int
@@ -35,7 +35,7 @@ class Prediction(NamedTuple):
 
 
 def confusion_matrix(predictions: Sequence[Prediction]) -> np.ndarray:
-    """How often each digit (row) was read as each digit (column)."""
+    """Count the readings: an int64 array of shape [written digit, read digit]."""
     counts: np.ndarray = np.zeros((DIGITS, DIGITS), dtype=np.int64)
     for prediction in predictions:
         counts[prediction.label, prediction.predicted] += 1
@@ -43,7 +43,7 @@ def confusion_matrix(predictions: Sequence[Prediction]) -> np.ndarray:
 
 
 def most_confused(predictions: Sequence[Prediction], *, limit: int) -> list[Prediction]:
-    """The most telling predictions: wrong ones, the surest first, then right ones, the least sure first."""
+    """Return the most confused predictions: wrong ones, the surest first; then right ones, the least sure first."""
 
     def rank(prediction: Prediction) -> tuple[bool, float, int]:
         is_right = prediction.label == prediction.predicted
@@ -53,7 +53,7 @@ def most_confused(predictions: Sequence[Prediction], *, limit: int) -> list[Pred
 
 
 def format_accuracy(predictions: Sequence[Prediction]) -> str:
-    """A table of text: for each digit and for all, how many rows were scored and how many are right."""
+    """Return a table of text: for each digit and for all, the number of rows and of right readings."""
     counts = confusion_matrix(predictions)
     lines = ["digit   rows   right   accuracy"]
     for digit in range(DIGITS):
@@ -63,11 +63,11 @@ def format_accuracy(predictions: Sequence[Prediction]) -> str:
 
 
 def draw_learning(history: Sequence[Mapping[str, float]], file: IO[bytes]) -> None:
-    """Draws loss and accuracy by epoch, on the rows learned from and on those held back, as PNG.
+    """Draw loss and accuracy by epoch as PNG, on the rows for training and on those held back.
 
     Args:
       history: for each epoch `epoch`, `loss`, `accuracy`, `watched_loss` and `watched_accuracy`.
-      file: where the PNG is written to.
+      file: binary file that the PNG is written to.
     """
     figure = Figure(figsize=(11, 4.6), facecolor="white", layout="constrained")
     epochs = [point["epoch"] for point in history]
@@ -84,12 +84,12 @@ def draw_learning(history: Sequence[Mapping[str, float]], file: IO[bytes]) -> No
 
 
 def draw_report(predictions: Sequence[Prediction], images: Mapping[int, np.ndarray], file: IO[bytes]) -> None:
-    """Draws the confusion matrix, and beside it the most confused images, as PNG.
+    """Draw the confusion matrix, and beside it the most confused images, as PNG.
 
     Args:
-      predictions: what to draw.
-      images: the 8 x 8 image of each prediction's id.
-      file: where the PNG is written to.
+      predictions: predictions to draw.
+      images: id of a prediction -> its 8 x 8 image.
+      file: binary file that the PNG is written to.
     """
     counts = confusion_matrix(predictions)
     figure = Figure(figsize=(14, 7.4), facecolor="white")
@@ -102,7 +102,7 @@ def draw_report(predictions: Sequence[Prediction], images: Mapping[int, np.ndarr
     )
     _draw_matrix(figure.add_axes((0.075, 0.085, 0.42, 0.73)), counts)
     _draw_gallery(figure, predictions, images)
-    # A Figure that pyplot knows nothing of draws with Agg: no display is needed, and no global is set.
+    # A Figure made without pyplot draws with Agg: it needs no display, and sets no global state.
     figure.savefig(file, format="png", dpi=110)
 
 
@@ -138,7 +138,7 @@ def _draw_matrix(axes: Axes, counts: np.ndarray) -> None:
 
 
 def _draw_cell(axes: Axes, label: int, predicted: int, count: int, worst: int) -> None:
-    """One cell: right answers pale whatever their number, errors red by theirs."""
+    """Draw one cell: right answers pale whatever their number, errors the redder the more there are."""
     colour: object = "white"
     if label == predicted:
         colour = RIGHT
@@ -162,8 +162,8 @@ def _draw_cell(axes: Axes, label: int, predicted: int, count: int, worst: int) -
 def _draw_gallery(figure: Figure, predictions: Sequence[Prediction], images: Mapping[int, np.ndarray]) -> None:
     _draw_heading(figure, 0.575, "Most confused", "written → read as, and how sure the model was (red: wrong)")
     shown = most_confused(predictions, limit=IMAGE_ROWS * IMAGE_COLUMNS)
-    for place, prediction in enumerate(shown):
-        row, column = divmod(place, IMAGE_COLUMNS)
+    for number, prediction in enumerate(shown):
+        row, column = divmod(number, IMAGE_COLUMNS)
         axes = figure.add_axes((0.575 + 0.103 * column, 0.615 - 0.265 * row, 0.088, 0.167))
         _draw_image(axes, prediction, images[prediction.id])
 

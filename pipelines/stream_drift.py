@@ -1,15 +1,15 @@
-"""Has a TensorFlow script read and learn digits as they arrive, and tell, window by window, when they change.
+"""Beam pipeline whose TensorFlow script reads and learns digits as they arrive, and reports when they change.
 
     python -m pipelines.stream_drift --input FOLDER --output DIR [Beam's own options, such as --runner]
-    python -m pipelines.stream_feed FOLDER            # in another terminal: drops files there
+    python -m pipelines.stream_feed FOLDER            # in another terminal: writes files into the folder
 
 In: files that are renamed into a folder, of lines such as `{"at": 1700000000.5, "label": 3, "image": [64 pixels]}`.
-Out: for each window a line on standard output and a JSON file in DIR. They say how many of its digits were read right
-by what was learned before, and how far they are from those of the windows before. The model is kept in DIR/model, and
-goes on from there when the pipeline is started again.
+Out: for each window a line on standard output and a JSON file in DIR. They have the share of digits that were read
+right, each before the model learned it, and the distance from earlier windows' digits. The model is kept in DIR/model;
+a restarted pipeline continues with it.
 
-Without `--runner` it is Beam's PrismRunner, on this machine. Workers elsewhere need the package `pipelines` beside
-`beam_tfscript`, and FOLDER and DIR on a file system that all of them see.
+The default runner is Beam's PrismRunner, on this machine. Remote workers need the package `pipelines` beside
+`beam_tfscript`, and FOLDER and DIR on a file system that all workers see.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OUTPUT_SCHEMA = """
 
 
 def parse_line(line: str) -> tuple[float, dict]:
-    """A line of JSON -> (event time in seconds, row)."""
+    """Parse a line of JSON to (event time in seconds, row)."""
     values = json.loads(line)
     image = np.array(values["image"], dtype=np.float32).reshape(8, 8)
     return float(values["at"]), {"label": int(values["label"]), "image": image}
@@ -51,19 +51,19 @@ def parse_line(line: str) -> tuple[float, dict]:
 def report_drift(
     rows: beam.PCollection, *, model_dir: str, window_s: float, lateness_s: float, **more: Any
 ) -> beam.PCollection:
-    """The steps from rows with event times to one report a window.
+    """Add the steps from rows with event times to one report per window.
 
     Args:
       rows: dicts of `label` and `image`.
-      model_dir: where the model is kept between windows.
-      window_s: length of a window.
-      lateness_s: how long after its window's end a row is still taken.
+      model_dir: path of the directory that keeps the model between windows.
+      window_s: length of a window in seconds.
+      lateness_s: seconds after its window's end in which a row is still accepted.
       **more: further arguments of the transform.
     """
     return (
         rows
         | "Window" >> beam.WindowInto(FixedWindows(window_s), allowed_lateness=lateness_s)
-        # One shard, for there is one model. A window's rows are learned by one run; those that come later, by another.
+        # One shard, as there is one model. One run learns a window's rows; another run learns those that come late.
         | "LearnAndWatch"
         >> RunTFScript(
             main_script_file=str(SCRIPT),
@@ -71,18 +71,18 @@ def report_drift(
             output_schema=OUTPUT_SCHEMA,
             user_params={"model_dir": model_dir},
             feed="stream",
-            env={"TF_CPP_MIN_LOG_LEVEL": "3"},  # or TensorFlow logs it as an error that there is no GPU
+            env={"TF_CPP_MIN_LOG_LEVEL": "3"},  # without this, TensorFlow logs an error that there is no GPU
             **more,
         )
     )
 
 
 def build_pipeline(pipeline: beam.Pipeline, options: argparse.Namespace) -> None:
-    """Adds the steps from the folder to the reports.
+    """Add the steps from the folder to the reports.
 
     Args:
-      pipeline: where the steps are added.
-      options: the command line's.
+      pipeline: pipeline that gets the steps.
+      options: options of the command line.
     """
     rows = pipeline | "Watch" >> WatchFolder(
         options.input, parse=parse_line, max_delay_s=options.max_delay, poll_s=options.poll
@@ -93,7 +93,7 @@ def build_pipeline(pipeline: beam.Pipeline, options: argparse.Namespace) -> None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the pipeline; the command line's function."""
     options, beam_arguments = _parse_arguments(argv)
     pipeline_options = PipelineOptions(["--runner=PrismRunner", "--streaming", *beam_arguments])
     _check_runner(pipeline_options.view_as(StandardOptions).runner)
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """A report as a line."""
+    """Return a report as one line."""
     start = time.strftime("%H:%M:%S", time.gmtime(report["start"]))
     psi = "first window" if report["psi"] is None else f"PSI {report['psi']:5.2f} ({report['feature']})"
     line = (
@@ -115,15 +115,15 @@ def format_report(report: dict[str, Any]) -> str:
 def _check_runner(name: str) -> None:
     if "Direct" in name or "FnApi" in name:
         raise SystemExit(
-            f"--runner={name} looks at the folder once and no more: Beam's own engines have no sources that go on. "
-            "Leave it out for PrismRunner, which Beam downloads (or --prism_location=…), or name a Flink."
+            f"--runner={name} reads the folder only once: Beam's own engines do not support unbounded sources. "
+            "Leave it out for PrismRunner, which Beam downloads (or --prism_location=…), or use FlinkRunner."
         )
 
 
 def _save(row: Any, directory: str) -> None:
     report = row._asdict()
     print(format_report(report), flush=True)
-    # A repeat after a fault has the same name, and rows that came late have another.
+    # A retry writes the same name again, so the write is idempotent. Late rows get another name.
     name = f"window-{report['start']:.0f}-learned-{report['learned']}.json"
     with FileSystems.create(FileSystems.join(directory, name)) as file:
         file.write(json.dumps(report).encode())
@@ -132,23 +132,25 @@ def _save(row: Any, directory: str) -> None:
 def _parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.stream_drift",
-        description="Reads and learns digits as they arrive in a folder, and tells when they change.",
+        description="Reads and learns digits as they arrive in a folder, and reports when they change.",
         epilog=f"A file called {END} in the folder ends the stream. All other options are Beam's, such as --runner.",
         allow_abbrev=False,
     )
-    parser.add_argument("--input", required=True, metavar="FOLDER", help="where files are renamed to NAME.jsonl")
+    parser.add_argument(
+        "--input", required=True, metavar="FOLDER", help="folder in which files are renamed to NAME.jsonl"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="directory of all results, and of the model")
     parser.add_argument(
         "--window", type=float, default=10, metavar="S", help="length of a window (default: %(default)s)"
     )
-    parser.add_argument("--poll", type=float, default=1, metavar="S", help="time between looks (default: %(default)s)")
+    parser.add_argument("--poll", type=float, default=1, metavar="S", help="time between polls (default: %(default)s)")
     parser.add_argument(
         "--max_delay", type=float, default=1, metavar="S",
-        help="how much older than the newest a row may be and still be in time (default: %(default)s)",
+        help="time by which a row may be older than the newest and still be in time (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--lateness", type=float, default=60, metavar="S",
-        help="how long rows are taken after their window's end; they are reported apart (default: %(default)s)",
+        help="time after their window's end in which rows are still accepted (default: %(default)s)",
     )  # fmt: skip
     return parser.parse_known_args(argv)
 

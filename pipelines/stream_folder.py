@@ -1,11 +1,11 @@
-"""Reads files that keep arriving in a folder, as an unbounded source: a folder in, rows with event times out.
+"""Unbounded source of files that keep arriving in a folder: a folder in, rows with event times out.
 
-A file is taken once, whole, when its name appears. So write it under another name and rename it into place: to
-`NAME.jsonl` from `NAME.jsonl.part`, say, which is not looked at. In an object store a file appears whole anyway. Its
-name is remembered for as long as it is in the folder: what was taken may be deleted at any time.
+A file is read once, as a whole, when its name appears. So write a file under another name, such as `NAME.jsonl.part`,
+which the source ignores, and rename it to `NAME.jsonl`. In an object store a file appears as a whole anyway. The source
+remembers a name while its file is in the folder. A file that was read may be deleted at any time.
 """
 
-# Annotations are not postponed here: Beam reads those of `process` as type hints.
+# No postponed annotations here: Beam reads those of `process` as type hints.
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -25,24 +25,24 @@ __all__ = ["END", "SUFFIX", "WatchFolder"]
 _LOGGER = logging.getLogger(__name__)
 
 SUFFIX = ".jsonl"
-# A file of this name says that no more come: the stream ends in order.
+# Name of the file that ends the stream.
 END = "END"
 
 
 class WatchFolder(beam.PTransform):
-    """The lines of all files that are in a folder, and of those that come.
+    """Rows of all files that are in a folder, and of those that arrive later.
 
-    The watermark is the newest event time less `max_delay_s`, and stands still where no files come.
+    The watermark is the newest event time less `max_delay_s`. Without new files it does not advance.
 
     Args:
-      folder: on any file system that Beam reads, seen by all workers.
-      parse: line -> (event time in seconds, row). A line that it raises ValueError or KeyError for is logged,
-        counted as `bad_lines`, and left out.
-      max_delay_s: how much older than the newest row a row may be and still be in time.
-      poll_s: how often the folder is looked at.
+      folder: path on any file system that Beam reads, visible to all workers.
+      parse: function, line -> (event time in seconds, row). A line for which it raises ValueError, KeyError or
+        TypeError is logged, counted as `bad_lines`, and left out.
+      max_delay_s: seconds by which a row may be older than the newest row and still be in time.
+      poll_s: seconds between two polls of the folder.
 
     Attributes:
-      reader: the DoFn that reads it.
+      reader: the DoFn that reads the folder.
     """
 
     def __init__(
@@ -53,87 +53,87 @@ class WatchFolder(beam.PTransform):
         self.reader = _ReadFolder(parse, max_delay_s, poll_s)
 
     def expand(self, begin: Any) -> beam.PCollection:
-        """One element, the folder, which never ends."""
+        """Return the rows: one element, the folder, is read without end."""
         return begin | "Folder" >> beam.Create([self._folder]) | "Read" >> beam.ParDo(self.reader)
 
 
-class _Look(NamedTuple):
-    """What a look at the folder found. Not the bare set: Beam takes what is empty for the end."""
+class _Listing(NamedTuple):
+    """Names that a poll of the folder found. Not a bare set: Beam takes an empty restriction for the end."""
 
     names: frozenset[str]
 
 
 class _FolderTracker(RestrictionTracker):
-    """What was taken: what the last look found. What is claimed is the next look."""
+    """Tracker whose restriction is the listing of the last poll; a claim is the next poll's listing."""
 
-    def __init__(self, taken: _Look):
+    def __init__(self, taken: _Listing):
         self._taken = taken
         self._is_split = False
 
-    def current_restriction(self) -> _Look:
+    def current_restriction(self) -> _Listing:
         return self._taken
 
     def current_progress(self) -> RestrictionProgress:
         return RestrictionProgress(completed=len(self._taken.names), remaining=1)
 
-    def try_claim(self, position: _Look) -> bool:
+    def try_claim(self, position: _Listing) -> bool:
         if self._is_split:
             return False
         self._taken = position
         return True
 
-    def try_split(self, fraction_of_remainder: float) -> tuple[_Look, _Look] | None:
+    def try_split(self, fraction_of_remainder: float) -> tuple[_Listing, _Listing] | None:
         if fraction_of_remainder or self._is_split or END in self._taken.names:
-            return None  # what is to come is in no order that could be divided
+            return None  # future files have no order by which they could be split
         self._is_split = True
         return self._taken, self._taken
 
     def check_done(self) -> None:
         if not self._is_split and END not in self._taken.names:
-            raise ValueError("the folder's stream has not ended, and what is to come was not left to a later bundle.")
+            raise ValueError("the folder's stream has not ended, and its rest was not deferred to a later bundle.")
 
     def is_bounded(self) -> bool:
         return False
 
 
-class _Looks(RestrictionProvider):
-    def initial_restriction(self, element: str) -> _Look:
-        return _Look(frozenset())
+class _Listings(RestrictionProvider):
+    def initial_restriction(self, element: str) -> _Listing:
+        return _Listing(frozenset())
 
-    def create_tracker(self, restriction: _Look) -> _FolderTracker:
+    def create_tracker(self, restriction: _Listing) -> _FolderTracker:
         return _FolderTracker(restriction)
 
-    def restriction_size(self, element: str, restriction: _Look) -> int:
+    def restriction_size(self, element: str, restriction: _Listing) -> int:
         return 1
 
-    def truncate(self, element: str, restriction: _Look) -> None:
-        return None  # drained: no further look
+    def truncate(self, element: str, restriction: _Listing) -> None:
+        return None  # drained: no further poll
 
 
 class _ReadFolder(beam.DoFn):
-    LOOKS = _Looks()
+    LISTINGS = _Listings()
 
     def __init__(self, parse: Callable[[str], tuple[float, Any]], max_delay_s: float, poll_s: float):
         self._parse = parse
         self._max_delay_s = max_delay_s
         self._poll_s = poll_s
         self._bad_lines = Metrics.counter("stream_folder", "bad_lines")
-        self._next_look_s = 0.0
+        self._next_poll_s = 0.0
 
     @beam.DoFn.unbounded_per_element()
     def process(
         self,
         folder: str,
-        tracker: Any = beam.DoFn.RestrictionParam(LOOKS),  # noqa: B008 - Beam's way to ask for it
+        tracker: Any = beam.DoFn.RestrictionParam(LISTINGS),  # noqa: B008 - Beam's way to request the tracker
         watermark: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),  # noqa: B008
     ) -> Iterator[Any]:
-        # Beam 2.62's Flink runner is back a hundred times a second, however long a wait it was asked for, and keeps
-        # something of each time in its memory.
-        time.sleep(max(0.0, self._next_look_s - time.monotonic()))
-        self._next_look_s = time.monotonic() + self._poll_s
+        # Beam 2.62's Flink runner calls this a hundred times per second, whatever delay was requested, and each call
+        # leaks some of its memory.
+        time.sleep(max(0.0, self._next_poll_s - time.monotonic()))
+        self._next_poll_s = time.monotonic() + self._poll_s
         taken = tracker.current_restriction().names
         found = _names_in(folder)
-        if not tracker.try_claim(_Look(found)):
+        if not tracker.try_claim(_Listing(found)):
             return
         newest = None
         for name in sorted(found - taken - {END}):

@@ -46,8 +46,8 @@ _FEED_TIMEOUT_S = 2.0
 _HARMLESS = ("pause", "wait", "fork", "leave_child")
 # Waits that are there for the sake of speed or of slow machines, shortened so that a round is short.
 _SHORT_WAITS = {
-    "beam_tfscript.worker.session.ANSWER_S": 2.0,
-    "beam_tfscript.worker.pool.LINGER_S": 0.2,
+    "beam_tfscript.feeds.run.ANSWER_S": 2.0,
+    "beam_tfscript.worker.pool.UNUSED_GRACE_S": 0.2,
     "beam_tfscript.worker.pool.IDLE_TIMEOUT_S": 4.0,
     "apache_beam.runners.worker.sdk_worker.DEFAULT_BUNDLE_PROCESSOR_CACHE_SHUTDOWN_THRESHOLD_S": 5.0,
 }
@@ -59,11 +59,11 @@ class RoundTimeout(BaseException):
 
 @dataclasses.dataclass
 class Tally:
-    """What was played.
+    """Totals of the rounds.
 
     Attributes:
-      wrong: what the guarantees do not allow, each with its round.
-      counts: how many rounds, rows, faults and failed runs there were, of each kind.
+      wrong: violations of the guarantees, each with its round.
+      counts: number of rounds, rows, faults and failed runs, of each kind.
     """
 
     wrong: list[str] = dataclasses.field(default_factory=list)
@@ -230,7 +230,7 @@ def _small_disk(plan: Plan, directory: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bound(seconds: float, is_hopeless: Callable[[], bool]) -> Iterator[None]:
-    """Raises `RoundTimeout` in the block when it takes too long, or is hopeless for a while."""
+    """Raise `RoundTimeout` in the block when it takes too long, or is hopeless for a while."""
     deadline = time.monotonic() + seconds
 
     def look(*_):
@@ -253,7 +253,7 @@ def _bound(seconds: float, is_hopeless: Callable[[], bool]) -> Iterator[None]:
 def play_rounds(
     seed: int, numbers: Iterator[int], *, seconds: float, engines: Sequence[str], directory: pathlib.Path
 ) -> Tally:
-    """Plays rounds until the time is over.
+    """Play rounds until the time is over.
 
     Args:
       seed: what they are drawn from.
@@ -332,7 +332,7 @@ def _served(name: str, directory: pathlib.Path) -> Iterator[Sequence[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays for some time; the status is 0 if nothing was wrong."""
+    """Play for some time; return 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--engines", default=",".join([*LOCAL, *ENGINES]), help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=3600, help="(%(default)s)")

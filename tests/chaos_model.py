@@ -1,4 +1,4 @@
-"""What a run may give, whatever happens to it: the table of docs/delivery.md as a function."""
+"""Outputs that a run may give, whatever happens to it: the table of docs/delivery.md as a function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNSURE = {"close", "scribble"}
 
 
 class Plan(NamedTuple):
-    """What is done.
+    """Plan of a round.
 
     Attributes:
       engine: where it runs.
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What came of it: the error, the numbers of the rows, good with their windows and bad, counters, what happened."""
+    """Result of a round: the error, the numbers of good rows with their windows and of bad ones, counters, faults."""
 
     error: str | None
     good: list[tuple[int, Any]]
@@ -55,7 +55,7 @@ class Found(NamedTuple):
 
 
 def violations(plan: Plan, found: Found) -> list[str]:
-    """What the guarantees do not allow."""
+    """Return the violations of the guarantees."""
     wrong = []
     costs = collections.Counter(
         row for row, kinds in plan.faults.items() for kind in kinds if kind in FAILING | UNSURE

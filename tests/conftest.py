@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import os
@@ -10,67 +11,94 @@ import tempfile
 
 import pytest
 
-from beam_tfscript.script import environment
-from beam_tfscript.script.python_env import PythonEnv
-from tests import checks
+from beam_tfscript.python_env import environment
+from beam_tfscript.python_env.python_env import PythonEnv
+from beam_tfscript.worker import process_group
+from tests import checks, warm
 from tests.engines import ENGINES
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
-from tests.leaks import assert_nothing_left, end_idle_processes
+from tests.leaks import assert_nothing_left
 from tests.running import SCRIPTS_PYTHON, Runner
-
-# How long an interpreter waits for the next `warm` test.
-WARM_S = 60.0
+from tests.warm import WarmPool
+from tests.without_tensorflow import BLOCKED
 
 
 @pytest.fixture(scope="session")
-def warm_parent(tmp_path_factory):
-    """Where the scratch directory is of interpreters that several tests use."""
-    return tmp_path_factory.mktemp("warm")
+def warm_pool():
+    """Pool of the processes that tests share."""
+    pool = WarmPool()
+    yield pool
+    pool.shutdown()
 
 
 @pytest.fixture(autouse=True)
-def scratch_parent(request, tmp_path_factory, monkeypatch, caplog):
-    """Each test's scratch directories are its own, so that tests side by side do not see each other's."""
-    is_warm = request.node.get_closest_marker("warm") and not request.node.get_closest_marker("cold")
-    if is_warm:
-        directory = request.getfixturevalue("warm_parent")
-    else:
-        end_idle_processes()
-        directory = tmp_path_factory.mktemp("scratch")
+def scratch_parent(request, tmp_path_factory, monkeypatch, caplog, warm_pool):
+    """Give each test a temporary directory of its own and a pool; fail the test if it leaves anything behind.
+
+    The pool is the session's, or a new one where the test is marked `cold`.
+    """
+    directory = tmp_path_factory.mktemp("scratch")
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
-    # The wait for what is left is a wait for this.
-    monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", WARM_S if is_warm else 0.3)
+    is_cold = request.node.get_closest_marker("cold") is not None
+    monkeypatch.setattr("beam_tfscript.worker.pool._pool", None if is_cold else warm_pool)
+    # The leak check waits this long for processes that no test shares.
+    monkeypatch.setattr("beam_tfscript.worker.pool.UNUSED_GRACE_S", 0.3)
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     has_job_server = parameters.get("engine") in ENGINES or request.node.get_closest_marker("job_server") is not None
-    with assert_nothing_left(but_tcp=has_job_server, but_idle=bool(is_warm)):
+    with assert_nothing_left(but_tcp=has_job_server, warm=warm_pool):
         yield directory
         # Log records hold tracebacks, and those hold the DoFns of the bundles that failed.
         for phase in ("setup", "call"):
             caplog.get_records(phase).clear()
         caplog.clear()
+        warm_pool.trim()
+
+
+@pytest.fixture(autouse=True)
+def blocked_tensorflow(request, monkeypatch):
+    """Start the script processes of a test that is marked `without_tensorflow` without TensorFlow.
+
+    Not in the interpreters of `make test-envs`: there the faults are those of a process that has their TensorFlow.
+    """
+    marker = request.node.get_closest_marker("without_tensorflow")
+    if (
+        marker is not None
+        and request.node.get_closest_marker("tensorflow") is None
+        and sys.executable == SCRIPTS_PYTHON
+    ):
+        make = process_group.make_environment
+
+        def make_without(spec, *arguments):
+            if "PYTHONPATH" not in spec.env:
+                spec = dataclasses.replace(spec, env={**spec.env, "PYTHONPATH": BLOCKED})
+            return make(spec, *arguments)
+
+        monkeypatch.setattr(process_group, "make_environment", make_without)
+        # Not for the script: by this variable, processes of the two kinds are told apart (tests/warm.py).
+        monkeypatch.setenv(warm.WITHOUT_TENSORFLOW, "1")
 
 
 @pytest.fixture(autouse=True)
 def scripts_python(monkeypatch):
-    """Scripts run in the interpreter that is to be tested."""
+    """Run scripts in the interpreter under test."""
     if sys.executable != SCRIPTS_PYTHON:
         found = environment.find_interpreter
         monkeypatch.setattr(
-            "beam_tfscript.dofn_setup.find_interpreter",
+            "beam_tfscript.dofns.script_dofns.find_interpreter",
             lambda env: SCRIPTS_PYTHON if env == PythonEnv() else found(env),
         )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_directory(tmp_path_factory):
-    """Workers of one test run have directories of their own in one that they share."""
+    """Find the directory that the workers of one test run share; each has one of its own in it."""
     base = tmp_path_factory.getbasetemp()
     checks.shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def pytest_collection_finish():
-    """What was imported stays for good: the collections of each test's end do not look through it again."""
+    """Exempt imported modules from the garbage collections at the end of each test: they stay for good."""
     gc.collect()
     gc.freeze()
 
@@ -81,7 +109,7 @@ TESTED = os.environ.get("BEAM_TFSCRIPT_TEST_ENGINES", "bundle_based,in_memory").
 
 @pytest.fixture(scope="session", params=TESTED)
 def engine(request, tmp_path_factory):
-    """The name of each engine to be tested and its pipeline options, while its job server runs, if it has one."""
+    """Start the job server of an engine under test, if it has one; give the engine's name and its pipeline options."""
     if request.param not in ENGINES:
         yield request.param, ()
         return
@@ -96,7 +124,7 @@ def engine(request, tmp_path_factory):
 
 @pytest.fixture
 def runner(engine, tmp_path, monkeypatch):
-    """Runs a transform on one of the engines to be tested."""
+    """Runner on one of the engines under test."""
     name, options = engine
     if name == "bundle_based":
         # It does not tear down the DoFns of a bundle that failed: what they used ends when it is idle for long.
@@ -111,33 +139,32 @@ def runner(engine, tmp_path, monkeypatch):
 
 @pytest.fixture
 def in_memory(tmp_path):
-    """Runs a transform on the in-memory engine."""
+    """Runner on the in-memory engine."""
     return Runner("in_memory", tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def log_level():
-    """What scripts print is logged at INFO."""
+    """Log the lines that scripts print: their level is INFO."""
     logging.getLogger().setLevel(logging.INFO)
 
 
-# What is run where the wheel is installed (`make test-install`), and files whose every test is for one engine.
-collect_ignore = ["installed"] + [
-    name for name, engine in {"test_flink_restart.py": "flink", "test_flink_cluster.py": "cluster"}.items()
-    if engine not in TESTED
-]  # fmt: skip
+# Files whose every test is for one engine.
+ONE_ENGINE = {"test_flink_restart.py": "flink", "test_flink_cluster.py": "cluster"}
+# `installed` is run where the wheel is installed (`make test-install`).
+collect_ignore = ["installed"] + [name for name, engine in ONE_ENGINE.items() if engine not in TESTED]
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Where all parts must be there (`BEAM_TFSCRIPT_NO_SKIPS=1`, as in CI), a skipped test is a failed one."""
+    """Fail each skipped test where no tool may be missing (`BEAM_TFSCRIPT_NO_SKIPS=1`, as in CI)."""
     outcome = yield
     _refuse_skip(outcome.get_result())
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_make_collect_report(collector):
-    """And so is a module that skips itself as a whole, as `importorskip` at its top does."""
+    """Fail each module that skips itself as a whole, as by `importorskip` at its top."""
     outcome = yield
     _refuse_skip(outcome.get_result())
 

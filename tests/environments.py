@@ -10,12 +10,12 @@ import sysconfig
 import tarfile
 import zipfile
 
-# What the standard library can do without: most of its size.
+# Parts of the standard library that no test needs: most of its size.
 _LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "__pycache__", "site-packages"}
 
 
 def pack_python(path: pathlib.Path, *, folder: str = "", site: str | None = None, relocate: str | None = None) -> str:
-    """Packs an interpreter with its standard library, as `conda-pack` does, into a .tar.gz.
+    """Pack an interpreter with its standard library, as `conda-pack` does, into a .tar.gz.
 
     Args:
       path: the archive.
@@ -39,7 +39,7 @@ def pack_python(path: pathlib.Path, *, folder: str = "", site: str | None = None
 
 
 def pack_wrapper(path: pathlib.Path, files: dict[str, str] | None = None) -> str:
-    """Packs a `bin/python` that starts the interpreter of this machine: a working environment of a few bytes."""
+    """Pack a `bin/python` that starts the interpreter of this machine: a working environment of a few bytes."""
     with tarfile.open(path, "w:gz") as pack:
         _add_file(pack, "bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n', mode=0o755)
         for name, text in (files or {}).items():

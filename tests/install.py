@@ -54,7 +54,7 @@ ENVIRONMENTS = (
 
 
 def build_distributions() -> tuple[pathlib.Path, pathlib.Path]:
-    """Returns the paths of a new wheel and a new source distribution."""
+    """Return the paths of a new wheel and a new source distribution."""
     directory = BUILD / "dist"
     shutil.rmtree(directory, ignore_errors=True)
     run_uv("build", "--out-dir", str(directory), str(ROOT))
@@ -63,7 +63,7 @@ def build_distributions() -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def install(environment: Environment, python: str, wheel: pathlib.Path) -> str:
-    """Makes the environment and returns its interpreter."""
+    """Make the environment and return its interpreter."""
     directory = BUILD / environment.name
     shutil.rmtree(directory, ignore_errors=True)
     own = str(directory / "bin" / "python")
@@ -86,7 +86,7 @@ def install(environment: Environment, python: str, wheel: pathlib.Path) -> str:
 
 
 def _requirements(wheel: pathlib.Path) -> list[str]:
-    """What a wheel needs, without its extras."""
+    """Return the requirements of a wheel, without those of its extras."""
     with zipfile.ZipFile(wheel) as file:
         (name,) = [name for name in file.namelist() if name.endswith(".dist-info/METADATA")]
         found = email.message_from_bytes(file.read(name)).get_all("Requires-Dist", [])
@@ -94,7 +94,7 @@ def _requirements(wheel: pathlib.Path) -> list[str]:
 
 
 def test(environment: Environment, python: str) -> int:
-    """Runs the tests of `tests/installed` from a copy, so that no checkout is near; returns pytest's exit status."""
+    """Run the tests of `tests/installed` from a copy, so that they see no checkout; return pytest's exit status."""
     copy = BUILD / f"{environment.name}-tests"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT / "tests" / "installed", copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -106,7 +106,7 @@ def test(environment: Environment, python: str) -> int:
 
 
 def test_sources(source: pathlib.Path) -> int:
-    """Runs some tests of the source distribution where it was unpacked; returns pytest's exit status."""
+    """Run some tests of the unpacked source distribution; return pytest's exit status."""
     directory = BUILD / "sources"
     shutil.rmtree(directory, ignore_errors=True)
     with tarfile.open(source) as archive:
@@ -118,7 +118,7 @@ def test_sources(source: pathlib.Path) -> int:
 
 
 def _run_and_show(name: str, command: list[str], **arguments: Any) -> int:
-    """Runs a command, and shows all its output when it has ended: others run beside it."""
+    """Run a command, and show all its output when it has ended: other commands run beside it."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **arguments)
     sys.stdout.write(f"test-install: {name}\n{done.stdout}")
     sys.stdout.flush()
@@ -126,7 +126,7 @@ def _run_and_show(name: str, command: list[str], **arguments: Any) -> int:
 
 
 def main(names: list[str]) -> int:
-    """Tests the environments of these names; all where none is named."""
+    """Test the environments of these names; all where none is named."""
     wheel, source = build_distributions()
 
     def check(environment: Environment) -> bool:

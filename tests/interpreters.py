@@ -1,7 +1,7 @@
-"""`make test-envs`: builds old interpreters with old TensorFlows, once, and runs the runtime's checks in each.
+"""`make test-envs`: build old interpreters with old TensorFlows, once, and run the runtime's checks in each.
 
-Takes which of the Pythons are on the machine (PATH, pyenv); what is missing is said and skipped, and is a failure
-where nothing may be skipped (`BEAM_TFSCRIPT_NO_SKIPS=1`, as in CI).
+Pythons are looked for on PATH and in pyenv. A missing one is named and left out, and is a failure where nothing may be
+skipped (`BEAM_TFSCRIPT_NO_SKIPS=1`, as in CI).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ TESTS = [
     "tests/test_runtime_saved_model.py",
     "tests/test_train_envs.py",
 ]
-# What each of them must hold to, as the newest does in `make test`, by the engine that it is tried on.
+# Tests that each interpreter must pass, as the newest does in `make test`, by the engine that they run on.
 CONFORMANCE = {
     "in_memory": ["tests/test_conformance.py", "tests/test_digits_interpreters.py"],
     "bundle_based": ["tests/test_conformance_unbounded.py"],
 }
-# And the one that is furthest from the newest.
+# Tests of the oldest interpreter only: it differs most from the newest.
 OLDEST = {"in_memory": ["tests/test_faults.py"]}
 
 
@@ -55,7 +55,7 @@ ENVIRONMENTS = (
 
 
 def find_python(version: str) -> str | None:
-    """The path of an interpreter of that version that starts, or None."""
+    """Return the path of an interpreter of that version that starts, or None."""
     root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
     found = [shutil.which(f"python{version}"), *glob.glob(f"{root}/versions/{version}.*/bin/python")]
     for path in filter(None, found):
@@ -67,7 +67,7 @@ def find_python(version: str) -> str | None:
 
 
 def build(environment: Environment) -> str | None:
-    """The interpreter of an environment, built if it is not there yet; None where its Python is missing."""
+    """Build an environment if it is not there yet; return its interpreter, or None where its Python is missing."""
     directory = BUILD / environment.name
     done = directory / "installed.txt"
     wanted = "\n".join(environment.requirements)
@@ -82,7 +82,7 @@ def build(environment: Environment) -> str | None:
 
 
 def main() -> int:
-    """Builds what can be built and runs the checks there."""
+    """Build the environments whose Python is there, and run the checks in them."""
     pythons, missing = [], []
     for environment in ENVIRONMENTS:
         python = build(environment)
@@ -106,7 +106,9 @@ def main() -> int:
 
 
 def _run_tests(files: list[str], **variables: str) -> int:
-    command = [sys.executable, "-m", "pytest", "-n", os.environ.get("JOBS", "2"), "--dist", "worksteal", *files]
+    # The heavy tests too, which `make test` leaves out.
+    options = ["-n", os.environ.get("JOBS", "2"), "--dist", "worksteal", "-m", "not large"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
     return subprocess.run(command, env={**os.environ, **variables}).returncode
 
 

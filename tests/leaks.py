@@ -1,4 +1,4 @@
-"""What a test may leave behind: no process, thread, file or descriptor of this package."""
+"""Leak check of every test: no process, thread, file or descriptor of this package is left."""
 
 from __future__ import annotations
 
@@ -8,85 +8,118 @@ import pathlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 import psutil
 
-from beam_tfscript.runtime.scratch import PREFIX
-from beam_tfscript.worker import pool
+from beam_tfscript.runtime.transport.scratch import PREFIX
+from tests.warm import WarmPool, is_shared
 
-# How long what is ending may take to be gone.
+# Time for a process that is ending to be gone.
 _GRACE_S = 30.0
-# Of an idle process: the channel, its two streams, and what its log's thread waits with; of the pool: the guardian's
-# streams and the lock of the scratch directory.
-_DESCRIPTORS_OF_PROCESS, _DESCRIPTORS_OF_POOL = 8, 4
+# Directories of one process, run or attempt in a pool's scratch directory. Files of side inputs stay for a next run,
+# until the scratch directory goes.
+_SHORT_LIVED = ("process-", "run-", "outputs-")
 
 
 @contextmanager
-def assert_nothing_left(*, but_tcp: bool = False, but_idle: bool = False) -> Iterator[None]:
-    """Fails if the block leaves a child process, a thread, a scratch directory or a descriptor.
+def assert_nothing_left(*, but_tcp: bool = False, warm: WarmPool | None = None) -> Iterator[None]:
+    """Fail if the block leaves a child process, a thread, a scratch directory or a descriptor.
 
     Args:
-      but_tcp: let TCP connections be. Beam keeps those to a job server; this package's sockets are of another family.
-      but_idle: let the pool's idle processes be, and what belongs to them.
+      but_tcp: ignore TCP connections. Beam keeps those to a job server; this package's sockets are of another family.
+      warm: pool whose shared processes may stay while they are idle, each with what belongs to it.
     """
-    before = _snapshot(but_tcp)
+    before = _snapshot(but_tcp, warm)
     yield
     begin = collect_at = time.monotonic()
-    while left := _left_since(before, but_tcp, but_idle):
+    while left := _left_since(before, but_tcp, warm):
         now = time.monotonic()
         if now > begin + _GRACE_S:
             raise AssertionError("left behind: " + "; ".join(left))
         if now >= collect_at:
-            # What failed may hang on in a cycle. Not each time: it takes a good part of a second.
+            # Objects of a failed run may be held by a cycle. Not each time: a collection takes a good part of a second.
             gc.collect()
             collect_at = now + 1
         time.sleep(0.05)
 
 
-def _snapshot(but_tcp: bool) -> dict[str, set]:
-    return {
-        "process": set(_processes()),
-        "thread": {thread.name for thread in threading.enumerate() if thread.name.startswith("beam_tfscript")},
-        "directory": {name for name in os.listdir(tempfile.gettempdir()) if name.startswith(PREFIX)},
-        "descriptor": set(_descriptors(but_tcp)),
-    }
+class _Owned(NamedTuple):
+    """Belongings of a pool's shared processes that are idle.
+
+    Attributes:
+      pids: the processes and the pool's guardian.
+      threads: identifiers of the threads that log their lines, and of the pool's alarm.
+      paths: the scratch directory and the directories of the processes.
+      descriptors: numbers.
+    """
+
+    pids: Set[int] = frozenset()
+    threads: Set[int | None] = frozenset()
+    paths: Set[str] = frozenset()
+    descriptors: Set[int] = frozenset()
 
 
-def end_idle_processes() -> None:
-    """End what tests have left in the pool for others."""
-    if pool._pool is not None:
-        pool._pool.shutdown()
-
-
-def _left_since(before: dict[str, set], but_tcp: bool, but_idle: bool) -> list[str]:
-    # Before the snapshot: a process that becomes idle in between is left until the next look.
-    idle = _pids_of_idle() if but_idle else set()
-    now = _snapshot(but_tcp)
-    if idle:
-        now["process"] = {name for name in now["process"] if int(name.split()[0]) not in idle}
-        now["thread"] = set()
-        now["directory"] = set()
-        if len(now["descriptor"] - before["descriptor"]) <= _DESCRIPTORS_OF_PROCESS * len(idle) + _DESCRIPTORS_OF_POOL:
-            now["descriptor"] = set()
+def _left_since(before: dict[str, set], but_tcp: bool, warm: WarmPool | None) -> list[str]:
+    now = _snapshot(but_tcp, warm)
     return [f"{kind} {name}" for kind in now for name in sorted(now[kind] - before[kind])]
 
 
-def _pids_of_idle() -> set[int]:
-    """The pool's idle processes and its guardian, where it has any."""
-    found = pool._pool
-    if found is None or found._scratch is None:
-        return set()
-    with found._changed:
-        idle = {process.pid for process in found._idle._since}
-        return idle | {found._scratch.guardian._process.pid} if idle else set()
+def _snapshot(but_tcp: bool, warm: WarmPool | None) -> dict[str, set]:
+    # First: a process that becomes idle in between is left until the next look.
+    owned = _Owned() if warm is None else _owned_by_idle(warm)
+    return {
+        "process": set(_processes(owned)),
+        "thread": {
+            f"{thread.name} ({thread.ident})"
+            for thread in threading.enumerate()
+            if thread.name.startswith("beam_tfscript") and thread.ident not in owned.threads
+        },
+        "directory": set(_directories(owned)),
+        "descriptor": set(_descriptors(but_tcp, owned)),
+    }
 
 
-def _processes() -> Iterator[str]:
+def _owned_by_idle(pool: WarmPool) -> _Owned:
+    with pool._changed:
+        idle = [process for process in pool._idle._since if is_shared(process)]
+        scratch, alarm = pool._scratch, pool._reaper._thread
+        if not idle or scratch is None:
+            return _Owned()
+        guardian = scratch.guardian._process
+        assert guardian.stdin is not None
+        files: list[Any] = [guardian.stdin]
+        descriptors: set[int | None] = {scratch._lock}
+        for process in idle:
+            files += [process.channel._sock, process._popen.stdout, process._popen.stderr, process.log._asking]
+            descriptors |= {process.log._asked, process._exit.descriptor}
+        descriptors |= {file.fileno() for file in files if not getattr(file, "closed", False)}
+        return _Owned(
+            pids={process.pid for process in idle} | {guardian.pid},
+            threads={process.log._thread.ident for process in idle} | ({alarm.ident} if alarm else set()),
+            paths={scratch.path} | {process.directory for process in idle},
+            descriptors={number for number in descriptors if number is not None and number >= 0},
+        )
+
+
+def _directories(owned: _Owned) -> Iterator[str]:
+    with os.scandir(tempfile.gettempdir()) as entries:
+        yield from (entry.path for entry in entries if entry.name.startswith(PREFIX) and entry.path not in owned.paths)
+    for path in owned.paths:
+        with suppress(FileNotFoundError), os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith(_SHORT_LIVED) and entry.path not in owned.paths:
+                    yield entry.path
+
+
+def _processes(owned: _Owned) -> Iterator[str]:
     here = _network(os.getpid())
     for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it ended just now
+        if child.pid in owned.pids:
+            continue
+        with suppress(psutil.NoSuchProcess):  # the process ended just now
             # A process that has ended and was not reaped has no network of its own.
             network = _network(child.pid) or _network(child.ppid())
             # A process in another network runs on a machine of its own (tests/engines/machines.py).
@@ -100,14 +133,15 @@ def _network(pid: int) -> str | None:
     return None
 
 
-def _descriptors(but_tcp: bool) -> Iterator[str]:
+def _descriptors(but_tcp: bool, owned: _Owned) -> Iterator[str]:
     ignored = _tcp_sockets() if but_tcp else set()
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue  # the descriptor of this listing
-        if not target.startswith(("/dev/", "anon_inode:[event")) and target not in ignored:
+        is_ours = not target.startswith(("/dev/", "anon_inode:[event")) and int(name) not in owned.descriptors
+        if is_ours and target not in ignored:
             yield f"{name} -> {target}"
 
 

@@ -17,7 +17,7 @@ class Died(BaseException):
 
 
 class Memory:
-    """What is stored, and after how many more changes the user of it dies."""
+    """Stored files, and the number of changes after which their user dies."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

@@ -1,9 +1,9 @@
-"""Whether a stream that goes on for long stays as it is: a time and a rate in, a report and a verdict out.
+"""Soak of a long stream: a time and a rate in, a report of its growth and a verdict out.
 
-A pipeline in a fresh process, before a job server, is given rows once a second, which go through windows of some
-seconds and a script in the `stream` feed. It is watched from outside: memory, descriptors and threads of the
-pipeline's process and of its script processes, and how many of these there are. After the first minute nothing may
-grow, and each row that went in must have come out once.
+A pipeline in a fresh process runs before a job server. It is given rows every second, which go through windows of some
+seconds and a script in the `stream` feed. Memory, descriptors and threads of the pipeline's process and of its script
+processes are watched from outside, and the number of these processes. After the first minute nothing may grow, and
+each row that went in must have come out once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SCRIPT = os.path.join(os.path.dirname(__file__), "scripts", "soak.py")
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What there is at one moment; of script processes the sums.
+    """Sizes at one moment.
 
     Attributes:
       at_s: since the start.
@@ -92,16 +92,16 @@ class Growth:
 
     @property
     def is_flat(self) -> bool:
-        """Whether it has not grown by more than it may."""
+        """True if the growth is within its limit."""
         return self.last - self.first <= SLACK[self.name]
 
 
 def growths(samples: Sequence[Sample], *, warm_up_s: float) -> list[Growth]:
-    """Compares the start and the end of what was watched after the warm-up.
+    """Compare the first and the last samples after the warm-up.
 
     Args:
       samples: in order of time.
-      warm_up_s: what is not looked at.
+      warm_up_s: seconds that are not compared.
 
     Raises:
       ValueError: there are too few samples to compare.
@@ -156,13 +156,13 @@ def run_stream(folder: str, window_s: float, result: str, beam_arguments: Sequen
 
 
 def watch(command: Sequence[str], *, directory: str, seconds: float, rate: int) -> Iterator[Sample]:
-    """Runs the pipeline's command to its end; once a second it is given rows, and looked at with its children.
+    """Run the pipeline's command to its end; every second, give it rows, and measure its process and the children.
 
     Args:
       command: program and arguments.
       directory: its log goes there, and the rows.
       seconds: how long rows come; when it is not over long after that, it is ended.
-      rate: rows a second.
+      rate: rows per second.
 
     Raises:
       RuntimeError: it failed, or took too long.
@@ -213,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--engine", choices=ENGINES, default="flink", help="(%(default)s)")
     parser.add_argument("--seconds", type=int, default=600, help="how long rows come (%(default)s)")
-    parser.add_argument("--rate", type=int, default=200, help="rows a second (%(default)s)")
+    parser.add_argument("--rate", type=int, default=200, help="rows per second (%(default)s)")
     parser.add_argument("--window", type=float, default=10, help="length of a window in seconds (%(default)s)")
     parser.add_argument("--warm-up", type=float, default=60, help="seconds that are not compared (%(default)s)")
     parser.add_argument("--json", help="file to write the figures to")
@@ -257,7 +257,7 @@ def _soak(options: argparse.Namespace, directory: str) -> tuple[list[Sample], di
 
 
 def _drop(folder: str, number: int, rate: int, *, is_last: bool) -> None:
-    """Puts the rows of a second into the folder, and takes those away that were read long ago."""
+    """Put the rows of a second into the folder, and remove those that were read long ago."""
     path = os.path.join(folder, END if is_last else f"{number:06}{SUFFIX}")
     with open(path + ".part", "w", encoding="utf-8") as file:
         for i in range(0 if is_last else rate):

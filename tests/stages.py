@@ -9,7 +9,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 
 WINDOW = IntervalWindow(0, 10)
 
@@ -71,11 +71,11 @@ class Shard:
         self.outputs = []
 
     def bring(self, *names, at=1.0):
-        """A bundle with rows of these ids."""
+        """Process a bundle with rows of these ids."""
         return self.bring_rows([{"id": name} for name in names], at=at)
 
     def bring_rows(self, rows, at=1.0):
-        """A bundle with rows."""
+        """Process a bundle of rows."""
         records = self.encoder.encode(rows, keep_going=False).examples
         chunk = self.shard, (self.shard, len(records), wire.pack_records(records))
         return self._take(
@@ -83,17 +83,17 @@ class Shard:
         )
 
     def fire_poll(self):
-        """The poll timer is due."""
+        """Fire the poll timer."""
         self.poll.due = None
         return self._take(self.dofn.give_out_pending(self.shard, self.window, self.rows, self.state, self.poll))
 
     def fire_end(self):
-        """The window timer is due."""
+        """Fire the timer of the window's end."""
         self.window_end.due = None
         return self._take(self.dofn.end_window(self.shard, self.window, self.rows, self.state, self.poll))
 
     def poll_until(self, *names):
-        """Polls for as long as a timer is armed, until these rows are out."""
+        """Poll until these rows have come out; the timer must be armed all the time."""
         deadline = time.monotonic() + 60
         while not set(names) <= {row["id"] for row in self.outputs}:
             assert self.poll.due is not None and time.monotonic() < deadline, self.outputs
@@ -101,7 +101,7 @@ class Shard:
             self.fire_poll()
 
     def ids(self):
-        """The rows that came out."""
+        """Return the ids of the rows that came out."""
         return [row["id"] for row in self.outputs]
 
     def _take(self, outputs):

@@ -13,9 +13,10 @@ import pyarrow as pa
 from apache_beam.utils.timestamp import Timestamp
 from hypothesis import strategies as st
 
-from beam_tfscript.beam_types import beam_timestamps
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.rows import record_batch_to_tuples
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.beam_types import beam_timestamps
 
 _INTEGER_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _UNSIGNED_BITS = {"uint8": 8, "uint16": 16, "uint32": 32}
@@ -157,7 +158,7 @@ def schemas_and_rows(
 
 
 def canonical(value: Any, column: Column) -> Any:
-    """Returns a value in a form in which two compare equal only if they are the same, bit for bit.
+    """Return a value in a form in which two compare equal only if they are the same, bit for bit.
 
     `double` is compared as the 32-bit float that it travels as.
     """
@@ -176,7 +177,7 @@ def canonical(value: Any, column: Column) -> Any:
 
 
 def canonical_rows(batch: pa.RecordBatch, schema: Schema) -> list[list[Any]]:
-    """Returns the rows of a batch in that form."""
+    """Return the rows of a batch in that form."""
     tuples = record_batch_to_tuples(batch, schema, timestamps=beam_timestamps)
     return [[canonical(value, column) for value, column in zip(row, schema)] for row in tuples]
 

@@ -1,4 +1,4 @@
-"""Misspelt keyword arguments of the transforms: what the error says, and that the plain signature is still seen."""
+"""Misspelt keyword arguments of the transforms: the error, and the plain signature that type checkers still see."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from beam_tfscript import ModelRowsToSavedModel, RunTFScript, TFScriptError, Tra
         ),
     ],
 )
-def test_misspelt_argument_is_told_with_the_nearest(tmp_path, make, message):
+def test_misspelt_argument_is_an_error_with_the_nearest_names(tmp_path, make, message):
     (tmp_path / "score.py").write_text("def main(config): pass\n")
     for kind in (TypeError, ValueError, TFScriptError):
         with pytest.raises(kind) as caught:
@@ -40,7 +40,7 @@ def test_misspelt_argument_is_told_with_the_nearest(tmp_path, make, message):
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_argument_that_is_missing_or_given_twice_is_pythons_own_error(tmp_path):
+def test_argument_that_is_missing_or_given_twice_is_an_error_of_python(tmp_path):
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'main_script_file'"):
         RunTFScript()
     with pytest.raises(TypeError, match="multiple values for argument 'main_script_file'"):
@@ -55,7 +55,7 @@ def test_signature_is_the_plain_one(transform):
 
 def test_type_checker_sees_the_signature(tmp_path):
     (tmp_path / "use.py").write_text(
-        "from beam_tfscript.transforms import RunTFScript\n"
+        "from beam_tfscript.transforms.run_tf_script import RunTFScript\n"
         "RunTFScript('score.py', num_workers=2)\n"
         "RunTFScript('score.py', num_wrkers=2)\n"
         "RunTFScript('score.py', num_workers='two')\n"
@@ -64,10 +64,14 @@ def test_type_checker_sees_the_signature(tmp_path):
     pytest.importorskip("mypy")
     # Only these files are read: all of Beam would take half a minute.
     package = pathlib.Path(beam_tfscript.__file__).parent
-    files = [str(package / "transforms.py"), str(package / "argument_names.py"), str(tmp_path / "use.py")]
+    files = [
+        str(package / "transforms" / "run_tf_script.py"),
+        str(package / "options" / "argument_names.py"),
+        str(tmp_path / "use.py"),
+    ]
     command = [sys.executable, "-m", "mypy", "--config-file=", "--follow-imports=skip", f"--cache-dir={tmp_path}"]
     done = subprocess.run([*command, *files], capture_output=True, text=True)
     found = [line.partition("use.py:")[2] for line in done.stdout.splitlines() if "use.py:" in line]
     lines = {line.partition(":")[0]: line for line in found if "error" in line or "Revealed" in line}
     assert set(lines) == {"3", "4", "5"}, done.stdout
-    assert "num_wrkers" in lines["3"] and "num_workers" in lines["4"] and "transforms.RunTFScript" in lines["5"]
+    assert "num_wrkers" in lines["3"] and "num_workers" in lines["4"] and "run_tf_script.RunTFScript" in lines["5"]

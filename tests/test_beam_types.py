@@ -1,4 +1,4 @@
-"""Beam's element types to schemas and back, and rows that go through a real pipeline."""
+"""Beam's element types to schemas, schemas to row classes, and rows in a real pipeline."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_tfscript.beam_types import beam_rows, beam_timestamps, row_class, row_hint, schema_of
 from beam_tfscript.data.rows import rows_to_record_batch
 from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.beam_types import beam_rows, beam_timestamps, row_class, row_hint, schema_of
 from beam_tfscript.errors import SchemaError
 from tests.strategies import canonical, schemas_and_rows
 
@@ -36,7 +36,7 @@ FIELD_NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
 
 class Everything(NamedTuple):
     a: str
-    b: int | None  # written out below, since Beam does not know this spelling
+    b: int | None  # Beam itself takes this spelling for Any
     c: float
     d: typing.List[float]  # noqa: UP006
     e: typing.Tuple[int, ...]  # noqa: UP006
@@ -76,7 +76,7 @@ def test_finds_the_schema_of_a_class(element_type, text):
     assert str(schema_of(element_type)) == text
 
 
-def test_finds_the_schema_of_put_off_annotations():
+def test_finds_the_schema_of_postponed_annotations():
     text = (
         "a string not null, b bigint, c double not null, d array<double> not null, e array<bigint> not null,"
         " f array<array<tinyint>> not null, g boolean not null, h varbinary not null, i timestamp not null,"
@@ -96,9 +96,9 @@ def test_other_elements_have_no_schema(element_type):
 
 
 @pytest.mark.parametrize("name", ["m", "p", "q"])
-def test_rejects_a_field_without_counterpart_only_where_it_is_wanted(name):
+def test_rejects_a_field_of_an_unknown_type_only_if_it_is_selected(name):
     assert str(schema_of(Odd, columns=["id"])) == "id string not null"
-    with pytest.raises(SchemaError, match=f"Column '{name}' has the Beam type .* no counterpart here"):
+    with pytest.raises(SchemaError, match=f"Column '{name}' has the Beam type .* which no column type stands for"):
         schema_of(Odd, columns=[name])
     with pytest.raises(SchemaError, match="no column 'iid'. Did you mean 'id'"):
         schema_of(Odd, columns=["iid"])
@@ -114,13 +114,13 @@ def test_schemas_and_rows_survive_beam(case):
     copies = [coder.decode(coder.encode(row)) for row in made]
     for found in (made, pickle.loads(pickle.dumps(made)), copies):
         assert len(found) == len(rows)
-        for row, one in zip(rows, found):
-            for column, value in zip(schema, one):
+        for row, copy in zip(rows, found):
+            for column, value in zip(schema, copy):
                 assert canonical(_listed(value), column) == canonical(row[column.name], column)
 
 
 def _listed(value):
-    """Beam's sequences are lists or tuples, as it likes."""
+    """Return a list for a sequence: Beam makes lists or tuples of sequences."""
     return list(value) if isinstance(value, (list, tuple)) else value
 
 

@@ -19,7 +19,7 @@ ROWS = 2000
 
 
 def run_benchmark(module, *arguments):
-    """A benchmark as a person runs it; importing TensorFlow here would burden the other tests."""
+    """Run a benchmark as a user does; importing TensorFlow here would slow down the other tests."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
 
@@ -34,7 +34,7 @@ def ratio_values(results, **options):
     return {ratio.name: ratio.value for ratio in report.compare(results, **options)}
 
 
-@pytest.mark.slow
+@pytest.mark.benchmarks
 def test_all_contenders_give_the_same_predictions(tmp_path):
     figures = tmp_path / "figures.json"
     done = run_benchmark(
@@ -57,7 +57,7 @@ def test_all_contenders_give_the_same_predictions(tmp_path):
     assert "Predictions: the same in all contenders" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.benchmarks
 def test_compute_bound_variant_gives_the_same_predictions(tmp_path):
     done = run_benchmark("throughput", "--compute-bound", "--rows=200", "--whole-time-only", f"--work-dir={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -65,6 +65,7 @@ def test_compute_bound_variant_gives_the_same_predictions(tmp_path):
     assert "Predictions: the same in all contenders" in done.stdout
 
 
+@pytest.mark.benchmarks
 def test_start_up_is_the_job_with_one_row(tmp_path):
     figures = tmp_path / "figures.json"
     done = run_benchmark(
@@ -82,7 +83,7 @@ def test_rejects_an_unknown_contender(tmp_path):
     assert "unknown contender 'spark'; there are plain, beam_read, tfscript" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.benchmarks
 def test_memory_report_has_every_line(tmp_path):
     figures = tmp_path / "figures.json"
     done = run_benchmark("memory", "--gib=0.0625", f"--json={figures}", f"--work-dir={tmp_path}")

@@ -18,7 +18,8 @@ from tests.chaos_model import Found, violations
 SEED = int(os.environ.get("BEAM_TFSCRIPT_CHAOS_SEED", "11"))
 
 
-@pytest.mark.slow
+@pytest.mark.cold  # its scratch directory is on the small disk that chaos draws
+@pytest.mark.kills
 def test_minute_of_chaos_keeps_every_guarantee(tmp_path):
     tally = play_rounds(SEED, itertools.count(), seconds=60, engines=LOCAL, directory=tmp_path)
     sys.stdout.write(f"seed {SEED}: {tally}\n")

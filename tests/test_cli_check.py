@@ -1,4 +1,4 @@
-"""`beam-tfscript check`, with real script processes: what it shows, what it explains, how it exits."""
+"""`beam-tfscript check`, with real script processes: its output, its advice and its exit status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from beam_tfscript.cli import main
+from beam_tfscript.cli.main import main
 from tests.cli_files import NAMES, SCHEMA, write_rows
 from tests.environments import write_wheel
 from tests.without_tensorflow import blocked
@@ -37,7 +37,7 @@ def main(config):
 
 @pytest.fixture
 def check(tmp_path, capsys):
-    """Runs the command in this process, on a script that finds no TensorFlow; gives status, stdout and stderr."""
+    """Run the command in this process, on a script without TensorFlow; return status, stdout and stderr."""
     variables = [f"--env={name}={value}" for name, value in blocked(tmp_path).items()]
 
     def run(text, *flags, with_tensorflow=False):
@@ -51,7 +51,7 @@ def check(tmp_path, capsys):
 
 @pytest.fixture
 def rows(tmp_path):
-    """Thirty rows."""
+    """File of thirty rows."""
     return write_rows(tmp_path / "rows.parquet")
 
 
@@ -63,7 +63,7 @@ def test_shows_what_was_read_written_counted_and_printed(check, tmp_path, name):
     guessed = "id string, x float" if "tfrecord" in name or "parquet" in name else "id string, x double"
     for line in (
         f"File:         {data}",
-        f"Columns (guessed; give it as input_schema):\n  {guessed}\n",
+        f"Columns (guessed; give them as --input-schema to be sure):\n  {guessed}\n",
         "Rows read:    7\n  id  x\n  r0  0\n  r1  0.5\n",
         "  … and 2 more\n",
         "  | shard 0 has 7\n",
@@ -120,7 +120,7 @@ def main(config):
     assert status == 0 and "| here is worker 1\n" in out
 
 
-# Script, flags; exit status, error, what it names; what to do.
+# Script, flags; exit status, error class, text of the error, text of the advice.
 FAILURES = {
     "raises": ("def main(config):\n    1 / 0\n", (), 1, "ScriptRaised", "ZeroDivisionError", "last line of its own"),
     "lacks a module": (
@@ -149,7 +149,7 @@ FAILURES = {
     ),
     "trains": (
         "def main(config): config.saved_model_dir\n", (),
-        1, "ScriptRaised", "'saved_model_dir': what a config", "--train",
+        1, "ScriptRaised", "'saved_model_dir': a config's attributes depend", "--train",
     ),
     "reads a stream": ("def main(config): config.dataset_fn()\n", (), 1, "ScriptRaised", "dataset_fn", "--feed stream"),
     "reads a file": (
@@ -158,7 +158,7 @@ FAILURES = {
     ),
     "writes a row that does not fit": (
         "def main(config): config.write(y='a')\n", ("--output-schema=y float",),
-        1, "ScriptRaised", 'File "beam_tfscript/runtime/config.py"', "--output-schema",
+        1, "ScriptRaised", 'File "beam_tfscript/runtime/config/task_config.py"', "--output-schema",
     ),
     "imports what is not of the runtime": (
         "import akdl.models.tf\ndef main(config): pass\n", (), 1, "ScriptLoadError", "akdl.models", "docs/compat.md",
@@ -189,10 +189,10 @@ def test_explains_what_is_wrong(check, rows, case):
     assert "All is well." not in out
 
 
-def test_file_that_is_not_in_its_format_is_said_to_be_so(check, tmp_path):
+def test_file_of_another_format_is_an_error(check, tmp_path):
     (tmp_path / "rows.tfrecord").write_bytes(b"id,x\na,1\nb,2\nc,3\n")
     status, _, err = check(ECHO, "--data", str(tmp_path / "rows.tfrecord"))
-    assert status == 1 and "no TFRecord file" in err
+    assert status == 1 and "is not a TFRecord file" in err
 
 
 def test_value_that_does_not_fit_is_named(check, tmp_path):
@@ -201,7 +201,7 @@ def test_value_that_does_not_fit_is_named(check, tmp_path):
     assert status == 1 and "RowError" in err and "300" in err
 
 
-def test_interpreter_that_does_not_start_is_the_first_thing_said(check, rows, tmp_path):
+def test_interpreter_that_does_not_start_is_the_first_error_shown(check, rows, tmp_path):
     broken = tmp_path / "env" / "bin" / "python"
     broken.parent.mkdir(parents=True)
     broken.write_text("#!/bin/sh\necho no such library >&2\nexit 3\n")
@@ -212,7 +212,7 @@ def test_interpreter_that_does_not_start_is_the_first_thing_said(check, rows, tm
 
 
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
-def test_time_of_importing_the_script_is_told_from_that_of_main(check, rows, feed):
+def test_import_of_the_script_and_main_are_timed_apart(check, rows, feed):
     text = ECHO if feed == "dataset" else FED
     text = "import time\ntime.sleep(1.2)\n" + text.replace(
         "def main(config):", "def main(config):\n    time.sleep(0.3)"
@@ -261,9 +261,9 @@ def main(config):
     assert ", TensorFlow 2." in out
 
 
-def test_environment_that_takes_long_to_build_is_told_of_and_used(check, rows, tmp_path, monkeypatch):
+def test_environment_that_takes_long_to_build_is_reported_and_used(check, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("beam_tfscript.script.building.NOTICE_S", 0.05)
+    monkeypatch.setattr("beam_tfscript.python_env.building.NOTICE_S", 0.05)
     wheels = write_wheel(tmp_path / "wheels", "tiny")
     text = "import tiny\ndef main(config): print('tiny', tiny.VERSION)\n"
     status, out, err = check(text, "--data", rows, "--requirements=--no-index", f"--requirements={wheels}",
@@ -272,7 +272,7 @@ def test_environment_that_takes_long_to_build_is_told_of_and_used(check, rows, t
     assert "\nstill building " in out and "  | tiny 1.0\n" in out
 
 
-def test_flag_that_there_is_not_is_refused(capsys):
+def test_unknown_flag_is_refused(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["check", "score.py", "--data=rows.csv", "--otput-schema=x float"])
     assert caught.value.code == 2
@@ -296,12 +296,12 @@ def test_command_and_module_are_the_same():
 
 
 @pytest.mark.parametrize("command", ["check", "run"])
-def test_page_names_all_flags_and_no_others(command, capsys):
+def test_documentation_names_all_flags_and_no_others(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
     flag = r"--[a-z][a-z-]+(?![a-z_])"
     known = set(re.findall(flag, capsys.readouterr().out.partition("options:")[2])) - {"--help"}
     page = (pathlib.Path(__file__).parent.parent / "docs" / "cli.md").read_text("utf-8")
     _, *parts = re.split(r"^## (?:check|run|Flags)", page, flags=re.MULTILINE)
-    told = re.findall(flag, parts[["check", "run"].index(command)] + parts[2])
-    assert set(told) - {"--runner"} == known - {"--runner"}
+    documented = re.findall(flag, parts[["check", "run"].index(command)] + parts[2])
+    assert set(documented) - {"--runner"} == known - {"--runner"}

@@ -1,4 +1,4 @@
-"""`beam-tfscript run`: whole files through real pipelines, and the line that says how it goes."""
+"""`beam-tfscript run`: whole files through real pipelines, and the progress line."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ import apache_beam as beam
 import pyarrow.parquet
 import pytest
 
-from beam_tfscript.cli import main
-from beam_tfscript.command import progress
-from beam_tfscript.command.unknown_flags import check_beam_flags
+from beam_tfscript.cli import progress
+from beam_tfscript.cli.main import main
+from beam_tfscript.cli.unknown_flags import check_beam_flags
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.data.schema import Schema
 from tests.cli_files import SCHEMA, make_rows, write_rows
 from tests.test_cli_check import ECHO
 from tests.without_tensorflow import blocked
-
-pytestmark = pytest.mark.warm
 
 IN_MEMORY = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
@@ -39,7 +37,7 @@ def flags(tmp_path):
 
 
 def read_rows(path):
-    """The rows of a file that was written."""
+    """Return the rows of a file that was written."""
     if path.suffix == ".parquet":
         return pyarrow.parquet.read_table(path).to_pylist()
     if path.suffix == ".tfrecord":
@@ -52,7 +50,7 @@ def read_rows(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "form"),
+    ("name", "file_format"),
     [
         ("rows.csv.gz", "jsonl"),
         ("rows.jsonl", "csv"),
@@ -61,16 +59,16 @@ def read_rows(path):
         ("rows.csv", None),
     ],
 )
-def test_rows_of_files_go_through_to_files(flags, tmp_path, capsys, name, form):
+def test_rows_of_files_go_through_to_files(flags, tmp_path, capsys, name, file_format):
     write_rows(tmp_path / f"a-{name}", make_rows(20))
     write_rows(tmp_path / f"b-{name}", make_rows(30)[20:])
-    chosen = [] if form is None else [f"--format={form}"]
+    chosen = [] if file_format is None else [f"--format={file_format}"]
     schema = ["--input-schema", SCHEMA, "--output-schema", SCHEMA]
     status = main([*flags, "--input", str(tmp_path / f"?-{name}"), *schema, *chosen])
     out, err = capsys.readouterr()
     assert status == 0, err
     (written,) = (tmp_path / "out").iterdir()
-    assert written.suffix == f".{form or 'csv'}"
+    assert written.suffix == f".{file_format or 'csv'}"
     assert sorted(read_rows(written), key=str) == sorted(make_rows(30), key=str)
     assert "30 rows read, 30 written in " in out
     # No terminal, no progress.
@@ -117,7 +115,7 @@ def test_pattern_without_a_directory_is_of_this_one(flags, tmp_path, capsys, mon
     assert "30 rows read, 30 written in " in capsys.readouterr().out
 
 
-def test_runner_that_there_is_not_is_refused(flags, tmp_path, capsys):
+def test_unknown_runner_is_refused(flags, tmp_path, capsys):
     data = write_rows(tmp_path / "rows.csv")
     assert main([*flags, "--input", data, "--output-schema", SCHEMA, "--runner=Flonk"]) == 2
     assert "ArgumentError: Beam refuses its flags: Unexpected pipeline runner: Flonk" in capsys.readouterr().err
@@ -132,12 +130,12 @@ def test_runner_that_there_is_not_is_refused(flags, tmp_path, capsys):
         (["--flink_mastr=here:8081"], "a flag --flink_mastr. Is it --flink_master?"),
         (["--checkpointing_interval=1000"], "a flag --checkpointing_interval."),
         (["more.py"], "one script, and no argument 'more.py'"),
-        # What is passed to a job server may not be a slip in a flag of this command's own.
+        # An unknown flag that is nearly one of this command's own is never passed to a job server.
         (["--runner=FlinkRunner", "--num-wrkers=2"], "a flag --num-wrkers. Is it --num-workers or --num_workers"),
         (["--runner=PortableRunner", "--job_endpoint=localhost:1", "--max-atempts=2"], "Is it --max-attempts?"),
     ],
 )
-def test_flag_that_nobody_knows_is_refused_with_the_nearest(flags, tmp_path, capsys, more, shown):
+def test_unknown_flag_is_refused_with_the_nearest_flags(flags, tmp_path, capsys, more, shown):
     data = write_rows(tmp_path / "rows.csv")
     assert main([*flags, "--input", data, "--output-schema", SCHEMA, *more]) == 2
     assert shown in capsys.readouterr().err
@@ -175,7 +173,7 @@ def test_flags_that_a_job_server_may_know_pass_with_a_note(capsys):
 
 def test_versions_are_shown_without_importing_tensorflow():
     code = (
-        "import sys\nfrom beam_tfscript.cli import main\ntry:\n    main(['--version'])\n"
+        "import sys\nfrom beam_tfscript.cli.main import main\ntry:\n    main(['--version'])\n"
         "finally:\n    print('tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -195,7 +193,7 @@ def test_interrupted_job_says_so_and_leaves_no_process(flags, tmp_path):
     command = [sys.executable, "-m", "beam_tfscript", *flags, "--input", data, "--output-schema", SCHEMA]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        # Whoever starts the tests in the background has them ignore it.
+        # A shell that starts the tests in the background makes them ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as started:  # fmt: skip
         deadline = time.monotonic() + 60
@@ -209,7 +207,7 @@ def test_interrupted_job_says_so_and_leaves_no_process(flags, tmp_path):
 
 @pytest.fixture
 def drawn(flags, tmp_path):
-    """Runs the command with a script on a terminal; gives the lines that it drew there."""
+    """Run the command with a script on a terminal; return the progress lines drawn there."""
 
     def run(script, *more):
         write_rows(tmp_path / "rows.csv")
@@ -223,7 +221,7 @@ def drawn(flags, tmp_path):
             while part := os.read(terminal, 4096):
                 shown += part
         except OSError:
-            pass  # a terminal that nobody writes to any more
+            pass  # no process has the terminal open any more
         finally:
             os.close(terminal)
         err = started.communicate(timeout=60)[1].decode()
@@ -240,22 +238,27 @@ def test_terminal_shows_rows_rate_processes_and_memory(drawn):
     assert lines[-1].startswith("30 rows read, 30 written, ") and "MiB" in lines[-1]
 
 
-@pytest.mark.parametrize("form", ["csv", "tfrecord"])
-def test_rate_is_of_the_rows_that_are_written(drawn, form):
-    """All rows are read before the first is written, so that the rate of reading is 0 from then on."""
+@pytest.mark.parametrize("file_format", ["csv", "tfrecord"])
+def test_rate_is_of_the_rows_that_are_written(drawn, file_format):
+    """The last row is read before the first is written, so the rate of reading would be 0."""
     write = 'config.output_writer.write(records.read(struct.unpack("<Q", head[:8])[0]))'
     slow = ECHO.replace(write, write + "\n            config.output_writer.flush()\n            time.sleep(0.15)")
-    lines = drawn("import time\n" + slow, "--output-schema", SCHEMA, "--format", form)
+    lines = drawn("import time\n" + slow, "--output-schema", SCHEMA, "--format", file_format)
     rates = {int(written): int(rate) for line in lines
              for written, rate in re.findall(r"30 rows read, (\d+) written, (\d+)/s", line)}  # fmt: skip
     under_way = {written: rate for written, rate in rates.items() if 0 < written < 30}
     assert len(under_way) >= 2 and all(1 <= rate <= 10 for rate in under_way.values()), lines
 
 
-def test_summary_has_the_rate_of_what_the_job_makes():
+def test_summary_has_the_rate_of_the_jobs_output():
     counters = {"rows_in": 100, "rows_out": 20}
     assert "(10/s)" in progress.summary(counters, 2.0, has_output=True)
     assert "(50/s)" in progress.summary(counters, 2.0, has_output=False)
+
+
+def test_summary_names_rows_and_processes_that_were_lost():
+    counters = {"rows_in": 9, "rows_out": 5, "rows_bad": 4, "process_deaths": 2}
+    assert progress.summary(counters, 1.0, has_output=True).endswith("(5/s), 4 bad rows, 2 processes died")
 
 
 @pytest.mark.cold

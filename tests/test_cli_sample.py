@@ -1,4 +1,4 @@
-"""What the command line makes of a file's first rows: which format, which columns, which rows."""
+"""Samples of files on the command line: their format, their columns, their rows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from beam_tfscript.command import sample as samples
-from beam_tfscript.command.formats import format_of
-from beam_tfscript.command.sample import take_sample
-from beam_tfscript.command.show import table
+from beam_tfscript.cli import sample as samples
+from beam_tfscript.cli.formats import format_of
+from beam_tfscript.cli.sample import take_sample
+from beam_tfscript.cli.show import table
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, RowError, SchemaError
 from tests.cli_files import make_rows, write_rows
@@ -64,11 +64,11 @@ def test_records_that_are_no_examples_are_passed_on(tmp_path):
 
     (tmp_path / "x.tfrecord").write_bytes(tfrecord.frame([b"\xff\xff no message"]))
     found = take_sample(str(tmp_path / "x.tfrecord"), "tfrecord", None, rows=5)
-    assert found.schema is None and "no tf.train.Examples" in found.notes[0]
+    assert found.schema is None and "not tf.train.Examples" in found.notes[0]
 
 
 def test_records_larger_than_the_head_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.command.formats._HEAD_BYTES", 64)
+    monkeypatch.setattr("beam_tfscript.cli.formats._HEAD_BYTES", 64)
     found = take_sample(write_rows(tmp_path / "x.tfrecord.gz"), "tfrecord", None, rows=30)
     assert len(found.rows) == 30
 

@@ -1,4 +1,4 @@
-"""How many tasks a cluster has: every rule, and every combination that breaks one."""
+"""Numbers of tasks in a cluster: every rule, and every combination that breaks one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arguments of clusters: what cannot be is refused while the pipeline is built, and what is, is shown."""
+"""Arguments of clusters: wrong ones are refused while the pipeline is built, and display data show the others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from apache_beam.transforms.display import DisplayData
 
 from beam_tfscript import RunTFScript, TrainTFScript
 from beam_tfscript.cluster.counts import Counts
-from beam_tfscript.cluster_options import check_cluster
 from beam_tfscript.errors import ArgumentError
+from beam_tfscript.options.cluster_options import check_cluster
 from tests.running import script
 
 DEFAULTS = {
     "num_workers": None, "num_ps": None, "num_evaluators": 0, "parallelism": None, "placement": None,
-    "tf_config": None, "ps_main": False, "cluster_grace": 60, "is_training": False,
+    "tf_config": None, "ps_main": False, "cluster_grace": 60.0,
 }  # fmt: skip
 
 
@@ -34,23 +34,32 @@ def train_script(**arguments):
         ({"num_evaluators": 1}, Counts(1, 0, 1)),
         ({"parallelism": 8}, Counts(6, 2, 0)),
         ({"placement": "one_host", "num_workers": 2}, Counts(2, 0, 0)),
-        ({"is_training": True}, Counts(1, 0, 0)),
-        ({"is_training": True, "num_workers": 3}, Counts(3, 0, 0)),
-        ({"is_training": True, "placement": "independent"}, Counts(1, 0, 0)),
     ],
 )
 def test_a_distributed_script_is_one_cluster(arguments, counts):
-    assert check_cluster(**{**DEFAULTS, **arguments}).counts == counts
+    assert check_cluster({**DEFAULTS, **arguments}, is_training=False).counts == counts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "counts"),
+    [
+        ({}, Counts(1, 0, 0)),
+        ({"num_workers": 3}, Counts(3, 0, 0)),
+        ({"placement": "independent"}, Counts(1, 0, 0)),
+    ],
+)
+def test_a_training_is_always_one_cluster(arguments, counts):
+    assert check_cluster({**DEFAULTS, **arguments}, is_training=True).counts == counts
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_workers": 4}, {"num_workers": 4, "placement": "independent"}])
 def test_shards_of_a_run_are_alone_unless_asked_for(arguments):
-    assert check_cluster(**{**DEFAULTS, **arguments}) is None
+    assert check_cluster({**DEFAULTS, **arguments}, is_training=False) is None
 
 
 @pytest.mark.parametrize("make", [run_script, train_script])
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"placement": "spread"}, 'placement="spread".* is not available yet: use "one_host"'),
         ({"placement": "anywhere"}, "placement must be one of 'independent', 'one_host', 'spread' or None"),
@@ -61,10 +70,10 @@ def test_shards_of_a_run_are_alone_unless_asked_for(arguments):
         ({"num_ps": True}, "num_ps must be a whole number"),
         ({"num_evaluators": 1.5}, "num_evaluators must be a whole number"),
         ({"parallelism": 4, "num_workers": 4}, "`parallelism` must be greater than num_workers"),
-        ({"parallelism": 4, "num_workers": 2, "num_ps": 1}, "must be `parallelism` together"),
+        ({"parallelism": 4, "num_workers": 2, "num_ps": 1}, "must add up to `parallelism`"),
         ({"tf_config": "never", "num_ps": 1}, 'tf_config must be "always" or None'),
         ({"ps_main": "no", "num_ps": 1}, "ps_main must be True or False, got 'no'"),
-        ({"ps_main": True}, "ps_main=True is for parameter servers, and there are none"),
+        ({"ps_main": True}, "ps_main=True is for parameter servers, and this cluster has none"),
         ({"cluster_grace": -1}, "cluster_grace must be a number of seconds of at least 0, got -1"),
         ({"cluster_grace": math.nan}, "cluster_grace must be a number of seconds"),
         ({"cluster_grace": math.inf}, "cluster_grace must be a number of seconds"),
@@ -72,13 +81,13 @@ def test_shards_of_a_run_are_alone_unless_asked_for(arguments):
         ({"feed": "bundles", "num_ps": 1}, 'feed="bundles" has no clusters'),
     ],
 )
-def test_rejects_while_the_pipeline_is_built(make, arguments, said):
-    with pytest.raises(ArgumentError, match=said):
+def test_rejects_while_the_pipeline_is_built(make, arguments, message):
+    with pytest.raises(ArgumentError, match=message):
         make(**arguments)
 
 
-def test_rejects_a_training_of_a_model_a_shard():
-    with pytest.raises(ArgumentError, match="would train a model a shard"):
+def test_rejects_a_training_of_one_model_per_shard():
+    with pytest.raises(ArgumentError, match="would train one model per shard"):
         train_script(placement="independent", num_workers=2)
 
 
@@ -88,7 +97,7 @@ def test_rejects_tf_config_where_there_is_no_cluster():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"model_dir": ""}, "model_dir must be a path, a URI or None, got ''"),
         ({"model_dir": "nowhere://models"}, "model_dir: no file system is known for"),
@@ -96,8 +105,8 @@ def test_rejects_tf_config_where_there_is_no_cluster():
         ({"checkpoint_dir": "s3://id:hunter2@bucket/x"}, "checkpoint_dir must be a URI without keys"),
     ],
 )
-def test_rejects_places_that_cannot_be_without_showing_keys(arguments, said):
-    with pytest.raises(ArgumentError, match=said) as caught:
+def test_rejects_directories_that_cannot_be_used_without_showing_keys(arguments, message):
+    with pytest.raises(ArgumentError, match=message) as caught:
         TrainTFScript(script("train.py"), **{"model_dir": "/models", "entry": "keras_fit", **arguments})
     assert "hunter2" not in str(caught.value)
 

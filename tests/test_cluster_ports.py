@@ -1,4 +1,4 @@
-"""Ports that stay a cluster's own, beside other processes and under TensorFlow's server."""
+"""Reserved ports of a cluster, which TensorFlow's server can bind and other processes cannot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IP_LOCAL_PORT_RANGE = 51
 
 
 def run_two_servers(python: str, addresses: list[str], environ: dict[str, str]) -> dict:
-    """What task 0 prints when it has computed on task 1."""
+    """Return the output of task 0 after a computation on task 1."""
     command = [python, script("cluster_server.py"), ",".join(addresses)]
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environ}
     serving = subprocess.Popen([*command, "1"], env=environ, stderr=subprocess.DEVNULL)
@@ -37,6 +37,7 @@ def run_two_servers(python: str, addresses: list[str], environ: dict[str, str]) 
     return json.loads(asking.stdout)
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("python", PYTHONS)
 def test_tensorflow_binds_a_held_port_on_all_interfaces(python: str):
     with HeldPorts(2) as held:
@@ -46,6 +47,7 @@ def test_tensorflow_binds_a_held_port_on_all_interfaces(python: str):
     assert told["listens"] == [["0" * 32, held.ports[0]]]
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("python", PYTHONS)
 def test_a_proxy_is_not_asked_for_tasks_of_this_machine(python: str):
     proxied = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}

@@ -1,4 +1,4 @@
-"""Who is who in a cluster, and what each task is told, also as TensorFlow's Estimators understand it."""
+"""Tasks of a cluster and the TF_CONFIG of each, also as TensorFlow's Estimators read it."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def has_estimators(python: str) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("counts", [Counts(1, 0, 0), Counts(1, 0, 1), Counts(1, 1, 1)], ids=str)
-@pytest.mark.slow
 def test_an_estimator_evaluates_and_exports(python: str, counts: Counts, tmp_path: pathlib.Path):
     if not has_estimators(python):
         # TensorFlow 2.16 has no Estimators any more; test-envs runs this where there are.

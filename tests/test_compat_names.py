@@ -1,4 +1,4 @@
-"""The names that scripts for other platforms import: what they do, on every interpreter that is there.
+"""The modules that scripts for other platforms import, on each interpreter that is there.
 
 The checks are in `scripts/compat_checks.py`, since they run in interpreters that have no pytest.
 """

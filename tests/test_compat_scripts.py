@@ -17,20 +17,18 @@ import sys
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from beam_tfscript.model_rows import rows_to_model
+from tests.model_rows import rows_to_model
 from tests.running import script
-
-pytestmark = pytest.mark.warm
 
 PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
 SCHEMA = "id bigint not null, x0 float not null, x1 float not null, label bigint not null"
 MODEL_ROWS = "model_id bigint, model_info string"
-# Booleans and numbers become text, and a list its JSON text, which is what such scripts read.
+# Such scripts read text: booleans, numbers and lists become JSON text.
 PARAMS = {"feature_cols": ["x0", "x1"], "label_col": "label", "batch_size": 32, "num_epochs": 15}
 
 
 def make_rows(count: int, seed: int) -> list[dict]:
-    """Points of two classes, with a gap between them."""
+    """Return points of two classes, with a gap between them."""
     chance = random.Random(seed)
     rows = []
     while len(rows) < count:
@@ -55,7 +53,7 @@ def environment(python: str) -> str:
 
 
 def assert_scores(python: str, model: str) -> None:
-    """The model, loaded in a new interpreter, knows the class of rows that it was not trained on."""
+    """Check that the model, loaded in a new interpreter, knows the class of rows that it was not trained on."""
     run = subprocess.run(
         [python, script("compat_score.py"), model, json.dumps(UNSEEN)],
         capture_output=True,
@@ -71,7 +69,7 @@ def assert_scores(python: str, model: str) -> None:
 
 
 def run_or_refuse(python: str, in_memory, transform) -> list[dict]:
-    """The output rows; none where there are no Estimators, and the failure says so."""
+    """Return the output rows; without Estimators, check the error, and return no rows."""
     if has_estimators(python):
         return in_memory.run(transform, ROWS)
     with pytest.raises(Exception, match="has no Estimators; 2.15 is the last release") as failed:
@@ -81,7 +79,7 @@ def run_or_refuse(python: str, in_memory, transform) -> list[dict]:
 
 
 def check_published(program: str, params: dict, python: str, in_memory, tmp_path) -> None:
-    """The script's Estimator is trained and published, and scores as it should."""
+    """Check that the script's Estimator is trained and published, and scores right."""
     transform = TrainTFScript(
         script(program),
         str(tmp_path / "models"),
@@ -142,6 +140,7 @@ def test_estimator_of_a_stream_script_trains_on_rows_as_they_come(python, in_mem
         assert_scores(python, str(tmp_path / "model"))
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("python", PYTHONS)
 def test_parameter_server_script_reads_trains_and_writes(python, in_memory, tmp_path):
     transform = RunTFScript(
@@ -176,6 +175,7 @@ def test_script_with_a_context_and_a_row_writer_scores(python, feed, in_memory):
     assert scores == pytest.approx({row["id"]: 2 * row["x0"] for row in ROWS}, rel=1e-6)
 
 
+@pytest.mark.trainings
 def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):
     transform = RunTFScript(
         script("compat_flink_ps.py"),
@@ -191,6 +191,7 @@ def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):
     assert scores == pytest.approx({row["id"]: 2 * row["x0"] for row in ROWS}, rel=1e-6)
 
 
+@pytest.mark.trainings
 def test_keras_model_is_fit_by_the_train_configs(in_memory, tmp_path):
     transform = TrainTFScript(
         script("compat_akdl_keras.py"),

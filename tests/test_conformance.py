@@ -1,4 +1,4 @@
-"""What every engine must hold to: local ones in `make test`, Prism and Flink by `make test-prism` and `test-flink`.
+"""Promises that hold on every engine: local ones by `make test`, Prism and Flink by `make test-prism`, `test-flink`.
 
 That nothing is left (process, thread, file, descriptor) is asserted after every test, in conftest.py.
 """
@@ -16,8 +16,6 @@ from tests.running import script
 from tests.test_faults import error_of, run_entry
 from tests.test_run_batch import by_id, numbered
 from tests.without_tensorflow import blocked, ids, run_of
-
-pytestmark = pytest.mark.warm
 
 FEEDS = ["dataset", "bundles", "stream"]
 ECHO = {"dataset": "echo_file", "bundles": "echo", "stream": "echo"}
@@ -83,7 +81,7 @@ def test_empty_input_makes_no_run(runner):
 
 
 class CountInWindows(beam.PTransform):
-    """How many outputs of each key and window come out of a GroupByKey behind a script that gives back ids."""
+    """Count the outputs per key and window of a GroupByKey behind a script that gives back ids."""
 
     def __init__(self, transform):
         super().__init__()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import apache_beam as beam
-import pytest
 
 from tests.training import POINTS, line_training, read_row, serve
 
-pytestmark = pytest.mark.warm
-
 
 class TrainAndCount(beam.PTransform):
-    """What a training gives, behind a shuffle: how many models there are, and which."""
+    """Number and names of the models that a training gives, behind a shuffle."""
 
     def __init__(self, training):
         super().__init__()

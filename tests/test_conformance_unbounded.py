@@ -1,4 +1,4 @@
-"""What every engine must hold to on unbounded input; Prism and Flink by `make test-prism` and `test-flink`."""
+"""Promises that hold on every engine on unbounded input; Prism and Flink by `make test-prism` and `test-flink`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.parametrize("engine", [name for name in TESTED if name 
 
 @pytest.fixture
 def traced(tmp_path):
-    """Makes the transform, with a script that says for each row which run had it.
+    """Make the transform, with a script that tells for each row which run had it.
 
     Most of what holds here is not of TensorFlow: those runs find none, and start in a tenth of a second.
     """
@@ -52,7 +52,7 @@ def check_counts(runner, streamed):
 
 @pytest.fixture
 def counters(monkeypatch):
-    """What the transform has counted: the bundle-based engine forgets what bundles behind the first have."""
+    """Return the transform's counters: the bundle-based engine forgets those of all bundles but the first."""
     counted = collections.Counter()
     add = metrics.add
 
@@ -121,6 +121,7 @@ def test_watermark_waits_for_what_the_global_windows_run_is_about_to_give(runner
     check_counts(runner, streamed)
 
 
+@pytest.mark.cold
 def test_rows_that_come_faster_than_the_script_takes_them(engine, tmp_path):
     """A bundle that takes long is one that Prism would split, with rows of one key on both sides."""
     name, options = engine

@@ -1,4 +1,4 @@
-"""Arrow data as users have it: cast where nothing is lost, refused where something would be."""
+"""Arrow data of related types: cast if no value changes, else refused."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_rejects_arrow_values_that_do_not_fit(text, array, words):
     ],
 )
 def test_rejects_arrow_data_of_other_types(text, array):
-    with pytest.raises(SchemaError, match="cast it first, or change the schema"):
+    with pytest.raises(SchemaError, match="cast the data first, or change the schema"):
         align_record_batch(pa.table([array], names=["x"]), Schema.parse(text))
 
 

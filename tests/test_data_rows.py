@@ -1,4 +1,4 @@
-"""Rows to Arrow and back: every form of row, every type, and what does not fit."""
+"""Rows to Arrow and back: every form of row, every type, and values that do not fit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given
 
-from beam_tfscript.beam_types import beam_timestamps
 from beam_tfscript.data.rows import record_batch_to_tuples, rows_to_record_batch, split_rows
 from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.beam_types import beam_timestamps
 from beam_tfscript.errors import RowError
 from tests.strategies import canonical, canonical_rows, schemas_and_rows
 
@@ -250,7 +250,7 @@ def test_tensors_come_out_as_arrays_of_their_dtype(value, type_text, dtype):
         (Timestamp(0, 1, 9), "timestamp", "is not a whole number of us"),
         (dt.datetime(2024, 1, 1, 0, 0, 0, 1), "timestamp(ms)", "is not a whole number of ms"),
         (NotATime(), "timestamp", "is a NotATime where a Beam Timestamp"),
-        (np.datetime64("NaT"), "timestamp", "is no time; write None for null"),
+        (np.datetime64("NaT"), "timestamp", "is not a time (NaT); write None for null"),
         (dt.datetime(9999, 1, 1), "timestamp(ns)", "out of range"),
         (Decimal("1.555"), "decimal(5, 2)", "does not fit decimal(5, 2) exactly"),
         (Decimal("1e-20"), "decimal(5, 2)", "does not fit decimal(5, 2) exactly"),

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.column import Column
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.data.schema_features import (
     schema_from_feature_spec,
     schema_from_metadata,
@@ -87,7 +88,7 @@ def test_reads_types_in_all_their_spellings(text, canonical):
         ("id string x float", 10, "expected ','"),
         ("id string,, x float", 10, "expected a column name"),
         ("id string not", 13, "expected 'null' after 'not'"),
-        ("id string not null null", 19, "'null' comes after another"),
+        ("id string not null null", 19, "'null' comes after another such option"),
         ("x decimal", 9, "expected '('"),
         ("x decimal(77, 0)", 9, "1 to 76"),
         ("x decimal(3, 4)", 9, "digits after the point"),
@@ -95,8 +96,8 @@ def test_reads_types_in_all_their_spellings(text, canonical):
         ("x time(ns)", 7, "no nanoseconds"),
         ("x array<int", 11, "expected '>'"),
         ("x array<array<array<int>>>", 14, "arrays nest two deep"),
-        ("x tensor<array<int>>(2)", 9, "cannot stand here"),
-        ("x tensor<float>(2, 0)", 19, "a whole number from 1"),
+        ("x tensor<array<int>>(2)", 9, "'array' is not allowed here"),
+        ("x tensor<float>(2, 0)", 19, "a whole number of at least 1"),
         ("x tensor<float>(2", 17, "expected ')'"),
         ("x vector", 8, "expected '('"),
         ("x bigint default 1.5", 17, "expected a default for bigint, such as 0"),
@@ -285,16 +286,6 @@ SPEC_TEXT = (
 def test_survives_feature_spec():
     schema = Schema.parse(SPEC_TEXT)
     assert schema_from_feature_spec(schema_to_feature_spec(schema)) == schema
-
-
-def test_feature_spec_is_the_same_in_the_script():
-    from beam_tfscript.runtime.columns import columns_from_wire
-    from beam_tfscript.runtime.reader import feature_spec
-
-    schema = Schema.parse(
-        SPEC_TEXT + ", e float64 default 0.5, b boolean default true, d date, v varbinary default 'é'"
-    )
-    assert schema_to_feature_spec(schema) == feature_spec(columns_from_wire(schema.to_wire()))
 
 
 def test_rejects_a_feature_spec_without_counterpart():

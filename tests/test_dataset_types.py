@@ -15,14 +15,12 @@ from beam_tfscript import RunTFScript
 from tests.checks import PYTHONS
 from tests.running import script
 
-pytestmark = pytest.mark.warm
-
 COLUMNS = "id bigint not null, label bigint not null"
 ROWS = [{"id": number, "label": 0} for number in range(7)]
 
 
 class WithSide(beam.PTransform):
-    """The script over its input, with the same rows as a side input."""
+    """Return the script over its input, with the same rows as a side input."""
 
     def __init__(self, feed, **arguments):
         super().__init__()

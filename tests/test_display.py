@@ -1,20 +1,20 @@
-"""What display data shows of the arguments, and what it must not."""
+"""Display data of the arguments: shown values, and secrets that are not shown."""
 
 from __future__ import annotations
 
 import pytest
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.script.uris import mask_uri
+from beam_tfscript.files.uris import mask_uri
 from tests.running import script
 
 
 def items(**arguments):
-    """The display items of a transform with these arguments."""
+    """Return the display items of a transform with these arguments."""
     return RunTFScript(**{"main_script_file": script("echo.py"), **arguments}).display_data()
 
 
-def test_leaves_out_what_was_not_given():
+def test_leaves_out_arguments_that_are_not_given():
     found = items()
     assert found.pop("script_sha256")
     assert found == {
@@ -37,7 +37,7 @@ def test_tells_two_versions_of_a_script_apart(tmp_path):
     assert len(digests) == 2
 
 
-def test_doesnt_show_where_local_files_are(tmp_path):
+def test_doesnt_show_the_directories_of_local_files(tmp_path):
     (tmp_path / "words.txt").write_text("a")
     (tmp_path / "folder").mkdir()
     found = items(user_files=[str(tmp_path / "words.txt"), f"file://{tmp_path}/folder"])
@@ -66,14 +66,14 @@ def test_shows_names_and_never_values_of_env():
         ("https://[hush/a", "https://***"),
     ],
 )
-def test_masks_what_may_be_secret_in_a_uri(uri, masked):
+def test_masks_secrets_in_a_uri(uri, masked):
     found = mask_uri(uri)
     assert "hush" not in found
     if masked is not None:
         assert found == masked
 
 
-def test_masked_uri_still_says_where_a_file_is():
+def test_masked_uri_still_has_the_path_of_the_file():
     found = mask_uri("oss://bucket/model.bin?host=oss.eu&access_key_secret=hush")
     assert found == "oss://bucket/model.bin?host=oss.eu&access_key_secret=***"
 
@@ -89,7 +89,7 @@ def test_masked_uri_still_says_where_a_file_is():
         {"token": {"note": {"deep": "hush"}}},
     ],
 )
-def test_masks_what_is_secret_by_its_name_in_user_params(params):
+def test_masks_user_params_with_secret_names(params):
     assert "hush" not in items(user_params=params)["user_params"]
 
 
@@ -113,7 +113,7 @@ def test_shows_the_other_user_params_as_they_are():
         (["--from=https://me:hush@host/a"], "--from=https://***@host/a"),
     ],
 )
-def test_masks_what_is_secret_in_script_args(arguments, shown):
+def test_masks_secrets_in_script_args(arguments, shown):
     assert items(script_args=arguments)["script_args"] == shown
 
 

@@ -1,4 +1,4 @@
-"""Runs that end well and give no rows: the log says what was probably a mistake, and is quiet about filters."""
+"""Runs that end well and give no rows: the log warns of a likely mistake, and not of a filter."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def read(config):
 
 
 def warnings_of(runner, tmp_path, caplog, feed, text, *, level=logging.WARNING, rows=20, **arguments):
-    """What the log has of a level, of a run of a script over some rows."""
+    """Run a script over some rows, and return its messages in the log of one level."""
     (tmp_path / "score.py").write_text(READ + text)
     arguments = {"output_schema": "id string", "input_schema": "id string", **arguments}
     transform = RunTFScript(str(tmp_path / "score.py"), feed=feed, env=blocked(tmp_path), **arguments)
     with caplog.at_level(logging.INFO, logger="beam_tfscript"):
         runner.run(transform, ids(rows))
         get_pool().shutdown()  # in `bundles` main returns when its process is ended
-    records = [record for record in caplog.records if record.name == "beam_tfscript.worker.session"]
+    records = [record for record in caplog.records if record.name == "beam_tfscript.feeds.run"]
     return [record.getMessage() for record in records if record.levelno == level and "waiting" not in record.msg]
 
 

@@ -1,4 +1,4 @@
-"""The text of a failure, as a user of Beam sees it, and the lines that a script printed: at which level, and where."""
+"""Texts of failures, as a user of Beam sees them, and the levels of lines that a script printed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import traceback
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from beam_tfscript.command import advice
+from beam_tfscript.cli import advice
 from beam_tfscript.errors import ArgumentError, ScriptDied, ScriptRaised
 from tests.running import ENGINES
 from tests.without_tensorflow import blocked
@@ -47,7 +47,7 @@ SUMMARY = "score.py, line 3: ValueError: bad value 3 […]"
 
 @pytest.fixture
 def run(in_memory, tmp_path):
-    """Runs a script that finds no TensorFlow on one row."""
+    """Run a script without TensorFlow on twenty rows."""
 
     def run(text, **arguments):
         (tmp_path / "score.py").write_text(text)
@@ -69,7 +69,7 @@ def text_of(run, script, **arguments):
 
 
 @pytest.mark.parametrize("engine", ["in_memory", "bundle_based"])
-def test_first_and_last_thing_that_a_program_shows_is_the_scripts_error(tmp_path, engine):
+def test_first_and_last_line_that_a_program_shows_are_the_scripts_error(tmp_path, engine):
     (tmp_path / "score.py").write_text(RAISES)
     env = blocked(tmp_path)["PYTHONPATH"]
     command = [sys.executable, "-c", PIPELINE, ENGINES[engine], str(tmp_path / "score.py"), env]
@@ -78,7 +78,7 @@ def test_first_and_last_thing_that_a_program_shows_is_the_scripts_error(tmp_path
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert SUMMARY in lines[0], lines[:3]
     assert lines[-1].startswith(SUMMARY), lines[-3:]
-    # What the program's own `except` finds.
+    # The text that the program's own `except` gets.
     assert f"SAID {SUMMARY}" in lines
 
 
@@ -90,7 +90,7 @@ def test_traceback_that_a_worker_sends_begins_with_the_summary():
         except ScriptRaised as error:
             # As Beam's DoFnRunner does.
             again = type(error)(error.args[0] + " [while running 'Script']")
-            raise again.with_traceback(error.__traceback__)  # noqa: B904 - as it does
+            raise again.with_traceback(error.__traceback__)  # noqa: B904 - as Beam does
     except ScriptRaised:
         lines = traceback.format_exc().splitlines()
     assert lines[0] == f"beam_tfscript.errors.Summary: {SUMMARY}"
@@ -105,7 +105,7 @@ def test_error_of_a_script_that_raised_shows_what_it_printed_last(run):
     assert label == "score.py chief:0 shard 0/1 attempt 1: the script raised ValueError:"
     assert rest[0] == "The last lines that it printed:"
     printed = [line for line in rest if line.startswith("  | ")]
-    # The two streams are two pipes: a line of the one may come a little before or after one of the other.
+    # stdout and stderr are two pipes: their lines may change places.
     assert len(printed) == 20 and "  | no line end" in printed
     assert [line for line in printed if "step" in line] == [f"  | step {at}" for at in range(11, 30)]
     # A chained traceback is shown in full.
@@ -139,7 +139,7 @@ def test_summary_names_the_innermost_line_of_the_script(run, text, summary):
     assert text.startswith(summary) and text.splitlines()[-1].startswith(summary)
 
 
-def test_lines_of_a_run_before_are_not_shown(run, tmp_path):
+def test_lines_of_an_earlier_run_are_not_shown(run, tmp_path):
     text = (
         "import os\ndef main(config):\n    is_second = os.path.exists(config.user_params)\n"
         "    print('second' if is_second else 'first')\n"
@@ -155,7 +155,7 @@ def test_advice_is_not_taken_from_what_was_printed():
     assert "last line of its own" in advice.advise(error)
 
 
-def test_printed_lines_are_logged_at_the_level_that_was_asked_for(run, caplog):
+def test_printed_lines_are_logged_at_log_level(run, caplog):
     text = "import logging\ndef main(config):\n    print('plain')\n    logging.info('record')\n"
     for level, expected in (("warning", logging.WARNING), (25, 25)):
         caplog.clear()
@@ -165,7 +165,7 @@ def test_printed_lines_are_logged_at_the_level_that_was_asked_for(run, caplog):
 
 
 @pytest.mark.parametrize("level", ["LOUD", 0, -1, True, 1.5, None])
-def test_level_that_there_is_not_is_refused(tmp_path, level):
+def test_unknown_log_level_is_refused(tmp_path, level):
     (tmp_path / "score.py").write_text("def main(config): pass\n")
     for make in (RunTFScript, lambda *args, **more: TrainTFScript(*args, model_dir=None, **more)):
         with pytest.raises(ArgumentError, match="log_level must be a level of Python's logging"):
@@ -186,7 +186,7 @@ E0000 00:00:1795308473.746351   17838 bfc_allocator.cc:52] ran out of memory
 """
 
 
-def test_what_tensorflow_says_at_each_start_is_no_warning(run, caplog):
+def test_tensorflows_lines_of_each_start_are_no_warnings(run, caplog):
     caplog.set_level(logging.DEBUG, logger="beam_tfscript")
     _, text = text_of(run, NOISE)
     levels = [(record.levelno, record.script_text) for record in caplog.records if hasattr(record, "script_text")]
@@ -194,7 +194,7 @@ def test_what_tensorflow_says_at_each_start_is_no_warning(run, caplog):
     assert "ran out of memory" in text and "cuInit" not in text
 
 
-def test_start_of_this_tensorflow_says_nothing_above_debug(in_memory, tmp_path, caplog):
+def test_start_of_this_tensorflow_logs_nothing_above_debug(in_memory, tmp_path, caplog):
     (tmp_path / "score.py").write_text("import tensorflow as tf\ndef main(config): tf.constant(1) + 1\n")
     in_memory.run(RunTFScript(str(tmp_path / "score.py"), input_schema="x float"), [{"x": 1.0}])
     shown = [record.script_text for record in caplog.records if hasattr(record, "script_text") and record.levelno > 10]

@@ -1,4 +1,4 @@
-"""What goes wrong for real: each fault ends in bounded time, with the right rows or one clear error.
+"""Real faults: each one ends in bounded time, with the right rows or one clear error.
 
 That nothing is left (process, thread, file, descriptor) is asserted after every test, in conftest.py.
 """
@@ -22,8 +22,11 @@ import pytest
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, SchemaError, ScriptLoadError
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.running import SCRIPTS_PYTHON, script
+from tests.without_tensorflow import BLOCKED
+
+pytestmark = pytest.mark.without_tensorflow
 
 IDS = [{"id": str(i)} for i in range(95)]
 
@@ -141,6 +144,7 @@ class TestFeed:
             logger.removeHandler(counter)
         assert counter.lines == 100_000
 
+    @pytest.mark.tensorflow
     def test_64_mib_record_goes_both_ways(self, in_memory):
         # Made in the pipeline: what is given to Create is compressed into the job graph.
         transform = RunTFScript(script("echo.py"), "id varbinary", input_schema="id varbinary", entry="echo_file")
@@ -179,6 +183,7 @@ class TestFeed:
         ]
         assert notices and "in _sleep_here" in notices[0] and "time.sleep(seconds)" in notices[0]
 
+    @pytest.mark.cold
     def test_slow_start_is_an_error_that_names_the_bound(self, in_memory):
         text = error_of(in_memory, "never_reads", start_timeout=0.05)
         assert "was not up after start_timeout=0.05 s" in text and SCRIPTS_PYTHON in text
@@ -368,18 +373,18 @@ class TestPipelineDies:
 
         # A shell that started the tests in the background has Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        script, started = sys.argv[1:]
+        script, started, blocked = sys.argv[1:]
         with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as pipeline:
             rows = pipeline | beam.Create([{"id": "a"}])
             rows | RunTFScript(script, "id string", input_schema="id string", entry="stays_alive",
-                               user_params={"started": started})
+                               user_params={"started": started}, env={"PYTHONPATH": blocked})
     """)
 
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
     def test_script_process_ends_with_the_pipelines(self, tmp_path, scratch_parent, how):
         started = tmp_path / "started"
         pipeline = subprocess.Popen(
-            [sys.executable, "-c", self.PIPELINE, script("faults.py"), str(started)],
+            [sys.executable, "-c", self.PIPELINE, script("faults.py"), str(started), BLOCKED],
             env={**os.environ, "TMPDIR": str(scratch_parent)}, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
@@ -411,6 +416,7 @@ class TestPipelineDies:
             fresh.remove()
 
 
+@pytest.mark.cold  # its scratch directory is on that disk
 def test_full_disk_is_told_with_what_to_do(in_memory, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
@@ -437,7 +443,7 @@ def wait_until(condition, timeout_s):
 
 
 def is_gone(pid):
-    """Whether the process has ended; one that nobody has asked for its exit status yet has ended too."""
+    """Return True if the process has ended, reaped or not."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -455,7 +461,7 @@ class LineCounter:
 
 
 class memory_cgroup:
-    """A control group with a memory limit, for as long as the block runs; skips where there is none to be had."""
+    """A control group with a memory limit, for as long as the block runs; skips the test where none can be made."""
 
     def __init__(self, limit_bytes):
         self._limit_bytes = limit_bytes

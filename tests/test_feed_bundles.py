@@ -212,7 +212,7 @@ class TestSize:
     def test_outputs_of_a_batch_may_be_larger_than_what_is_held_in_memory(
         self, in_memory, no_tensorflow, monkeypatch, scratch_parent
     ):
-        from beam_tfscript.worker import held_outputs
+        from beam_tfscript.feeds import held_outputs
 
         spooled = []
         take = held_outputs.HeldOutputs.take

@@ -20,7 +20,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
+from beam_tfscript.worker.idle import IdleProcesses
 from tests.running import Runner, script
 from tests.test_faults import is_gone, wait_until
 from tests.without_tensorflow import InBundles, blocked, ids, run_of
@@ -30,7 +31,7 @@ from tests.without_tensorflow import InBundles, blocked, ids, run_of
 # other.
 WALK = """
 import os, signal, threading
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 
 lock = threading.Lock()
 steps = {"send": iter(range(1 << 30)), "receive": iter(range(1 << 30))}
@@ -86,13 +87,16 @@ def names(rows):
     return [row["id"] for row in rows]
 
 
+@pytest.mark.cold
+@pytest.mark.kills
 class TestWalk:
     """Ends the script's process between any two messages, one after the other."""
 
     @pytest.fixture
     def walk(self, tmp_path, monkeypatch):
         monkeypatch.setattr("beam_tfscript.worker.pool._REAPER_TICK_S", 0.1)
-        monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", 0.05)
+        monkeypatch.setattr("beam_tfscript.worker.pool.UNUSED_GRACE_S", 0.05)
+        others = set(psutil.Process().children())  # processes that other tests share
 
         def kill_at(step, entry, feed, check, **arguments):
             mark = tmp_path / f"mark {step}"
@@ -104,7 +108,7 @@ class TestWalk:
             except Exception as error:
                 if "SIGKILL" not in str(error):
                     raise
-            wait_until(lambda: not psutil.Process().children(), 10)
+            wait_until(lambda: not set(psutil.Process().children()) - others, 10)
             where = mark.read_text() if mark.exists() else None
             check(found, runner.metrics, where)
             return where
@@ -200,7 +204,7 @@ class TestBundles:
     def test_attempts_are_counted_for_each_batch(self, in_memory, no_tensorflow, tmp_path):
         sitecustomize = textwrap.dedent("""
             import os, signal
-            from beam_tfscript.runtime import feed
+            from beam_tfscript.runtime.reading import feed
 
             acknowledge = feed.Feed._acknowledge
 
@@ -270,7 +274,7 @@ class TestBundles:
     def test_process_that_dies_when_all_is_done_costs_nothing(self, in_memory, tmp_path, caplog):
         sitecustomize = textwrap.dedent("""
             import os, signal
-            from beam_tfscript.runtime import feed
+            from beam_tfscript.runtime.reading import feed
 
             acknowledge = feed.Feed._acknowledge
 
@@ -298,6 +302,7 @@ class TestBundles:
         wait_until(lambda: is_gone(int(told.read_text().split()[0])), 10)
         assert "ended" not in told.read_text()
 
+    @pytest.mark.cold  # its scratch directory is on that disk
     def test_full_disk_is_told_with_what_to_do(self, in_memory, no_tensorflow, tmp_path, monkeypatch):
         small = tmp_path / "small"
         small.mkdir()
@@ -362,6 +367,50 @@ class TestStart:
         with pytest.raises(Exception, match="exit status 3 before it was ready"):
             in_memory.run(run_of("echo", feed, env=env), ids(20))
         assert len((tmp_path / "marks").read_text()) <= 2  # the one that was started early, too
+
+
+class TestIdleProcess:
+    """A process that ends after one run has given it back, and before another run begins on it."""
+
+    @pytest.fixture
+    def killed(self, monkeypatch):
+        """Ids of processes that are killed as they are leased: the first one that a run had before."""
+        pids = []
+        take = IdleProcesses.take
+
+        def take_and_kill(idle, spec, *, unused):
+            process, dead = take(idle, spec, unused=unused)
+            if process is not None and process.runs and not pids:
+                pids.append(process.pid)
+                os.kill(process.pid, signal.SIGKILL)
+            return process, dead
+
+        monkeypatch.setattr(IdleProcesses, "take", take_and_kill)
+        return pids
+
+    @pytest.mark.parametrize("feed", ["dataset", "stream"])
+    def test_death_as_the_next_run_begins_costs_no_attempt(self, in_memory, no_tensorflow, killed, caplog, feed):
+        entry = "echo_file" if feed == "dataset" else "echo"
+        transform = run_of(entry, feed, env=no_tensorflow, num_workers=2, max_processes=1, max_attempts=1)
+        assert sorted(names(in_memory.run(transform, ids(20))), key=int) == IDS
+        self.check(in_memory.metrics, killed, caplog)
+        assert in_memory.metrics["runs"] == 2
+
+    def test_death_as_bundles_begin_costs_no_attempt(self, in_memory, no_tensorflow, killed, caplog):
+        class Both(beam.PTransform):
+            def expand(self, rows):
+                # Two attempts: its rows come when its run has ended, and its process is idle.
+                first = rows | "first" >> run_of("echo_file", "dataset", env=no_tensorflow, max_attempts=2)
+                rows = first | beam.Map(lambda row: {"id": row.id})
+                return rows | "second" >> run_of("echo", "bundles", env=no_tensorflow, max_attempts=1)
+
+        assert sorted(names(in_memory.run(Both(), ids(20))), key=int) == IDS
+        self.check(in_memory.metrics, killed, caplog)
+
+    def check(self, metrics, killed, caplog):
+        assert len(killed) == 1 and f"pid={killed[0]}: ended with -9" in caplog.text
+        assert "another one takes the run" in caplog.text
+        assert "runs_failed" not in metrics and "process_deaths" not in metrics
 
 
 class TestPipelineDies:

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.running import script
 from tests.test_faults import is_gone, wait_until
 from tests.without_tensorflow import blocked, ids, run_of
@@ -20,12 +20,12 @@ from tests.without_tensorflow import blocked, ids, run_of
 
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.session.ANSWER_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.feeds.run.ANSWER_S", 1.0)
 
 
 @pytest.fixture
 def frozen(tmp_path):
-    """Makes the transform with a script that freezes."""
+    """Make the transform with a script that freezes."""
 
     def make(entry, feed, how="", **more):
         params = {
@@ -125,6 +125,7 @@ def test_script_may_work_behind_its_loop_for_as_long_as_it_may_be_silent(in_memo
     wait_until(lambda: "saved" in marks(tmp_path), 15)
 
 
+@pytest.mark.kills
 class TestWorkerIsKilled:
     """SIGKILL to the worker: its script processes end, whatever state they are in, and its scratch directory goes."""
 

@@ -1,4 +1,4 @@
-"""What each feed gives when a run fails and is repeated: inside the bundle, or with it by the runner."""
+"""Outputs of each feed when a run fails and is repeated: inside the bundle, or by the runner with the bundle."""
 
 from __future__ import annotations
 

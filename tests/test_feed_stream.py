@@ -74,6 +74,7 @@ class TestRuns:
             assert output.timestamp == pytest.approx(start + 10, abs=0.01)
         assert in_memory.metrics["runs"] == 8
 
+    @pytest.mark.cold
     @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
     def test_200_windows_pass_with_two_processes(self, in_memory, no_tensorflow, feed):
         entry = "echo_file" if feed == "dataset" else "echo"
@@ -137,7 +138,7 @@ class TestDeath:
     @pytest.mark.parametrize("at", [0, 12_000, 23_999])
     def test_without_replay_each_row_is_given_back_once(self, in_memory, no_tensorflow, kill, monkeypatch, at):
         # So that some rows are not on their way yet when the process dies.
-        monkeypatch.setattr("beam_tfscript.worker.feed_session.IN_FLIGHT_BYTES", 1 << 20)
+        monkeypatch.setattr("beam_tfscript.feeds.fed_run.IN_FLIGHT_BYTES", 1 << 20)
         params = kill(LONG[at], 1)
         rows = in_memory.run(run_of("echo", "stream", params=params, replay=False, env=no_tensorflow), long_rows())
         found = numbers(rows)

@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.runtime.scratch import PREFIX
+from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.engines import flink_cluster
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
@@ -123,7 +123,7 @@ class Job:
         self.cluster.wait_until(lambda: self.status() == "RUNNING", LONG_S)
 
     def go_on_to_the_end(self):
-        """Has the source give the rest, and drains the job when all of it is out: a source of ticks does not end."""
+        """Let the source give the rest, and drain the job when all of it is out: a source of ticks does not end."""
         self._go.touch()
         self.wait_for_outputs(SECOND)
         self.cluster.stop(self.id, drain=True)
@@ -185,7 +185,7 @@ def workers_on(machine):
 
 
 def left_on(machine):
-    """Describes what is on a machine of this package: script processes and scratch directories."""
+    """Describe the script processes and scratch directories on a machine."""
     left = [f"{machine.address}: {process}" for process in scripts_on(machine).items()]
     names = [name for name in os.listdir(machine.directory / "tmp") if name.startswith(PREFIX)]
     return left + [f"{machine.address}: {name}" for name in names]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_tfscript.errors import ProtocolError
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 from beam_tfscript.worker.channel import Channel, ChannelClosed
 from tests.without_tensorflow import blocked, ids, run_of
 
@@ -88,7 +88,7 @@ def test_scripts_end_takes_nothing_but_what_was_sent(frames, rng):
 
 SCRIPTS_SIDE = inspect.getsource(mutate) + textwrap.dedent("""
     import os, random
-    from beam_tfscript.runtime import wire
+    from beam_tfscript.runtime.transport import wire
 
     rng = random.Random(int(os.environ["FUZZ_SEED"]))
     at = rng.randrange(8)
@@ -103,18 +103,20 @@ SCRIPTS_SIDE = inspect.getsource(mutate) + textwrap.dedent("""
 """)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
 @pytest.mark.parametrize("seed", range(6))
 def test_frames_that_the_script_garbles_are_an_error_or_cost_nothing(in_memory, tmp_path, monkeypatch, feed, seed):
-    monkeypatch.setattr("beam_tfscript.worker.session.ANSWER_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.feeds.run.ANSWER_S", 1.0)
     env = {**blocked(tmp_path, SCRIPTS_SIDE), "FUZZ_SEED": str(seed)}
     check_run(in_memory, feed, env)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("feed", ["dataset", "bundles", "stream"])
 @pytest.mark.parametrize("seed", range(4))
 def test_frames_that_the_pipeline_garbles_are_an_error_or_cost_nothing(in_memory, tmp_path, monkeypatch, feed, seed):
-    monkeypatch.setattr("beam_tfscript.worker.session.ANSWER_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.feeds.run.ANSWER_S", 1.0)
     rng = random.Random(seed)
     at, lock, send = rng.randrange(5), threading.Lock(), Channel.send
 

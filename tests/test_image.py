@@ -1,4 +1,4 @@
-"""The Dockerfile, without Docker: that it goes with what is pinned, and has all files that it needs."""
+"""The Dockerfile, without Docker: it fits the pinned versions, and copies all files that it needs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def dockerfile():
-    """(instruction, its text) of each line, with continued lines joined."""
+    """Return (instruction, its text) of each line, with continued lines joined."""
     text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in lines]
 
 
 def pinned():
-    """Package -> version in constraints.txt."""
+    """Return package -> version in constraints.txt."""
     return dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
 
 
@@ -28,7 +28,7 @@ def setup_py():
 
 
 def copy_as_docker_does(source, target):
-    """The content of a directory, or a file into a directory."""
+    """Copy a directory's content, or a file, into a directory."""
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     else:

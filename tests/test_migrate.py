@@ -1,4 +1,4 @@
-"""docs/migrate.md: its scripts run and give the right rows, its names exist, and little has to be changed."""
+"""docs/migrate.md: its scripts run and give the right rows, its names exist, and few lines have to be changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from beam_tfscript.cli import main
+from beam_tfscript.cli.main import main
 from tests.cli_files import write_rows
 from tests.running import SCRIPTS, script
 
@@ -32,7 +32,7 @@ def main(config):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model that doubles, trained by the command line as a person types it."""
+    """Train a model that doubles, by the command line as a person types it."""
     directory = tmp_path_factory.mktemp("model")
     (directory / "double.py").write_text(TRAINING)
     command = [sys.executable, "-m", "beam_tfscript", "run", str(directory / "double.py"), "--train"]
@@ -73,7 +73,7 @@ def test_at_most_five_lines_are_to_be_written(before, after):
 
 
 @pytest.mark.parametrize("code", [after for _, after in BLOCKS if "RunTFScript" in after])
-def test_calls_name_arguments_that_there_are(code):
+def test_calls_name_arguments_that_exist(code):
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     (call,) = [node for node in calls if getattr(node.func, "id", "") == "RunTFScript"]
     RunTFScript(script("migrate_plain.py"), **{
@@ -81,7 +81,7 @@ def test_calls_name_arguments_that_there_are(code):
     })  # fmt: skip
 
 
-def test_table_names_arguments_that_there_are():
+def test_table_names_arguments_that_exist():
     table = PAGE.partition("The parameters by their names there")[2].partition("##")[0]
     rows = re.findall(r"^\| `(\w+)[^`]*` \| `(\w+)` \|", table, re.MULTILINE)
     arguments = {*inspect.signature(RunTFScript).parameters, TrainTFScript.__name__}

@@ -1,4 +1,4 @@
-"""Models as rows: the same files come back, and nothing else does."""
+"""Models as rows: exactly the same files come back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_tfscript.errors import ArgumentError, RowError, ScriptEnvironmentError
-from beam_tfscript.model_rows import ModelRow, ModelRowsToSavedModel, PublishedModel, model_to_rows, rows_to_model
+from beam_tfscript.models.model_rows import ModelRow, model_to_rows
+from beam_tfscript.transforms.model_rows_to_saved_model import ModelRowsToSavedModel, PublishedModel
+from tests.model_rows import rows_to_model
 
 ENGINE = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 LARGE = random.Random(7).randbytes(2_500_000)
@@ -92,8 +94,8 @@ ROWS = [(0, "m"), (1, "AAAA"), (2, "AAAA"), (3, "AAAA")]
         (ROWS[:1], "rows 1 to 1, 1 are missing: 1"),
         ([ROWS[0], ROWS[1], ROWS[3]], "rows 1 to 3, 1 are missing: 2"),
         ([ROWS[0], (10**15, "AAAA")], "are missing: 1, 2, 3, 4, 5 …"),
-        ([*ROWS, ROWS[2]], "row 2 is there twice"),
-        ([*ROWS, ROWS[0]], "row 0 is there twice"),
+        ([*ROWS, ROWS[2]], "row 2 comes twice"),
+        ([*ROWS, ROWS[0]], "row 0 comes twice"),
         ([*ROWS, (-1, "AAAA")], "model_id must be at least 0, got -1"),
         ([ROWS[0], (1, "not base64!")], "row 1 is not base64"),
         ([ROWS[0], (1, "größe")], "row 1 is not base64"),

@@ -1,4 +1,4 @@
-"""Publishing a model: a version is complete or absent, whoever reads, publishes beside it, or dies when."""
+"""Publishing a model: a version is complete or absent for readers, rivals, and after a publisher's death."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_tfscript import model_store
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.model_store import check_model_dir, publish
+from beam_tfscript.models import model_store
+from beam_tfscript.models.model_store import check_model_dir, publish
 from tests import memory_file_system
 from tests.engines.server import started
 from tests.memory_file_system import MEMORY, Died
@@ -49,7 +49,7 @@ def make_model(directory: pathlib.Path, mark: str = "one", files: int = 0) -> st
 
 
 def versions_in(directory: pathlib.Path) -> dict[str, set[str]]:
-    """Version -> the marks of its files, for versions that a reader takes for complete."""
+    """Return version -> the marks of its files, for versions that a reader accepts as complete."""
     found = {}
     for path in directory.iterdir():
         if path.name.isdigit() and (path / "saved_model.pb").exists():
@@ -83,7 +83,7 @@ def test_a_version_has_the_models_files_and_can_be_read_by_others(tmp_path):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """What reaches the disk, in order: ("sync", path) and ("rename", from, to)."""
+    """List of the syncs and renames, in order: ("sync", path) and ("rename", from, to)."""
     steps: list[tuple[str, ...]] = []
     fsync, rename = os.fsync, os.rename
 
@@ -183,7 +183,7 @@ def test_concurrent_publishers_dont_share_a_version(tmp_path, same):
 
 def test_without_a_model_nothing_is_published(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ScriptEnvironmentError, match="holds no SavedModel"):
+    with pytest.raises(ScriptEnvironmentError, match="is not a SavedModel: it has no saved_model.pb"):
         publish(str(tmp_path / "empty"), str(tmp_path / "store"), token="a")
     assert not (tmp_path / "store").exists()
 
@@ -196,7 +196,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path):
 
 def test_rejects_a_model_dir_that_is_a_pattern_or_unknown():
     assert check_model_dir("/models/[1]") == "/models/[1]"
-    with pytest.raises(ArgumentError, match="no pattern"):
+    with pytest.raises(ArgumentError, match="not a pattern"):
         check_model_dir("memkeys://bucket/*")
     with pytest.raises(ArgumentError, match="no file system is known for 'nonesuch://a/b'"):
         check_model_dir("nonesuch://a/b")
@@ -204,7 +204,7 @@ def test_rejects_a_model_dir_that_is_a_pattern_or_unknown():
 
 _PUBLISHER = """
 import sys
-from beam_tfscript.model_store import publish
+from beam_tfscript.models.model_store import publish
 for number in range(int(sys.argv[3]), 10 ** 6):
     publish(sys.argv[1], sys.argv[2], token=str(number))
     if number == int(sys.argv[3]):
@@ -212,6 +212,7 @@ for number in range(int(sys.argv[3]), 10 ** 6):
 """
 
 
+@pytest.mark.kills
 def test_a_killed_publisher_leaves_no_partial_version_and_its_traces_go(tmp_path):
     store = tmp_path / "store"
     store.mkdir()
@@ -264,7 +265,7 @@ def numbered(files: dict[str, bytes], directory: str) -> dict[int, dict[str, byt
 
 
 def assert_whole(files: dict[str, bytes], directory: str) -> set[int]:
-    """Whatever a reader takes for a model is one, of one publisher; returns which versions those are."""
+    """Check that each version that a reader accepts is complete, of one publisher; return those versions."""
     complete = set()
     for version, content in numbered(files, directory).items():
         if "saved_model.pb" in content:

@@ -21,6 +21,7 @@ def name_of(python: str) -> str:
     return pathlib.Path(python).parent.parent.name
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("cluster", [{"num_workers": 2}, {"num_ps": 1}], ids=["workers", "parameter server"])
 @pytest.mark.parametrize("python", PYTHONS, ids=name_of)
 def test_stream_is_read_by_a_session_on_the_tasks_own_server(in_memory, python, cluster):

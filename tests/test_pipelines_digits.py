@@ -27,7 +27,7 @@ HELD_OUT = list(range(0, 1797, 3))
 
 
 class Demo(NamedTuple):
-    """What a run of the command left behind."""
+    """Output of a run of the command."""
 
     directory: Path
     printed: str
@@ -36,7 +36,7 @@ class Demo(NamedTuple):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """One run of `python -m pipelines.digits` for all tests that look at its results."""
+    """Run `python -m pipelines.digits` once for all tests of its results."""
     directory = tmp_path_factory.mktemp("digits") / "made by the demo"
     command = [sys.executable, "-m", "pipelines.digits", "--output", str(directory), "--runner=FnApiRunner"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)

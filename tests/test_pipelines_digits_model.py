@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beam_tfscript.runtime import saved_model
+from beam_tfscript.runtime.tf import saved_model
 from tests.test_pipelines_digits import HELD_OUT, PROJECT
+
+pytestmark = pytest.mark.trainings
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The directory that one run of the command left, and what it printed."""
+    """Run the command once; return its output directory and its standard output."""
     directory = tmp_path_factory.mktemp("digits") / "model demo"
     relative = os.path.relpath(directory, PROJECT)
     command = [sys.executable, "-m", "pipelines.digits_model", "--output", relative, "--runner=FnApiRunner"]

@@ -1,4 +1,4 @@
-"""Scoring with a SavedModel that somebody else made: by signature, by columns or by Examples, and as it is replaced."""
+"""Scoring with other people's SavedModels: by signature, by columns or by Examples, and with a newer version."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ import pytest
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ScriptRaised
 from tests.running import SCRIPTS, script
-
-pytestmark = pytest.mark.warm
 
 SCORE = str(pathlib.Path(__file__).parent.parent / "pipelines" / "scripts" / "score_saved_model.py")
 ROWS = [{"id": "a", "x": 1.0}, {"id": "b", "x": 2.0}, {"id": "c", "x": 5.0}]
@@ -50,7 +48,7 @@ with tf.Graph().as_default():
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> pathlib.Path:
-    """Directories with SavedModels."""
+    """Make directories with SavedModels."""
     directory = tmp_path_factory.mktemp("models")
     subprocess.run([sys.executable, script("saved_models.py"), str(directory / "half")], check=True, timeout=_TIMEOUT_S)
     command = [sys.executable, "-c", MAKE_OTHERS, str(SCRIPTS), str(directory)]
@@ -59,7 +57,7 @@ def models(tmp_path_factory) -> pathlib.Path:
 
 
 def score(model: pathlib.Path | str, output_schema: str = "id string, y float", **arguments) -> RunTFScript:
-    """The transform, as a user would write it."""
+    """Return the transform, as a user would write it."""
     params = {"model_dir": str(model), **arguments.pop("params", {})}
     arguments = {"input_schema": "id string, x float", **arguments}
     return RunTFScript(SCORE, output_schema, user_params=params, **arguments)
@@ -70,7 +68,7 @@ def test_half_plus_two_answers_as_in_tensorflow_serving(in_memory, models, signa
     outputs = {"regress": "outputs", "classify": "scores"}.get(signature, "y")
     rows = in_memory.run(score(models / "half", params={"signature": signature, "batch_size": 2}), ROWS)
     assert {row["id"]: row["y"] for row in rows} == ANSWERS
-    # Or by the output's own name.
+    # By the output's own name.
     (row,) = in_memory.run(score(models / "half", f"{outputs} float", params={"signature": signature}), ROWS[:1])
     assert row == {outputs: 2.5}
 
@@ -116,7 +114,7 @@ def test_arrays_of_one_length_are_scored_and_others_are_errors(in_memory, models
 
 
 class Config:
-    """As much of a run's config as an error needs, to be had without starting one."""
+    """Return the part of a run's config that an error needs, without a run."""
 
     def __init__(self, params, columns, output):
         self.user_params = params
@@ -143,11 +141,11 @@ IMAGE = np.ones([1, 2, 2], np.float32)
         ("nonesuch", {}, ID_X, "id y", "nonesuch cannot be listed"),
         (".", {}, ID_X, "id y", "neither a SavedModel nor numbered versions"),
         ("half", {}, ID_X, None, "give the transform an output_schema"),
-        ("half", {}, ID_X, "id y z", "outputs: .*what z is. Say which is which"),
+        ("half", {}, ID_X, "id y z", "outputs: .*no match for z. Name the matches"),
         ("half", {}, {"id": 0, "v": 0, "w": 0}, "id y", 'inputs: x cannot .*user_params."inputs"'),
-        ("half", {"inputs": {"x": "v"}}, ID_X, "id y", "it is not clear what v is"),
-        ("half", {"outputs": {"v": "y"}}, ID_X, "id y", "it is not clear what v is"),
-        ("two_inputs", {}, {"small": np.array([1]), "image": IMAGE[0]}, "total", r"takes \[2, 2, 1\] a row, .* \(2,\)"),
+        ("half", {"inputs": {"x": "v"}}, ID_X, "id y", "there is no match for v"),
+        ("half", {"outputs": {"v": "y"}}, ID_X, "id y", "there is no match for v"),
+        ("two_inputs", {}, {"small": np.array([1]), "image": IMAGE[0]}, "total", r"takes \[2, 2, 1\] per row,.*\(2,\)"),
         ("two_inputs", {}, {"small": np.array([1.0]), "image": IMAGE}, "total", "is int32, and a column of float64"),
         ("two_inputs", {}, {"small": np.array([2**40]), "image": IMAGE}, "total", "is int32, and a column of int64"),
         ("one_answer", {}, {"a": np.ones([1, 3])}, "total", r'output "total" .* has shape \(\) for 1 rows'),

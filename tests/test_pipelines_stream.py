@@ -1,4 +1,4 @@
-"""The streaming demo, run for real: files that are dropped while it goes on, windows that end, a drift that is told."""
+"""The streaming demo, run for real: files arrive during the run, windows end, and a drift is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RATE = 60
 
 @pytest.fixture(scope="module")
 def job_server(tmp_path_factory):
-    """The address of a Prism."""
+    """Start Prism, and return its address."""
     try:
         prism.build()
     except ToolMissing as missing:
@@ -59,7 +59,7 @@ def finish(process, timeout):
     return printed
 
 
-@pytest.mark.slow
+@pytest.mark.trainings
 def test_tells_the_window_in_which_the_digits_change_and_reads_them_again_later(job_server, tmp_path):
     folder, output = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -83,7 +83,7 @@ def test_tells_the_window_in_which_the_digits_change_and_reads_them_again_later(
     assert [report["start"] for report in reports] == [START + i * WINDOW_S for i in range(7)]
     assert {report["rows"] for report in reports} == {RATE * WINDOW_S}
     assert [report["start"] for report in reports if report["drifted"]] == [START + 12]
-    # Windows that end at once, where the machine is behind, are learned in any order.
+    # Windows that are over at the same time, on a slow machine, are learned in any order.
     assert max(report["learned"] for report in reports) == 28 * RATE
     before, changed, last = reports[2], reports[3], reports[-1]
     assert before["accuracy"] > 0.75
@@ -95,7 +95,7 @@ def test_tells_the_window_in_which_the_digits_change_and_reads_them_again_later(
 
 
 def test_readme_shows_what_is_printed():
-    """Its lines are those of the default window and rate, made by the same function."""
+    """The README's lines are those of the default window and rate, made by the same function."""
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     number = r" +([\d.]+)"
     pattern = (
@@ -114,14 +114,14 @@ def test_readme_shows_what_is_printed():
 
 
 def rows_of(n, *, drift="none", start_s=0.0):
-    """Digits as the pipeline parses them, at their event times; the drift from the first on."""
+    """Return digits as the pipeline parses them, at their event times, with the drift from the first on."""
     rows = stream_feed.make_rows(start_s=start_s, rate=100, drift=drift, drift_after_s=0)
     parsed = (stream_drift.parse_line(json.dumps(row)) for row in itertools.islice(rows, n))
     return [TimestampedValue(row, at_s) for at_s, row in parsed]
 
 
 class ReportDrift(beam.PTransform):
-    """What comes behind the source."""
+    """Steps after the source."""
 
     def __init__(self, model_dir):
         super().__init__()
@@ -151,8 +151,7 @@ def test_rows_that_come_late_are_reported_apart_and_learned_too(tmp_path, monkey
     assert max(row["learned"] for row in rows) == 1250
 
 
-def test_windows_that_end_at_once_are_all_learned(tmp_path, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.pool.IDLE_TIMEOUT_S", 4.0)
+def test_windows_that_end_at_once_are_all_learned(tmp_path):
     starts = range(0, 60, 10)
     rows = [row for start in starts for row in rows_of(150, start_s=start)]
     source = TestStream().add_elements(rows).advance_watermark_to_infinity()
@@ -160,7 +159,7 @@ def test_windows_that_end_at_once_are_all_learned(tmp_path, monkeypatch):
         ReportDrift(tmp_path / "model"), [None], before=lambda pcoll: pcoll.pipeline | "Stream" >> source
     )
     assert sorted(report["start"] for report in reports) == list(starts)
-    # Each adds to what another has left.
+    # Each window adds to the digits that earlier ones learned.
     assert sorted(report["learned"] for report in reports) == [150 * (i + 1) for i in range(len(starts))]
 
 
@@ -171,7 +170,7 @@ def test_folder_without_files_doesnt_end_the_stream(tmp_path, exists):
         folder.mkdir()
     source = stream_folder.WatchFolder(str(folder), parse=stream_drift.parse_line, poll_s=0.01)
     tracker = ThreadsafeRestrictionTracker(
-        source.reader.LOOKS.create_tracker(source.reader.LOOKS.initial_restriction(str(folder)))
+        source.reader.LISTINGS.create_tracker(source.reader.LISTINGS.initial_restriction(str(folder)))
     )
     watermark = ManualWatermarkEstimator(None)
     assert list(source.reader.process(str(folder), RestrictionTrackerView(tracker), watermark)) == []
@@ -180,7 +179,7 @@ def test_folder_without_files_doesnt_end_the_stream(tmp_path, exists):
 
 
 def test_refuses_an_engine_that_would_look_once(tmp_path):
-    with pytest.raises(SystemExit, match="--runner=DirectRunner looks at the folder once"):
+    with pytest.raises(SystemExit, match="--runner=DirectRunner reads the folder only once"):
         stream_drift.main(["--input", str(tmp_path), "--output", str(tmp_path), "--runner=DirectRunner"])
 
 

@@ -10,23 +10,20 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from beam_tfscript.attempts import ShardRun
+from beam_tfscript.data.chunks import Chunker
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofn_setup import stage_once
-from beam_tfscript.options import ScriptOptions
-from beam_tfscript.outputs import OutputMaker
-from beam_tfscript.run_requests import make_spec
-from beam_tfscript.runtime import wire
-from beam_tfscript.script.staging import stage_files, stage_runtime
-from beam_tfscript.sharding import Chunker
-from beam_tfscript.staged_script import StagedScript
-from beam_tfscript.transforms import RunTFScript
+from beam_tfscript.dofns.decode_output import OutputDecoder
+from beam_tfscript.dofns.script_dofns import stage_once
+from beam_tfscript.feeds.dataset import ShardRun
+from beam_tfscript.feeds.run_requests import make_spec
+from beam_tfscript.feeds.staged_script import StagedScript
+from beam_tfscript.files.staging import stage_files, stage_runtime
+from beam_tfscript.options.script_options import ScriptOptions
+from beam_tfscript.transforms.run_tf_script import RunTFScript
 from beam_tfscript.worker.pool import get_pool
 from tests import strategies
 from tests.running import script
-
-pytestmark = pytest.mark.warm
 
 # Building a parser for each schema takes TensorFlow a good part of a second, so the ways through it get fewer.
 EXAMPLES = {"echo_typed": 200, "echo_rows": 200, "echo_records": 600}
@@ -36,8 +33,8 @@ class Harness:
     """The stations of a record one after the other, without a runner: one process serves all runs."""
 
     def __init__(self, entry: str):
-        self._options: ScriptOptions = RunTFScript(script("echo.py"), "x float", entry=entry)._options.for_feed(
-            "dataset"
+        self._options: ScriptOptions = RunTFScript(script("echo.py"), "x float", entry=entry)._options.resolve(
+            "dataset", None
         )
         self._pool = get_pool()
         self._pool.register(self._options.key, self)
@@ -56,12 +53,12 @@ class Harness:
         chunks = [*chunker.add(encoded.examples), *chunker.flush()]
         options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
         run = ShardRun(dataclasses.replace(self._staged, options=options), user=self, side_inputs={})
-        maker = OutputMaker(schema, "dict")
-        reports = run.reports(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
-        return [row for report in reports if report.kind == wire.EXAMPLES for row in maker.make(report.records())]
+        decoder = OutputDecoder(schema, "dict")
+        written = run.rows(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
+        return [row for records in written for row in decoder.decode(records)]
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 @pytest.mark.parametrize("entry", sorted(EXAMPLES))
 def test_rows_of_any_schema_come_back_equal(entry):
     harness = Harness(entry)

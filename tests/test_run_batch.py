@@ -16,8 +16,6 @@ from apache_beam.transforms.window import FixedWindows, SlidingWindows, Timestam
 from beam_tfscript import RunTFScript
 from tests.running import Runner, script
 
-pytestmark = pytest.mark.warm
-
 
 class Reading(typing.NamedTuple):
     id: str

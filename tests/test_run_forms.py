@@ -1,4 +1,4 @@
-"""Forms of rows: everything that may go in, and everything that may come out."""
+"""Forms of rows: all forms of input elements, and all forms of output elements."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from beam_tfscript.errors import ArgumentError
 from tests.running import script
 from tests.test_run_batch import by_id, numbered
 from tests.without_tensorflow import blocked
-
-pytestmark = pytest.mark.warm
 
 SCHEMA = "id string, x float"
 
@@ -89,7 +87,7 @@ def test_arrow_data_goes_in_whole(runner, kind):
     if kind is pa.Table:
         elements = [pa.Table.from_batches([batch]) for batch in elements]
     transform = RunTFScript(script("echo.py"), SCHEMA, input_schema=SCHEMA, num_workers=3)
-    # Their own order of columns and their own types of integers and texts do not matter.
+    # The order of their columns, and the widths of their integers and strings, may differ from the schema's.
     got = runner.run(
         transform, elements, before=lambda pcoll: pcoll | beam.Map(lambda batch: batch).with_output_types(kind)
     )
@@ -178,10 +176,10 @@ def test_columns_of_python_floats_warn_once_each_and_float64_keeps_them(in_memor
     rows = [beam.Row(id=str(i), at=now + i, x=1e300 if i == 150 else 0.1, half=0.5) for i in range(200)]
     (tmp_path / "quiet.py").write_text("def main(config):\n    pass\n")
     arguments = {"main_script_file": str(tmp_path / "quiet.py"), "env": blocked(tmp_path)}
-    with caplog.at_level("WARNING", "beam_tfscript.row_gatherer"):
+    with caplog.at_level("WARNING", "beam_tfscript.dofns.row_gatherer"):
         in_memory.run(RunTFScript(**arguments), rows)
     at, x, infinite = sorted(
-        (record.getMessage() for record in caplog.records if record.name == "beam_tfscript.row_gatherer"),
+        (record.getMessage() for record in caplog.records if record.name == "beam_tfscript.dofns.row_gatherer"),
         key=lambda text: (text.partition(":")[0], "infinite" in text),
     )
     assert re.search(r"Column 'at' is double.*1763769634.125, which the script reads as 1763769600.0.*float64", at)
@@ -191,7 +189,7 @@ def test_columns_of_python_floats_warn_once_each_and_float64_keeps_them(in_memor
     caplog.clear()
     exact = "id string, at float64, x float64, half double"
     in_memory.run(RunTFScript(input_schema=exact, **arguments), rows)
-    assert not [record for record in caplog.records if record.name == "beam_tfscript.row_gatherer"]
+    assert not [record for record in caplog.records if record.name == "beam_tfscript.dofns.row_gatherer"]
 
 
 def test_null_scalar_is_an_error_in_the_script_and_never_a_zero(in_memory):

@@ -1,4 +1,4 @@
-"""What scripts write to `config.log_dir`: kept where it is asked for, whatever the feed and however the run ends."""
+"""Files that scripts write to `config.log_dir`: kept in `log_dir`, in every feed, however the run ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ-[0-9a-f]{6}"
 
 @pytest.fixture
 def memory(monkeypatch):
-    """What is in the file system in memory, by path."""
+    """Contents of the files of the in-memory file system, by path."""
     fresh = memory_file_system.Memory()
     monkeypatch.setattr(MEMORY, "files", fresh.files)
     return fresh.files
@@ -55,12 +55,12 @@ def run(runner, tmp_path, feed, text=WRITES, before=None, **arguments):
 
 
 def files_in(directory) -> list[str]:
-    """The paths of a directory's files, relative to it."""
+    """Return the paths of a directory's files, relative to the directory."""
     return sorted(str(path.relative_to(directory)) for path in pathlib.Path(directory).rglob("*") if path.is_file())
 
 
 def warnings(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "beam_tfscript.run_logs"]
+    return [record.getMessage() for record in caplog.records if record.name == "beam_tfscript.feeds.run_logs"]
 
 
 @pytest.mark.parametrize("feed", FEEDS)
@@ -108,29 +108,29 @@ def test_windows_shards_and_tasks_of_clusters_are_told_apart(in_memory, tmp_path
 
 
 @pytest.mark.parametrize("feed", FEEDS)
-def test_logs_that_are_not_kept_are_warned_of(in_memory, tmp_path, caplog, feed):
+def test_logs_that_are_not_kept_cause_a_warning(in_memory, tmp_path, caplog, feed):
     run(in_memory, tmp_path, feed)
-    (said,) = warnings(caplog)
-    assert "score.py" in said and "wrote 1 files to config.log_dir, which go with the run: give log_dir=" in said
+    (warning,) = warnings(caplog)
+    assert "score.py" in warning and "wrote 1 files to config.log_dir, which go with the run: give log_dir=" in warning
 
 
 @pytest.mark.parametrize("feed", FEEDS)
-def test_run_that_writes_no_logs_leaves_nothing_and_hears_nothing(in_memory, tmp_path, caplog, feed):
+def test_run_that_writes_no_logs_leaves_no_directory_and_no_warning(in_memory, tmp_path, caplog, feed):
     text = "def main(config):\n    rows = [] if config.feed is None else list(config.example_batches(9))\n"
     run(in_memory, tmp_path, feed, text, log_dir=str(tmp_path / "logs"))
     run(in_memory, tmp_path, feed, text)
     assert not (tmp_path / "logs").exists() and not warnings(caplog)
 
 
-def test_copy_that_fails_is_a_warning_and_fails_no_run(in_memory, tmp_path, caplog, memory, monkeypatch):
+def test_failed_copy_is_a_warning_and_fails_no_run(in_memory, tmp_path, caplog, memory, monkeypatch):
     def refuse(self, path, *more):
         raise OSError(28, "no room")
 
     monkeypatch.setattr(memory_file_system.KeysFileSystem, "create", refuse)
     with caplog.at_level(logging.WARNING):
         run(in_memory, tmp_path, "dataset", log_dir="memkeys://logs")
-    (said,) = warnings(caplog)
-    assert "its logs cannot be copied to memkeys://logs/" in said and "no room" in said
+    (warning,) = warnings(caplog)
+    assert "its logs cannot be copied to memkeys://logs/" in warning and "no room" in warning
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""RunTFScript with an environment of its own: the script runs there, and what is wrong with it is said in its words."""
+"""RunTFScript with an environment of its own: the script runs there, and errors have the tool's own words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apache_beam.transforms.display import DisplayData
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.script import environment
+from beam_tfscript.python_env import environment
 from tests.environments import pack_python, pack_wrapper, write_wheel
 from tests.interpreters import find_python
 from tests.running import script
@@ -29,7 +29,7 @@ PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":"
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """One cache for the tests of this file: what one unpacked, another finds."""
+    """Cache for all tests of this file, so that an environment is unpacked once."""
     return tmp_path_factory.mktemp("environments") / "cache"
 
 
@@ -63,12 +63,14 @@ def test_script_runs_in_a_directorys_interpreter(runner, python):
     assert row["tensorflow"]
 
 
+@pytest.mark.builds
 def test_script_runs_in_an_archives_interpreter(runner, packed, cache):
     rows = runner.run(which_python(python_env=packed, num_workers=2), ROWS)
     assert sum(row["rows"] for row in rows) == len(ROWS)
     assert all(row["prefix"].startswith(str(cache)) and row["prefix"].endswith("/my-env") for row in rows)
 
 
+@pytest.mark.builds
 def test_script_runs_with_the_requirements_it_was_given(runner, tmp_path, cache):
     lines = ["--no-index", write_wheel(tmp_path / "wheels", "tiny"), "tiny==1.0"]
     transform = which_python(requirements=lines, python_version=OWN, env={"PYTHONPATH": SITE})
@@ -77,18 +79,20 @@ def test_script_runs_with_the_requirements_it_was_given(runner, tmp_path, cache)
     assert row["prefix"].startswith(f"{cache}/requirements-")
 
 
+@pytest.mark.builds
 def test_an_environment_that_was_partly_cleaned_away_is_put_right(in_memory, packed, cache, monkeypatch):
     def find(env=None):
         environment._found.clear()  # each pipeline has a worker process of its own
         return environment.find_interpreter(env)
 
-    monkeypatch.setattr("beam_tfscript.dofn_setup.find_interpreter", find)
+    monkeypatch.setattr("beam_tfscript.dofns.script_dofns.find_interpreter", find)
     (before,) = in_memory.run(which_python(python_env=packed), ROWS)
     pathlib.Path(before["prefix"], "lib", f"python{OWN}", "socket.py").unlink()
     (after,) = in_memory.run(which_python(python_env=packed), ROWS)
     assert after["rows"] == len(ROWS) and after["prefix"].startswith(str(cache))
 
 
+@pytest.mark.builds
 def test_two_transforms_have_each_their_own(in_memory, packed):
     class Both(beam.PTransform):
         def expand(self, rows):
@@ -120,6 +124,7 @@ def test_an_environment_without_tensorflow_says_so(in_memory, tmp_path):
     assert "No module named 'tensorflow'" in text
 
 
+@pytest.mark.builds
 def test_a_failed_build_shows_the_tools_words_without_secrets(in_memory, monkeypatch, caplog):
     monkeypatch.setenv("MY_PASSWORD", "hunter2")
     lines = ["--no-index", "https://me:${MY_PASSWORD}@127.0.0.1:9/tiny-1.0-py3-none-any.whl"]
@@ -134,5 +139,5 @@ def test_the_environment_is_shown_with_the_transform():
 
 
 def test_rejects_two_environments_while_the_pipeline_is_built(packed):
-    with pytest.raises(ArgumentError, match="give one of them"):
+    with pytest.raises(ArgumentError, match="give only one of them"):
         which_python(python_env=packed, requirements=["six"])

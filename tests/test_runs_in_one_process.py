@@ -20,6 +20,9 @@ from beam_tfscript import RunTFScript
 from tests.checks import PYTHONS
 from tests.running import SCRIPTS, script
 
+# Each first run needs a process that has had none.
+pytestmark = pytest.mark.cold
+
 SCHEMA = "id string, run int, mode string, pid bigint, found string, context boolean, outside boolean"
 # Graph and eager mode, each first, again, and after the other.
 FROM_GRAPH = ["session", "session", "session", "graph", "graph", "eager", "eager", "graph", "v1", "v2", "session", "v1"]
@@ -40,7 +43,7 @@ def modes_script(python, tmp_path, feed, modes, **arguments):
 
 @functools.cache
 def new_interpreter(python: str) -> dict:
-    """How a script that is started by hand finds TensorFlow, and how it is when the script has left eager mode."""
+    """State of TensorFlow in a script that is started by hand, and after the script has left eager mode."""
     code = """
 import json, modes
 new = {"found": modes.state(), "context": modes.has_context()}

@@ -1,4 +1,4 @@
-"""Writing in the script process: what the encoder makes of values is what TensorFlow and the pipeline read."""
+"""Writing in the script process: TensorFlow and the pipeline read the values that the encoder wrote."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.data.rows import record_batch_to_tuples
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.runtime.columns import OutputMismatch, columns_from_wire
-from beam_tfscript.runtime.encode import ExampleEncoder
-from beam_tfscript.runtime.features import HeadersByLength
+from beam_tfscript.runtime.writing.encode import ExampleEncoder
+from beam_tfscript.runtime.writing.features import HeadersByLength
 from tests.strategies import canonical, schemas_and_rows
 
 
@@ -24,7 +25,7 @@ def encoder(text: str) -> ExampleEncoder:
 
 
 def as_written(value: Any, column: Column) -> Any:
-    """A value of `tests.strategies` as a script would write it."""
+    """Return a value of `tests.strategies` as a script would write it."""
     if value is None:
         return None
     if isinstance(value, list):
@@ -48,12 +49,12 @@ def batch_of(schema: Schema, rows: list[dict[str, Any]]) -> dict[str, list[Any]]
 
 
 def tuples_of(schema: Schema, records: list[bytes]) -> list[tuple]:
-    """What the pipeline's side makes of Examples."""
+    """Decode Examples as the pipeline does."""
     return record_batch_to_tuples(ExampleDecoder(schema).decode(records), schema)
 
 
 def decoded(schema: Schema, records: list[bytes]) -> list[list[Any]]:
-    """The same in a form that compares bit for bit."""
+    """Decode Examples to a form that compares bit for bit."""
     return [[canonical(value, column) for value, column in zip(row, schema)] for row in tuples_of(schema, records)]
 
 
@@ -90,7 +91,7 @@ def test_pipeline_decodes_what_a_row_was_written_with(schema_and_rows):
 
 
 def reference(schema: Schema, row: dict[str, Any]) -> Any:
-    """A `tf.train.Example` of a row of ints, floats, strs and bytes, built a feature at a time."""
+    """Return a `tf.train.Example` of a row of ints, floats, strs and bytes, built feature by feature."""
     import tensorflow as tf
 
     example = tf.train.Example()
@@ -133,7 +134,7 @@ def test_tensorflow_parses_what_it_would_have_serialized_itself(schema_and_rows)
 @given(st.data())
 @settings(deadline=None, max_examples=100)
 def test_no_value_is_changed_to_fit(data):
-    """Any number into any integer column: the same number comes out, or the error names its row."""
+    """Write any number into any integer column: the same number comes out, or the error names its row."""
     kind, bits = data.draw(st.sampled_from([("tinyint", 8), ("smallint", 16), ("int", 32), ("bigint", 64)]))
     numbers = st.one_of(st.integers(-(2**65), 2**65), st.integers(-200, 200), st.floats(), st.booleans())
     values = data.draw(st.lists(numbers, min_size=1, max_size=5))
@@ -223,7 +224,7 @@ def test_floats_keep_their_bits():
 
 
 def test_headers_of_many_lengths_do_not_pile_up(monkeypatch):
-    monkeypatch.setattr("beam_tfscript.runtime.features._KEPT_HEADERS", 10)
+    monkeypatch.setattr("beam_tfscript.runtime.writing.features._KEPT_HEADERS", 10)
     heads = HeadersByLength(lambda size: bytes([size % 256]))
     assert [heads[size] for size in range(100)] == [bytes([size]) for size in range(100)]
     assert len(heads) <= 10

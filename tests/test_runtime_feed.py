@@ -1,17 +1,19 @@
-"""The script's end of a feed: what a batch is made of, and what is acknowledged when."""
+"""The script's end of a feed: the rows of a batch, and the time of its ACK."""
 
 from __future__ import annotations
 
 import queue
+import subprocess
+import sys
 
 import pytest
 
-from beam_tfscript.runtime import wire
-from beam_tfscript.runtime.feed import Feed, FeedMisused
+from beam_tfscript.runtime.reading.feed import Feed, FeedMisused
+from beam_tfscript.runtime.transport import wire
 
 
 class Ends:
-    """Stands for the channel: frames are put in by the test, ACKs are kept."""
+    """Both ends of a channel: the test puts frames in, and reads the ACKs in `said`."""
 
     def __init__(self, fills_batches=True):
         self.frames = queue.Queue()
@@ -21,7 +23,7 @@ class Ends:
     def send(self, frame):
         self.said.append(wire.unpack_ack(frame))
 
-    def check_owner(self, doing):
+    def check_owner(self, action):
         pass
 
     def rows(self, *records):
@@ -137,3 +139,30 @@ def test_rows_and_whole_bundles_are_not_mixed(ends):
     ends.feed.take_dataset()
     with pytest.raises(FeedMisused, match="cannot be used in one run"):
         ends.feed.take(1)
+
+
+SILENT = """
+import os, queue, socket, threading
+from beam_tfscript.runtime.reading.feed import Feed
+from beam_tfscript.runtime.transport import wire
+from beam_tfscript.runtime.transport.connection import Connection
+
+ours, theirs = socket.socketpair()
+
+def probe():
+    assert wire.receive_frame(ours, 0).kind == wire.ACK
+    wire.send_frame(ours, wire.control_frame(wire.PROBE))
+    print(wire.receive_frame(ours, 1).json()["stack"], flush=True)
+    os._exit(0)
+
+def main():
+    Feed(Connection(theirs, "/nowhere"), queue.Queue(), lambda: None, True).take(1)
+
+threading.Thread(target=probe).start()
+main()
+"""
+
+
+def test_stack_of_a_waiting_script_has_the_scripts_frames_and_not_the_packages():
+    done = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, text=True, timeout=60, check=True)
+    assert "in main" in done.stdout and "beam_tfscript" not in done.stdout

@@ -1,4 +1,4 @@
-"""What a script writes and what does not fit the output schema: refused at the call, in words for what and where."""
+"""Rows that do not fit the output schema: refused at the call, by an error that names the column and the row."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.column import Column
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.runtime.columns import OutputMismatch, columns_from_wire
-from beam_tfscript.runtime.encode import ExampleEncoder
+from beam_tfscript.runtime.writing.encode import ExampleEncoder
 
 
 def encoder(text: str) -> ExampleEncoder:

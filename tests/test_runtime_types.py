@@ -1,4 +1,4 @@
-"""The types that a script's author annotates with say what the classes are."""
+"""The stub for scripts' annotations has the methods and properties of the classes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from beam_tfscript import runtime
 
 STUB = pathlib.Path(runtime.__file__).with_suffix(".pyi")
 CLASSES = {node.name: node for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.ClassDef)}
-# What the runtime calls, and scripts do not; and methods that only tell that they are in another feed.
+# Methods that only the runtime calls, and methods that only raise, as they belong to another feed.
 INTERNAL = {"finish", "rows_in"}
 REFUSED = {"BundlesConfig": {"dataset", "dataset_fn"}}
 
 
 def declared(name):
-    """Method or property -> its parameters (None for a property), of a class of the stub and those above it."""
+    """Return method or property -> its parameters (None for a property), of a class of the stub and its bases."""
     found = {}
     for base in CLASSES[name].bases:
         found.update(declared(base.id) if isinstance(base, ast.Name) and base.id in CLASSES else {})
@@ -31,7 +31,7 @@ def declared(name):
 
 
 def actual(kind):
-    """The same of the class itself."""
+    """Return the same of the runtime's class."""
     found = {}
     for name, value in inspect.getmembers(kind):
         if name.startswith("_"):

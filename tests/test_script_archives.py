@@ -1,4 +1,4 @@
-"""Archives: what is in them comes out, and nothing is ever written that is not to be."""
+"""Archives: all files are unpacked, and nothing is ever written outside the directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.script.archives import strip_suffix, unpack
+from beam_tfscript.files.archives import strip_suffix, unpack
 
 
 class Entry(NamedTuple):
@@ -57,7 +57,7 @@ def write_zip(path: pathlib.Path, *entries: Entry) -> str:
 
 
 def tree(directory: pathlib.Path) -> dict[str, object]:
-    """Path -> content, link's target, or None for a directory."""
+    """Return path -> content, link's target, or None for a directory."""
     found: dict[str, object] = {}
     for path in sorted(directory.rglob("*")):
         name = str(path.relative_to(directory))
@@ -127,7 +127,7 @@ def test_makes_hard_links_within_the_archive(tmp_path):
 
 
 def test_says_in_the_log_how_far_a_large_archive_is(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("beam_tfscript.script.archives._NOTICE_S", -1.0)
+    monkeypatch.setattr("beam_tfscript.files.archives._NOTICE_S", -1.0)
     unpack(write_zip(tmp_path / "a.zip", Entry("a"), Entry("b")), str(tmp_path / "out"), name="the pack")
     assert "unpacking the pack: 2 of 2 entries" in caplog.text
 
@@ -202,7 +202,7 @@ def test_doesnt_write_over_or_through_what_is_there(tmp_path):
 
 
 def damaged(tmp_path):
-    """Name -> bytes of archives that were cut or changed on their way."""
+    """Yield name and bytes of archives that were cut short or changed."""
     noise = os.urandom(200_000)
     whole = {
         suffix: pathlib.Path(
@@ -243,7 +243,7 @@ def test_refuses_an_encrypted_zip(tmp_path):
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """The kernel refuses to write more, in the middle of a file, as it does when a disk is full."""
+    """Limit the size of files, so that writing fails in the middle of a file, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -36,7 +36,7 @@ def main(config):
 
 
 def find_boot() -> str:
-    """The boot program of Beam's Python containers, compiled once a version."""
+    """The boot program of Beam's Python containers, compiled once per version."""
     directory = BUILD / "boot" / _VERSION
     if not (directory / "container").exists():
         package = f"github.com/apache/beam/sdks/v2/python/container@{_VERSION}"
@@ -76,7 +76,7 @@ def flink_with_boot(tmp_path_factory, tmp_path, monkeypatch):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.builds
 @pytest.mark.parametrize("engine", ["flink"])
 def test_large_local_files_travel_to_workers_of_flink(engine, flink_with_boot, tmp_path):
     given = tmp_path / "given"

@@ -1,4 +1,4 @@
-"""Environments: each kind gives an interpreter that runs, built once, never used half, whoever dies."""
+"""Environments: each kind has an interpreter that runs, and is built once; a half-built one is never used."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ import time
 import pytest
 
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.script import env_cache, environment
-from beam_tfscript.script.building import uv_variables
-from beam_tfscript.script.environment import find_interpreter
-from beam_tfscript.script.python_env import check_python_env
+from beam_tfscript.files import machine_cache as env_cache
+from beam_tfscript.python_env import environment
+from beam_tfscript.python_env.building import pip_settings, uv_variables
+from beam_tfscript.python_env.environment import find_interpreter
+from beam_tfscript.python_env.python_env import check_python_env
 from beam_tfscript.worker.guardian import Guardian
 from beam_tfscript.worker.process import ScriptProcess
 from beam_tfscript.worker.process_spec import ProcessSpec
@@ -39,7 +40,7 @@ _PATIENCE_S = 60.0
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of the test's own, which this process knows nothing of."""
+    """Cache of one test, of which this process has remembered nothing."""
     monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(environment, "_found", {})
     return tmp_path / "cache"
@@ -50,7 +51,7 @@ def ask(python: str, code: str) -> str:
 
 
 def entries(cache: pathlib.Path) -> list[str]:
-    """What is in the cache but for locks."""
+    """Return the names in the cache, without lock files."""
     return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.exists() else []
 
 
@@ -90,7 +91,7 @@ def test_conda_unpack_is_run_where_it_is(tmp_path):
 
 @contextlib.contextmanager
 def web_server(directory, requests):
-    """Serves a directory; `requests` gets the method of each."""
+    """Serve a directory; `requests` gets the method of each request."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_request(self, code="-", size="-"):
@@ -130,7 +131,7 @@ def test_a_hash_that_is_not_the_archives_is_refused(tmp_path, cache):
     pack_wrapper(tmp_path / "web/env.tar.gz")
     with web_server(tmp_path / "web", []) as address:
         env = check_python_env(f"{address}/env.tar.gz#sha256={'0' * 64}")
-        with pytest.raises(ScriptEnvironmentError, match="another"):
+        with pytest.raises(ScriptEnvironmentError, match="which is not the one in the URI"):
             find_interpreter(env)
     assert all(name.endswith(".failed") for name in entries(cache))
 
@@ -138,7 +139,7 @@ def test_a_hash_that_is_not_the_archives_is_refused(tmp_path, cache):
 def test_an_archive_that_changed_is_refused(tmp_path, cache):
     env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz"))
     pack_wrapper(tmp_path / "env.tar.gz", {"more": "x"})
-    with pytest.raises(ScriptEnvironmentError, match=r"env\.tar\.gz is not what it was when the pipeline was built"):
+    with pytest.raises(ScriptEnvironmentError, match=r"env\.tar\.gz has changed since the pipeline was built"):
         find_interpreter(env)
     assert all(name.endswith(".failed") for name in entries(cache))
 
@@ -146,7 +147,7 @@ def test_an_archive_that_changed_is_refused(tmp_path, cache):
 def test_a_corrupt_archive_leaves_nothing_and_can_be_put_right(tmp_path, cache):
     whole = pathlib.Path(pack_wrapper(tmp_path / "env.tar.gz", {"noise": os.urandom(99_999).hex()})).read_bytes()
     (tmp_path / "env.tar.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ScriptEnvironmentError, match=r"env\.tar\.gz is no archive that can be unpacked"):
+    with pytest.raises(ScriptEnvironmentError, match=r"env\.tar\.gz is not an archive that can be unpacked"):
         find_interpreter(check_python_env(str(tmp_path / "env.tar.gz")))
     assert all(name.endswith(".failed") for name in entries(cache))
     (tmp_path / "env.tar.gz").write_bytes(whole)
@@ -189,22 +190,12 @@ def test_an_interpreter_that_is_too_old_names_both_sides(tmp_path):
         find_interpreter(check_python_env(str(pathlib.Path(old).parent.parent)))
 
 
-def without_uv(monkeypatch):
-    """As on a machine that has no uv."""
-    folders = [folder for folder in os.get_exec_path() if not os.path.exists(f"{folder}/uv")]
-    monkeypatch.setenv("PATH", os.pathsep.join(folders))
-    monkeypatch.setitem(sys.modules, "uv", None)
-
-
-@pytest.mark.parametrize("builder", ["uv", "pip"])
-def test_requirements_are_installed_once(tmp_path, cache, caplog, monkeypatch, builder):
-    if builder == "pip":
-        without_uv(monkeypatch)
+@pytest.mark.builds
+def test_requirements_are_installed_once(tmp_path, cache, caplog):
     lines = ["--no-index", write_wheel(tmp_path / "wheels", "tiny"), "tiny==1.0"]
     env = check_python_env(None, requirements=lines)
     python = find_interpreter(env)
     assert ask(python, "import tiny; print(tiny.VERSION)") == "1.0"
-    assert (builder == "uv") == ("uv =" in (pathlib.Path(python).parent.parent / "pyvenv.cfg").read_text())
     environment._found.clear()
     assert find_interpreter(env) == python
     assert len(messages(caplog, "building")) == 1
@@ -213,28 +204,30 @@ def test_requirements_are_installed_once(tmp_path, cache, caplog, monkeypatch, b
     assert ask(other, "import tiny; print(tiny.VERSION)") == "2.0" and other != python
 
 
-@pytest.mark.parametrize("builder", ["uv", "pip"])
+@pytest.mark.builds
 @pytest.mark.parametrize("version", ["3.6", "3.8"])
-def test_requirements_are_installed_for_another_python(tmp_path, monkeypatch, builder, version):
+def test_requirements_are_installed_for_another_python(tmp_path, version):
     if find_python(version) is None:
         pytest.skip(f"no Python {version} on this machine")
-    if builder == "pip":
-        without_uv(monkeypatch)
     python = find_interpreter(check_python_env(None, requirements=["six==1.16.0"], python_version=version))
     assert ask(python, "import six, sys; print('%d.%d' % sys.version_info[:2])") == version
 
 
-def test_a_python_that_is_not_there_says_where_it_was_looked_for(monkeypatch):
-    without_uv(monkeypatch)
-    monkeypatch.setenv("PYENV_ROOT", "/gone")
-    with pytest.raises(ScriptEnvironmentError, match=r"no Python 3\.77 on .+ python3\.77 in PATH .+ in /gone/versions"):
+def test_a_python_that_is_not_there_is_an_error_with_uvs_words():
+    with pytest.raises(ScriptEnvironmentError, match=r"uv venv .+--python 3\.77 .+ failed .+\n.+3\.77"):
         find_interpreter(check_python_env(None, requirements=["six"], python_version="3.77"))
 
 
-@pytest.mark.parametrize("builder", ["uv", "pip"])
-def test_a_failed_build_shows_the_tools_words_without_secrets(tmp_path, cache, monkeypatch, caplog, builder):
-    if builder == "pip":
-        without_uv(monkeypatch)
+def test_a_worker_without_uv_says_how_to_get_it(monkeypatch):
+    folders = [folder for folder in os.get_exec_path() if not os.path.exists(f"{folder}/uv")]
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+    monkeypatch.setitem(sys.modules, "uv", None)
+    with pytest.raises(ScriptEnvironmentError, match=r"with six cannot be built: uv, .+ in PATH .+: pip install uv\."):
+        find_interpreter(check_python_env(None, requirements=["six"]))
+
+
+@pytest.mark.builds
+def test_a_failed_build_shows_the_tools_words_without_secrets(tmp_path, cache, monkeypatch, caplog):
     monkeypatch.setenv("MY_PASSWORD", "hunter2")
     monkeypatch.setenv("PIP_RETRIES", "1")
     links = "--find-links=http://me:${MY_PASSWORD}@127.0.0.1:9/wheels?token=${MY_PASSWORD}"
@@ -263,6 +256,8 @@ def test_what_pip_is_told_holds_for_uv_too(tmp_path, monkeypatch, where):
         monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     python = find_interpreter(check_python_env(None, requirements=["tiny"]))
     assert ask(python, "import tiny; print(tiny.VERSION)") == "1.0"
+    with pytest.raises(ScriptEnvironmentError, match="six .*not found"):  # no index is asked
+        find_interpreter(check_python_env(None, requirements=["six"]))
 
 
 def test_uv_is_told_of_pips_indexes():
@@ -271,7 +266,7 @@ def test_uv_is_told_of_pips_indexes():
         "PIP_INDEX_URL": "https://a/simple",
         "PIP_EXTRA_INDEX_URL": "https://b  https://c",
     }
-    assert uv_variables(told) == {
+    assert uv_variables(pip_settings(told)) == {
         "UV_DEFAULT_INDEX": "https://a/simple",
         "UV_INDEX": "https://b https://c",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
@@ -281,8 +276,8 @@ def test_uv_is_told_of_pips_indexes():
 FIND = """
 import logging, sys
 logging.basicConfig(format="%(message)s", level="INFO", stream=sys.stdout)
-from beam_tfscript.script.environment import find_interpreter
-from beam_tfscript.script.python_env import check_python_env
+from beam_tfscript.python_env.environment import find_interpreter
+from beam_tfscript.python_env.python_env import check_python_env
 print("found", find_interpreter(check_python_env(sys.argv[1])))
 """
 
@@ -337,6 +332,7 @@ def pack_slow(tmp_path, name="env.tar.gz", code=0):
     return pack_wrapper(tmp_path / name, {"bin/conda-unpack": hold})
 
 
+@pytest.mark.builds
 def test_two_harnesses_build_it_once_and_the_other_says_whom_it_waits_for(tmp_path):
     archive = pack_slow(tmp_path)
     with harness(archive, tmp_path, "one") as one:
@@ -349,6 +345,7 @@ def test_two_harnesses_build_it_once_and_the_other_says_whom_it_waits_for(tmp_pa
     assert first.splitlines()[-1] == second.splitlines()[-1] and first.splitlines()[-1].startswith("found")
 
 
+@pytest.mark.builds
 def test_who_waited_for_a_build_that_failed_fails_alike_without_building(tmp_path):
     archive = pack_slow(tmp_path, code="out of luck")
     with harness(archive, tmp_path, "one") as one:
@@ -361,6 +358,7 @@ def test_who_waited_for_a_build_that_failed_fails_alike_without_building(tmp_pat
     assert "building" in first and "building the" not in second.replace("which builds", "")
 
 
+@pytest.mark.builds
 def test_doesnt_use_what_a_killed_builder_left(tmp_path, cache):
     archive = pack_slow(tmp_path)
     with harness(archive, tmp_path, "one") as one:
@@ -380,6 +378,7 @@ def test_doesnt_use_what_a_killed_builder_left(tmp_path, cache):
     assert not (left / "env/half").exists()
 
 
+@pytest.mark.builds
 def test_what_a_killed_builder_left_is_removed_by_the_next_of_any(tmp_path, cache):
     with harness(pack_slow(tmp_path), tmp_path, "one") as one:
         wait_until((tmp_path / "pid").exists)
@@ -460,17 +459,18 @@ def test_how_long_things_are_kept_is_a_setting(tmp_path, cache, monkeypatch):
 
 
 def test_a_tool_that_hangs_is_ended(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("beam_tfscript.script.building.BUILD_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("beam_tfscript.script.building.NOTICE_S", 0.4)
+    monkeypatch.setattr("beam_tfscript.python_env.building.BUILD_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.python_env.building.NOTICE_S", 0.4)
     with pytest.raises(ScriptEnvironmentError, match="conda-unpack` was ended after 1 s"):
         find_interpreter(check_python_env(pack_slow(tmp_path)))
     assert messages(caplog, "still building the environment")
     assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}")
 
 
+@pytest.mark.builds
 def test_a_waiter_gives_up_with_the_builders_name(tmp_path, monkeypatch):
     archive = pack_slow(tmp_path)
-    monkeypatch.setattr("beam_tfscript.script.env_cache._WAIT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("beam_tfscript.files.machine_cache._WAIT_TIMEOUT_S", 0.5)
     with harness(archive, tmp_path, "one") as one:
         wait_until((tmp_path / "pid").exists)
         with pytest.raises(ScriptEnvironmentError, match=f"still being built by process {one.process.pid} on"):
@@ -565,9 +565,9 @@ def test_an_interpreter_that_does_not_start_just_now_is_not_thrown_away(tmp_path
         program = pathlib.Path(python).read_text()
         pathlib.Path(python).write_text("#!/bin/sh\nkill -9 $$\n".ljust(len(program)))
     else:
-        monkeypatch.setattr("beam_tfscript.script.pythons._START_TIMEOUT_S", 0.0)
+        monkeypatch.setattr("beam_tfscript.python_env.interpreters._START_TIMEOUT_S", 0.0)
     assert look_again(env) == python
-    assert len(messages(caplog, "building")) == 1 and messages(caplog, f"whether {python} starts is not known")
+    assert len(messages(caplog, "building")) == 1 and messages(caplog, f"cannot check that {python} starts")
 
 
 def test_a_damaged_environment_is_left_to_those_who_run_in_it(tmp_path, cache, caplog, running):
@@ -578,8 +578,10 @@ def test_a_damaged_environment_is_left_to_those_who_run_in_it(tmp_path, cache, c
     new = pathlib.Path(look_again(env))
     assert new != old and (new.parent.parent / "lib/lost").exists()
     assert process.returncode is None and old.exists() and (old.parent.parent / "lib/kept").exists()
-    assert messages(caplog, f"the environment {env} is built beside {old.parents[2]}, which processes run in")
-    # Whoever comes now finds the new one, whether or not it is in use too.
+    assert messages(
+        caplog, f"the environment {env} is built beside {old.parents[2]}, because processes still run there"
+    )
+    # From now on, every process finds the new one, also while the new one is in use.
     running(str(new))
     assert look_again(env) == str(new)
     assert len(messages(caplog, "building")) == 2
@@ -593,7 +595,7 @@ def test_a_damaged_environment_is_left_to_those_who_run_in_it(tmp_path, cache, c
 
 
 def test_what_is_damaged_again_and_again_under_live_processes_ends_with_an_error(tmp_path, monkeypatch, running):
-    monkeypatch.setattr("beam_tfscript.script.env_cache._MAX_BESIDE", 1)
+    monkeypatch.setattr("beam_tfscript.files.machine_cache._MAX_FURTHER", 1)
     env = check_python_env(pack_wrapper(tmp_path / "env.tar.gz", {"lib/lost": "x"}))
     for _ in range(2):
         python = pathlib.Path(look_again(env))
@@ -634,9 +636,7 @@ def test_an_entry_that_this_user_cannot_lock_stays(tmp_path, cache):
     make_old(cache)
     for marker in cache.glob("*/complete"):
         marker.chmod(0o444)  # of the user who built the image
-    run_unprivileged(
-        "import sys; from beam_tfscript.script import cache_removal as c; c.sweep(sys.argv[1])", str(cache)
-    )
+    run_unprivileged("import sys; from beam_tfscript.files import cache_removal as c; c.sweep(sys.argv[1])", str(cache))
     assert os.path.exists(python)
 
 
@@ -702,15 +702,15 @@ def test_the_cache_is_where_the_variables_say(tmp_path, monkeypatch, scratch_par
         ({"python_env": 3}, "path or URI of an environment, or None, got int"),
         ({"python_env": "/no/such/env.tar.gz"}, "python_env: there is no file '/no/such/env.tar.gz'"),
         ({"python_env": "/usr/lib"}, "with an interpreter bin/python in it, got '/usr/lib'"),
-        ({"python_env": __file__}, "directory or an archive of one: .+test_script_environment.py' is no archive"),
+        ({"python_env": __file__}, "directory or an archive of one: .+test_script_environment.py' is not an archive"),
         (
             {"python_env": "res://beam_tfscript/runtime"},
-            r"'res://beam_tfscript/runtime' names must be an archive, one of",
+            r"'res://beam_tfscript/runtime' must be an archive, one of",
         ),
         ({"python_env": "http://127.0.0.1:9/env"}, "must be an archive, one of .zip"),
         ({"python_env": "http://127.0.0.1:9/env.tar.zst"}, "must be an archive"),
         ({"python_env": "nosuch://bucket/env.zip"}, "no file system is known"),
-        ({"python_env": "/env", "requirements": ["six"]}, "give one of them"),
+        ({"python_env": "/env", "requirements": ["six"]}, "give only one of them"),
         ({"python_env": "/env", "python_version": "3.8"}, r"python_version='3.8' .+ needs requirements=\[…\]"),
         ({"python_version": "3.8"}, "needs requirements"),
         ({"requirements": []}, r"must be a list of lines .+, got \[\]"),
@@ -720,11 +720,11 @@ def test_the_cache_is_where_the_variables_say(tmp_path, monkeypatch, scratch_par
         ({"requirements": ["six=1.0"]}, "got 'six=1.0' in it"),
         (
             {"requirements": ["a @ https://me:hunter2@host/a.whl"]},
-            r"://\*\*\*@host/a.whl' holds a password.+PIP_INDEX_URL",
+            r"://\*\*\*@host/a.whl' has a password.+PIP_INDEX_URL",
         ),
-        ({"requirements": ["--index-url=https://ghp_hunter2@host/"]}, "holds a password"),
-        ({"requirements": ["-r more.txt"]}, "list what is in it"),
-        ({"requirements": ["--constraint=more.txt"]}, "list what is in it"),
+        ({"requirements": ["--index-url=https://ghp_hunter2@host/"]}, "has a password"),
+        ({"requirements": ["-r more.txt"]}, "list its lines instead"),
+        ({"requirements": ["--constraint=more.txt"]}, "list its lines instead"),
         ({"requirements": ["six"], "python_version": 3.8}, "must be text such as .+, got 3.8"),
         ({"requirements": ["six"], "python_version": "3"}, "got '3'"),
         ({"requirements": ["six"], "python_version": ">=3.8"}, "got '>=3.8'"),

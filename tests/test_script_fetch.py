@@ -1,4 +1,4 @@
-"""Files come whole from real servers, whatever those and the network do, and secrets stay where they are."""
+"""Files are fetched completely from real servers, in spite of faults, and secrets are not shown."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from fsspec.implementations.webhdfs import WebHDFS
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptLoadError
-from beam_tfscript.script import env_cache
-from beam_tfscript.script.environment import find_interpreter
-from beam_tfscript.script.fetch import Patience, fetch
-from beam_tfscript.script.python_env import check_python_env
-from beam_tfscript.script.staging import collect_file, stage_files
+from beam_tfscript.files import machine_cache as env_cache
+from beam_tfscript.files.fetch import Timeouts, fetch
+from beam_tfscript.files.staging import collect_file, stage_files
+from beam_tfscript.python_env.environment import find_interpreter
+from beam_tfscript.python_env.python_env import check_python_env
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
 from tests.environments import pack_wrapper
@@ -34,7 +34,7 @@ from tests.servers import namenode, object_store
 from tests.servers.proxy import proxy
 from tests.servers.web import CONTENT, web_server
 
-QUICK = Patience(connect_s=2.0, stall_s=0.5, total_s=20.0, attempts=3, backoff_s=0.01)
+QUICK = Timeouts(connect_s=2.0, stall_s=0.5, total_s=20.0, attempts=3, backoff_s=0.01)
 HASH = hashlib.sha256(CONTENT).hexdigest()
 KEY_ID, KEY_SECRET = "AKIDswordfish", "hush+hush/hush=="
 SCRIPT = b"def main(config):\n    for batch in config.batches(10):\n        config.write_batch(x=batch['x'])\n"
@@ -85,15 +85,15 @@ def hdfs(tmp_path_factory):
 
 def fetched(uri, tmp_path, **kwargs):
     """The content behind a URI."""
-    fetch(uri, str(tmp_path / "target"), **{"patience": QUICK, **kwargs})
+    fetch(uri, str(tmp_path / "target"), **{"timeouts": QUICK, **kwargs})
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
     return (tmp_path / "target").read_bytes()
 
 
 def refused(uri, tmp_path, **kwargs):
-    """Why a URI is not fetched; nothing is left of the attempt."""
+    """Return the error of fetching a URI, after a check that no file is left."""
     with pytest.raises(ScriptEnvironmentError) as caught:
-        fetch(uri, str(tmp_path / "target"), **{"patience": QUICK, **kwargs})
+        fetch(uri, str(tmp_path / "target"), **{"timeouts": QUICK, **kwargs})
     assert not list(tmp_path.iterdir())
     assert caught.value.__cause__ is None
     return str(caught.value)
@@ -129,8 +129,8 @@ def test_gives_up_when_nothing_comes(web, tmp_path):
 
 
 def test_doesnt_wait_for_a_server_that_sends_a_byte_now_and_then(web, tmp_path):
-    patience = Patience(connect_s=2.0, stall_s=2.0, total_s=1.0, attempts=3, backoff_s=0.01)
-    assert "not complete after 1 s" in refused(f"{web.url}/trickle/a.bin", tmp_path, patience=patience)
+    timeouts = Timeouts(connect_s=2.0, stall_s=2.0, total_s=1.0, attempts=3, backoff_s=0.01)
+    assert "not complete after 1 s" in refused(f"{web.url}/trickle/a.bin", tmp_path, timeouts=timeouts)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_no_file_is_ever_whole_in_memory(web, tmp_path):
     web.content = bytes(64 << 20)
     tracemalloc.start()
     try:
-        fetch(f"{web.url}/plain/a.bin", str(tmp_path / "target"), patience=QUICK)
+        fetch(f"{web.url}/plain/a.bin", str(tmp_path / "target"), timeouts=QUICK)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -257,11 +257,11 @@ def test_no_name_in_a_uri_leads_out_of_the_runs_directory(name, query, web, tmp_
     staged = tmp_path / "harness" / "script" / "files"
     staged.parent.mkdir(parents=True)
     uri = f"{web.url}/plain/{name}{query}"
-    with pytest.raises(ArgumentError, match="user_files: 'http://.*no name of a file") as caught:
+    with pytest.raises(ArgumentError, match="user_files: 'http://.*which is not allowed") as caught:
         stage_files(RunTFScript(script("echo.py"), "x float", [uri])._options.files, str(staged))
     assert name in str(caught.value) and "swordfish" not in str(caught.value)
     assert [str(path) for path in tmp_path.rglob("*")] == [str(staged.parents[1]), str(staged.parent)]
-    with pytest.raises(ArgumentError, match="python_env: 'http://.*no name of a file"):
+    with pytest.raises(ArgumentError, match="python_env: 'http://.*which is not allowed"):
         check_python_env(f"{web.url}/plain/{name}.tar.gz%2f..{query}")
 
 

@@ -1,4 +1,4 @@
-"""The main script: names that it may have, the modules beside it, and mistakes seen while the pipeline is built."""
+"""The main script: its names, the modules beside it, and errors found while the pipeline is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The script's files are copies that no script can change, the same whichever way they reached the worker."""
+"""The script's files are copies that no script can change, the same for every way to the worker."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.runtime import scratch
-from beam_tfscript.script.artifacts import attach_files
-from beam_tfscript.script.staging import collect_file, stage_files
+from beam_tfscript.files.artifacts import attach_files
+from beam_tfscript.files.staging import collect_file, stage_files
+from beam_tfscript.runtime.transport import scratch
 from tests.running import script
 from tests.scripts.user_files import show
 from tests.unprivileged import run_unprivileged
@@ -26,7 +26,7 @@ ROWS = [{"x": float(number)} for number in range(10)]
 
 
 def make_folder(parent: pathlib.Path, content: bytes) -> pathlib.Path:
-    """A directory with all that one can have: links inside and out, a program, an old file, an empty directory."""
+    """Directory with links inside and outside, a program, an old file, and an empty directory."""
     folder, outside = parent / "folder", parent / "outside"
     for directory in (folder / "inner" / "empty", outside / "deep"):
         directory.mkdir(parents=True)
@@ -44,7 +44,7 @@ def make_folder(parent: pathlib.Path, content: bytes) -> pathlib.Path:
 
 
 def tree(content: bytes) -> dict[str, str]:
-    """What `show` says of a copy of such a directory."""
+    """Return the output of `show` for a copy of such a directory."""
     size = len(content)
     inner = {"": "directory", "/empty": "directory", "/tool.sh": "filex10", "/old.txt": "file3"}
     return {
@@ -160,7 +160,7 @@ def test_no_script_can_change_what_its_runs_share_and_all_of_it_goes(tmp_path):
 
 REMOVE = """
 import os, sys
-from beam_tfscript.runtime import scratch
+from beam_tfscript.runtime.transport import scratch
 os.close(scratch.own(sys.argv[1]))
 print(scratch.remove_if_abandoned(sys.argv[1]), os.path.exists(sys.argv[1]))
 """

@@ -1,4 +1,4 @@
-"""What a path or URI says, what is seen of it while the pipeline is built, and how the file gets to a worker."""
+"""Paths and URIs: their parts, the checks while the pipeline is built, and the file's way to a worker."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError
-from beam_tfscript.script import staging, uris
-from beam_tfscript.script.artifacts import attach_files, runs_here
-from beam_tfscript.script.staging import collect_file, limit_embedded, stage_files
+from beam_tfscript.files import staging, uris
+from beam_tfscript.files.artifacts import attach_files, runs_here
+from beam_tfscript.files.staging import collect_file, limit_embedded, stage_files
 
 HASH = hashlib.sha256(b"content").hexdigest()
 LARGE = b"large" * 300_000
@@ -43,12 +43,12 @@ def test_base_name_is_the_files_own(uri, name):
      "hdfs://n/a/./", "file:///tmp/..", "..", ".", "/", f"https://h/..#sha256={HASH}"],
 )  # fmt: skip
 def test_a_name_that_is_none_is_refused_wherever_it_comes_from(uri):
-    with pytest.raises(ArgumentError, match="user_files: .*(no name of a file|must be res://)"):
+    with pytest.raises(ArgumentError, match="user_files: .*(which is not allowed|must be res://)"):
         collect_file("user_files", uri)
 
 
 def test_what_is_no_uri_says_so():
-    with pytest.raises(ArgumentError, match=r"user_files: 'https://\*\*\*' is no URI"):
+    with pytest.raises(ArgumentError, match=r"user_files: 'https://\*\*\*' is not a valid URI"):
         collect_file("user_files", "https://[me:swordfish/a")
 
 
@@ -129,7 +129,7 @@ def test_large_file_that_changed_is_not_taken_for_the_one_that_was_given(tmp_pat
     (tmp_path / "a.bin").write_bytes(LARGE)
     file = collect_file("user_files", str(tmp_path / "a.bin"))
     (tmp_path / "a.bin").write_bytes(LARGE[1:])
-    with pytest.raises(ScriptEnvironmentError, match="is not what it was when the pipeline was built"):
+    with pytest.raises(ScriptEnvironmentError, match="has changed since the pipeline was built"):
         stage_files([file], str(tmp_path / "staged"))
 
 
@@ -211,7 +211,7 @@ def test_server_that_cannot_be_reached_from_here_doesnt_fail_the_build():
 
 def test_secrets_in_a_uri_that_cannot_be_fetched_here_are_refused(monkeypatch):
     monkeypatch.setattr(staging, "fetch", lambda uri, path: _refuse())
-    with pytest.raises(ArgumentError, match="give them by the workers' environment") as caught:
+    with pytest.raises(ArgumentError, match="set them in the workers' environment") as caught:
         collect_file("user_files", "https://me:swordfish@h/a.txt")
     assert "swordfish" not in str(caught.value)
     assert caught.value.__cause__ is None

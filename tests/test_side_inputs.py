@@ -1,4 +1,4 @@
-"""Side inputs: what every run is given whole, and a model that one transform trains and the next one uses."""
+"""Side inputs: PCollections that each run is given as a whole, and a model that the next transform uses."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindow, Timestampe
 from beam_tfscript import RunTFScript, TrainTFScript
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.dofns import RunShard
+from beam_tfscript.dofns.run_dataset import RunShard
+from beam_tfscript.dofns.side_files import side_input_files
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptError
-from beam_tfscript.side_files import side_input_files
 from tests.disks import tmpfs
 from tests.running import script
 from tests.without_tensorflow import blocked
 
-pytestmark = pytest.mark.warm
-
+# Files of side inputs stay for a next run until the pool's scratch directory goes.
+pytestmark = pytest.mark.cold
 ROWS = [{"id": str(i), "x": float(i)} for i in range(20)]
 WORDS = [beam.Row(id=str(i), word=f"word {i}") for i in range(20)]
 
@@ -91,7 +91,7 @@ def test_a_model_is_the_side_input_of_the_next_transform(runner, tmp_path):
 
 
 def sides_of(*payloads):
-    """What a DoFn is given of one side input."""
+    """Side input as a DoFn is given it."""
     return [("words", (1, tfrecord.frame([payload]))) for payload in payloads]
 
 
@@ -99,7 +99,8 @@ def sides_of(*payloads):
 def side_options():
     words = beam.Pipeline() | beam.Create(WORDS)
     transform = RunTFScript(script("sides.py"), input_schema="id string", entry="join", side_inputs={"words": words})
-    return dataclasses.replace(transform._options, side_schemas={"words": None})
+    given = transform._options
+    return given.resolve("dataset", given.input_schema, side_schemas={"words": None})
 
 
 def taken(options, scratch, sides, window=(0.0, 10.0)):
@@ -139,7 +140,7 @@ def test_files_of_windows_that_are_over_are_removed(side_options, tmp_path):
     assert len(os.listdir(tmp_path)) == 2
 
 
-def test_failed_write_leaves_nothing_that_the_next_would_add_to(side_options, tmp_path):
+def test_failed_write_leaves_no_file_to_the_next_write(side_options, tmp_path):
     large = sides_of(b"x" * (1 << 20), b"y" * (3 << 20))
     with tmpfs(tmp_path / "small", "size=2m") as small:
         with (
@@ -154,13 +155,13 @@ def test_failed_write_leaves_nothing_that_the_next_would_add_to(side_options, tm
         shutil.rmtree(small / os.listdir(small)[0])
 
 
-def test_a_name_that_is_not_there_is_told_with_those_that_are(runner):
+def test_unknown_name_is_an_error_with_the_known_names(runner):
     with pytest.raises(Exception, match="there is no side input 'nothing'; the transform was given none") as raised:
         runner.run(RunTFScript(script("sides.py"), "id string", input_schema="id string", entry="missing"), ROWS[:1])
     assert isinstance(raised.value, ScriptError) or "ScriptRaised" in str(raised.value)
 
 
-def test_rejects_what_cannot_be_a_side_input():
+def test_rejects_values_that_are_no_side_inputs():
     pipeline = beam.Pipeline()
     rows = pipeline | beam.Create(ROWS)
     with pytest.raises(ArgumentError, match="must be a PCollection"):
@@ -181,16 +182,16 @@ def test_rejects_side_inputs_of_an_endless_stream():
         _ = rows | RunTFScript(script("echo.py"), input_schema="id string", side_inputs={"words": words})
 
 
-def test_each_run_is_given_the_side_input_as_it_is_when_it_begins(side_options, tmp_path):
-    """As on engines where a side input fires again while the main input goes on."""
+def test_run_is_given_the_side_input_that_is_current_at_its_start(side_options, tmp_path):
+    """Fire a side input again while the main input goes on, as engines do."""
     options = dataclasses.replace(
         side_options, entry="show", output_schema=Schema.parse("word string"), env=blocked(tmp_path)
     )
-    dofn = RunShard(options.for_feed("dataset"), None, stamp=False)
+    dofn = RunShard(options, None, stamp=False)
     dofn.setup()
     try:
         for word in (b"first", b"second"):
-            outputs = dofn.process((0, []), GlobalWindow(), sides=sides_of(word))
+            outputs = dofn.process((0, []), GlobalWindow(), side_chunks=sides_of(word))
             assert [row.word for row in outputs] == [word.decode()]
     finally:
         dofn.teardown()

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 SECONDS, RATE = 30, 50
 
 
-@pytest.mark.slow
+@pytest.mark.benchmarks
 def test_gives_each_row_back_once_and_watches_the_whole_time(tmp_path):
     try:
         prism.build()

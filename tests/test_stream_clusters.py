@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.sharding import shards_of
+from beam_tfscript.data.chunks import shards_of
 from tests.running import script
 from tests.without_tensorflow import blocked
 
@@ -39,8 +39,8 @@ def tasks(rows):
 @pytest.mark.parametrize("memory", [4 << 20, 0], ids=["in memory", "on disk"])
 def test_task_that_does_not_read_does_not_stop_the_feed_of_the_others(in_memory, tmp_path, monkeypatch, memory):
     """Neither task would ever read on: the worker waits for the chief, and the chief's rows are behind the worker's."""
-    monkeypatch.setattr("beam_tfscript.worker.feed_session.IN_FLIGHT_BYTES", 1 << 20)
-    monkeypatch.setattr("beam_tfscript.worker.row_backlog._MEMORY_BYTES", memory)
+    monkeypatch.setattr("beam_tfscript.feeds.fed_run.IN_FLIGHT_BYTES", 1 << 20)
+    monkeypatch.setattr("beam_tfscript.feeds.row_backlog._MEMORY_BYTES", memory)
     rows = rows_of((0, 10), (1, 300), (0, 190), (1, 300), size=10_000)
     params = {"mark": str(tmp_path / "mark"), "rows": 200}
     found = in_memory.run(cluster(tmp_path, "worker_waits_for_the_chief", user_params=params), rows)
@@ -53,7 +53,7 @@ def test_rows_beyond_the_sockets_buffer_reach_a_task_that_reads_late(in_memory, 
 
 
 def test_feed_that_waits_for_a_slow_task_does_not_spin(in_memory, tmp_path, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.feed_session.IN_FLIGHT_BYTES", 1 << 20)
+    monkeypatch.setattr("beam_tfscript.feeds.fed_run.IN_FLIGHT_BYTES", 1 << 20)
     rows = rows_of((0, 300), (1, 300), size=10_000)
     used = {}
     for seconds in (0, 4):
@@ -84,7 +84,7 @@ def test_relative_paths_are_the_same_for_all_tasks(in_memory, tmp_path):
 
 
 def test_rows_that_are_done_while_a_failure_is_looked_into_are_not_lost(in_memory, tmp_path):
-    """Which task failed first is found out by listening to all, and what the others give then is dropped."""
+    """The root failure is found by hearing all tasks, and outputs of its peers are dropped meanwhile."""
     params = {"seconds": 0.1}
     transform = cluster(
         tmp_path, "worker_raises_while_the_chief_goes_on", user_params=params, max_attempts=2, replay=False
@@ -117,7 +117,7 @@ def run_unbounded(tmp_path, monkeypatch, transform, counts, seconds):
 
 
 def test_unbounded_rows_are_given_back_once_though_a_task_reads_late(tmp_path, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.feed_session.IN_FLIGHT_BYTES", 1 << 20)
+    monkeypatch.setattr("beam_tfscript.feeds.fed_run.IN_FLIGHT_BYTES", 1 << 20)
     params = {"mark": str(tmp_path / "mark"), "rows": 50}
     transform = cluster(tmp_path, "worker_waits_for_the_chief", user_params=params, replay=False)
     rows = run_unbounded(tmp_path, monkeypatch, transform, [(1, 100), (0, 10)], 5)

@@ -16,6 +16,8 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_tfscript import RunTFScript, TrainTFScript
 from tests.running import Runner, SaveOutputs, _load, script
 
+pytestmark = pytest.mark.trainings
+
 SCHEMA = "id string not null, x float not null, y float not null"
 NUMBERS = [*range(20), *range(60, 80)]
 
@@ -45,7 +47,7 @@ def run_bounded(tmp_path, transform):
 
 @pytest.fixture(params=[run_stream, run_bounded])
 def run(request, tmp_path, monkeypatch):
-    """Gives the rows to a transform, as a stream and as bounded input."""
+    """Give the rows to a transform, as a stream and as bounded input."""
     monkeypatch.setattr("beam_tfscript.worker.pool.IDLE_TIMEOUT_S", 4.0)
     return lambda transform: request.param(tmp_path, transform)
 

@@ -18,8 +18,8 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import FixedWindows, GlobalWindow, GlobalWindows, IntervalWindow, Sessions
 
 from beam_tfscript import RunTFScript
+from beam_tfscript.dofns.run_stream import StreamShards
 from beam_tfscript.errors import ArgumentError, FeedError, ScriptDied, ScriptEnvironmentError, ScriptRaised
-from beam_tfscript.stream_dofns import StreamShards
 from beam_tfscript.worker.pool import get_pool
 from tests.running import script
 from tests.stages import WINDOW, Shard
@@ -30,7 +30,7 @@ from tests.without_tensorflow import blocked
 
 @pytest.fixture
 def stage(tmp_path):
-    """Makes stages, whose scripts need no TensorFlow but for `trace_records`, and tears them down."""
+    """Make stages, whose scripts need no TensorFlow but for `trace_records`, and tears them down."""
     made = []
 
     def make(entry="trace", *, has_end=True, **arguments):
@@ -40,7 +40,8 @@ def stage(tmp_path):
         transform = RunTFScript(
             script("streams.py"), OUTPUT, input_schema="id string", entry=entry, feed="stream", **arguments
         )
-        dofn = StreamShards(transform._options.for_feed("stream", has_end=has_end), None)
+        given = transform._options
+        dofn = StreamShards(given.resolve("stream", given.input_schema, windows_end=has_end), None)
         dofn.setup()
         made.append(dofn)
         return dofn
@@ -178,7 +179,7 @@ def test_outputs_in_the_global_window_are_at_the_newest_row(stage):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """What is counted."""
+    """Counts, by name."""
     found = collections.Counter()
     monkeypatch.setattr("beam_tfscript.metrics.add", lambda name, n=1: found.update({name: n}))
     return found
@@ -201,7 +202,7 @@ def test_rows_that_are_done_are_not_sent_again_without_replay(stage, counted):
 
 
 def bring_and_kill(shard, tmp_path, *names, at=0):
-    """Brings rows that the script reads and never gives back, and kills it when it has them."""
+    """Bring rows that the script reads and never gives back; kill the script when it has them."""
     noted = tmp_path / "has them"
     noted.unlink(missing_ok=True)
     shard.bring(*names)
@@ -218,7 +219,7 @@ def keeps(tmp_path):
 def test_rows_that_a_killed_process_had_are_sent_again_without_replay(stage, counted, keeps, tmp_path):
     shard = Shard(stage(**keeps))
     bring_and_kill(shard, tmp_path, "a", "b", "c")
-    assert shard.rows.values  # in the state, for whoever comes next
+    assert shard.rows.values  # in the state, for the next run
     shard.bring("d")
     shard.fire_end()
     assert shard.ids() == ["a", "b", "c", "d", "end"]

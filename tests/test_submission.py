@@ -1,4 +1,4 @@
-"""What a job looks like to the service it is submitted to, and what its workers need: offline, without a service.
+"""Job as the service sees it, and the needs of its workers: offline, without a service.
 
 The job graph is the one that Dataflow would be sent. It is built without network and credentials, looked at, and
 run here in a worker process that has nothing of the submitter's but the graph.
@@ -46,15 +46,15 @@ OPTIONS = [
 ]
 SCHEMA = "id string not null, x float not null"
 ROWS = [{"id": str(i), "x": i / 2} for i in range(20)]
-# What services take, and Dataflow the least of them, is some 10 MB.
+# A conservative limit; Dataflow documents its own in https://cloud.google.com/dataflow/quotas.
 GRAPH_LIMIT_BYTES = 10_000_000
-# Options of the runner's own, which Python's parser learns from the job server.
+# Options of the runner, which Python's parser gets from the job server.
 RUNNER_OPTIONS = {"finish_bundle_before_checkpointing", "checkpointing_interval", "shutdown_sources_after_idle_ms"}
 
 
 @pytest.fixture(autouse=True)
 def no_network():
-    """Nothing here may ask for a name: without a network that takes minutes to fail."""
+    """Refuse look-ups of host names: without a network, each takes minutes to fail."""
 
     def refuse(host, *args, **kwargs):
         raise AssertionError(f"the job graph is built offline, but {host} was looked up")
@@ -66,19 +66,19 @@ def no_network():
 
 @pytest.fixture
 def allow_network(no_network):
-    """For tests that run a job here, over local connections."""
+    """Allow the network again, for tests that run a job over local connections."""
     no_network.undo()
 
 
 def make_job(build, *options):
-    """The job that Dataflow would be sent for the pipeline that `build` adds its steps to."""
+    """Return the job that Dataflow would be sent, for a pipeline whose steps `build` adds."""
     pipeline = beam.Pipeline(options=PipelineOptions([*OPTIONS, *options]))
     build(pipeline)
     return pipeline.run().job
 
 
 def make_echo_job(*options, windows=None, **arguments):
-    """A job of some rows through a test script."""
+    """Return a job of some rows through a test script."""
     given = {"main_script_file": script("echo.py"), "output_schema": SCHEMA, "input_schema": SCHEMA, **arguments}
 
     def build(pipeline):
@@ -96,7 +96,7 @@ def steps(job):
 
 
 def coder_text(job, collection_id):
-    """The coder of a PCollection, such as `kv(varint, bytes)`."""
+    """Return the coder of a PCollection, such as `kv(varint, bytes)`."""
     components = job.proto_pipeline.components
 
     def text(coder_id):
@@ -205,7 +205,7 @@ def test_doesnt_show_the_values_of_env_anywhere_on_the_job_page():
 
 
 def describe_environment(job):
-    """The request's part about workers, as it would be sent with the staged graph."""
+    """Return the request's part about workers, as it would be sent with the staged graph."""
     return apiclient.Environment(
         packages=[],
         options=job.options,

@@ -13,9 +13,10 @@ import pytest
 from apache_beam.portability.api import schema_pb2
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_tfscript import ModelRowsToSavedModel, TrainTFScript, model_store
-from beam_tfscript.model_rows import ModelRow
-from beam_tfscript.trained_model import TrainedModel
+from beam_tfscript import ModelRowsToSavedModel, TrainTFScript
+from beam_tfscript.models import model_store
+from beam_tfscript.models.model_rows import ModelRow
+from beam_tfscript.models.trained_model import TrainedModel
 from tests.running import Runner, script
 from tests.training import POINTS, line_training, read_row, serve, train
 
@@ -54,7 +55,7 @@ class TestOneTask:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("exports_nothing", "nothing was exported: .*model is not there"),
+        ("exports_nothing", "nothing was exported: .*model does not exist"),
         ("exports_two", r"holds 2 SavedModels \(first, second\), and one is expected"),
         ("exports_broken", "the SavedModel in .* does not load: .*variables"),
         ("reports_text", r"report\(\) takes numbers, got loss='small'"),
@@ -74,6 +75,7 @@ def note(tmp_path, **arguments):
     )
 
 
+@pytest.mark.trainings
 def test_version_grows_with_each_training_and_checkpoints_last_where_they_are_kept(in_memory, tmp_path):
     (tmp_path / "kept").mkdir()
     for version in (1, 2):
@@ -83,6 +85,7 @@ def test_version_grows_with_each_training_and_checkpoints_last_where_they_are_ke
     assert sorted(os.listdir(tmp_path / "models")) == [".publishing", "1", "2"]
 
 
+@pytest.mark.trainings
 def test_version_is_the_same_when_the_bundle_is_repeated(tmp_path, monkeypatch):
     published = []
 
@@ -92,7 +95,7 @@ def test_version_is_the_same_when_the_bundle_is_repeated(tmp_path, monkeypatch):
             raise OSError("lost after it was published")
         return published[-1]
 
-    monkeypatch.setattr("beam_tfscript.cluster_dofns.model_store", types.SimpleNamespace(publish=publish_and_fail))
+    monkeypatch.setattr("beam_tfscript.dofns.run_cluster.model_store", types.SimpleNamespace(publish=publish_and_fail))
     # The engine that repeats bundles; it does not tear down the DoFns of those that failed.
     monkeypatch.setattr("beam_tfscript.worker.pool.IDLE_TIMEOUT_S", 4.0)
     (row,) = Runner("bundle_based", tmp_path).run(note(tmp_path), POINTS)
@@ -102,6 +105,7 @@ def test_version_is_the_same_when_the_bundle_is_repeated(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path / "models")) == [".publishing", "1"]
 
 
+@pytest.mark.trainings
 def test_each_window_gives_a_model_and_a_reader_never_sees_half_of_one(in_memory, tmp_path):
     def window(rows):
         return rows | beam.Map(lambda row: TimestampedValue(row, row["id"])) | beam.WindowInto(FixedWindows(160))
@@ -132,6 +136,7 @@ class TrainThenPublish(beam.PTransform):
         return (rows, published) | beam.Flatten()
 
 
+@pytest.mark.trainings
 def test_a_model_that_came_as_rows_is_the_same_model(in_memory, tmp_path):
     found = in_memory.run(TrainThenPublish(tmp_path), None)
     rows = sorted((row["model_id"], row["model_info"]) for row in found if "model_id" in row)

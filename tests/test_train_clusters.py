@@ -12,6 +12,8 @@ from pipelines.digits import INPUT, INPUT_SCHEMA, parse_digits
 from tests.running import script
 from tests.training import LINE, POINTS, serve, train
 
+pytestmark = pytest.mark.trainings
+
 DIGITS_STEPS = 1000
 # Two points of a hundred.
 TOLERANCE = 0.02

@@ -22,6 +22,8 @@ from beam_tfscript import RunTFScript
 from tests.running import script
 from tests.training import LINE, POINTS, line_training, serve, train
 
+pytestmark = pytest.mark.trainings
+
 TASKS = ["chief:0", "worker:0", "ps:0"]
 FILES = [script("train_clusters.py")]
 CLUSTER = {"num_workers": 2, "num_ps": 1, "user_files": FILES}
@@ -37,10 +39,10 @@ def counting(runner, tmp_path, kills=(), **arguments):
 
 
 def failures(caplog) -> list[str]:
-    """What the log said of the clusters that were ended."""
+    """Return the log's messages about clusters that were ended."""
     return [
         record.getMessage() for record in caplog.records
-        if record.name == "beam_tfscript.cluster_run" and record.levelno == logging.WARNING
+        if record.name == "beam_tfscript.feeds.retries" and record.levelno == logging.WARNING
     ]  # fmt: skip
 
 
@@ -122,7 +124,7 @@ def test_worker_that_would_still_write_rows_isnt_cut_off_without_an_error(in_mem
 
 
 def is_script(child: psutil.Process) -> bool:
-    """Whether a process is a script's, and not one that another test of this session has started."""
+    """Return True if a process is a script's, and was not started by another test of this session."""
     try:
         return any("launcher.main()" in part for part in child.cmdline())
     except psutil.NoSuchProcess:
@@ -131,7 +133,7 @@ def is_script(child: psutil.Process) -> bool:
 
 @contextmanager
 def killed_while_starting(count: int) -> Iterator[list[int]]:
-    """Kills, of each of the next generations of a cluster, another task while all of them come up."""
+    """Kill another task in each of the next attempts of a cluster, while all tasks come up."""
     killed: list[int] = []
     over = threading.Event()
 

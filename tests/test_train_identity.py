@@ -1,4 +1,4 @@
-"""Which version a training gets: one for each training, however often its rows are cut anew or its bundles repeated."""
+"""Versions of trainings: one for each training, however often its rows are cut anew or its bundles repeated."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_tfscript import TrainTFScript
-from beam_tfscript.checkpoints import window_name
 from beam_tfscript.data import tfrecord
 from beam_tfscript.data.checksum import RowsChecksum
 from beam_tfscript.data.encoding import RowEncoder
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.stream_training import StreamTraining
+from beam_tfscript.dofns.train_stream import StreamTraining
+from beam_tfscript.feeds.checkpoints import window_name
 from tests.running import script
 from tests.stages import Shard
 from tests.training import LINE, POINTS
@@ -83,6 +83,7 @@ def test_framed_records_are_split_where_they_were_joined():
     assert tfrecord.split(b"") == []
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize("feed", ["dataset", "stream"])
 def test_job_that_starts_again_publishes_no_second_version(tmp_path, feed):
     """The same job, from its sources on: bundles, chunks and the shard that is dealt to first are others."""
@@ -103,7 +104,7 @@ def test_job_that_starts_again_publishes_no_second_version(tmp_path, feed):
 
 @pytest.fixture
 def training(tmp_path):
-    """Makes stages that train, and tears them down."""
+    """Make stages that train, and tears them down."""
     made = []
 
     def make(entry, *, has_end=True, **arguments):
@@ -111,7 +112,9 @@ def training(tmp_path):
             script("train_stream.py"), str(tmp_path / "models"), input_schema=SCHEMA, entry=entry, feed="stream",
             **arguments,
         )  # fmt: skip
-        dofn = StreamTraining(transform._options.for_feed("stream", has_end=has_end), None, transform._train)
+        given = transform._options
+        options = given.resolve("stream", given.input_schema, windows_end=has_end)
+        dofn = StreamTraining(options, None, transform._train)
         dofn.setup()
         made.append(dofn)
         return dofn
@@ -129,6 +132,7 @@ def versions(shard):
     return [row["version"] for row in shard.outputs]
 
 
+@pytest.mark.trainings
 def test_bundle_that_is_repeated_publishes_the_versions_that_it_had(training, tmp_path):
     shard = Shard(training("one_model_a_batch"), schema=SCHEMA)
     before = shard.state.value, copy.copy(shard.rows.values)
@@ -141,6 +145,7 @@ def test_bundle_that_is_repeated_publishes_the_versions_that_it_had(training, tm
     assert versions(shard) == [1, 1]
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize(("has_end", "expected"), [(True, [1, 2]), (False, [1, 2])])
 def test_training_that_dies_publishes_each_model_once(training, tmp_path, has_end, expected):
     params = {"mark": str(tmp_path / "mark"), "dies_at": 0}
@@ -153,6 +158,7 @@ def test_training_that_dies_publishes_each_model_once(training, tmp_path, has_en
     assert sorted(name for name in os.listdir(tmp_path / "models") if name.isdigit()) == list(map(str, expected))
 
 
+@pytest.mark.trainings
 def test_rows_that_come_late_are_another_training(training):
     shard = Shard(training("one_model_a_batch"), schema=SCHEMA)
     for number in (1, 2):
@@ -161,6 +167,7 @@ def test_rows_that_come_late_are_another_training(training):
     assert versions(shard) == [1, 2]
 
 
+@pytest.mark.trainings
 @pytest.mark.parametrize(
     ("entry", "expected"), [("exports_without_saying_so", [1]), ("one_model_a_batch", [1]), ("exports_nothing", None)]
 )
@@ -175,6 +182,7 @@ def test_model_that_is_left_at_the_end_is_published_and_none_is_an_error(trainin
         assert versions(shard) == expected
 
 
+@pytest.mark.trainings
 def test_only_the_chiefs_models_are_published_with_the_rows_of_every_worker(in_memory, tmp_path):
     rows = in_memory.run(
         TrainTFScript(
@@ -188,6 +196,7 @@ def test_only_the_chiefs_models_are_published_with_the_rows_of_every_worker(in_m
     assert json.loads(rows[0]["metrics"])
 
 
+@pytest.mark.trainings
 def test_each_window_has_its_own_directory_in_an_explicit_checkpoint_dir(in_memory, tmp_path):
     checkpoints = tmp_path / "checkpoints"
     transform = TrainTFScript(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from beam_tfscript.data import tfrecord
-from beam_tfscript.unacked_rows import UnackedRows
+from beam_tfscript.feeds.unacked_rows import UnackedRows
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_clear_forgets_all(rows):
 
 @given(st.lists(st.tuples(st.sampled_from("asrdt"), st.integers(1, 9)), max_size=40))
 def test_no_row_is_lost_or_twice_whatever_happens(steps):
-    """Adds, sends, starts anew, acknowledges and takes out in any order."""
+    """Add, send, start anew, acknowledge and take out in any order."""
     rows = UnackedRows(lambda: "/nowhere")
     added, done, sent = 0, [], []
     for step, n in steps:

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.beam_types import row_hint, schema_of
 from beam_tfscript.data.align import align_record_batch
 from beam_tfscript.data.examples import ExampleDecoder, ExampleEncoder
 from beam_tfscript.data.rows import record_batch_to_tuples, rows_to_record_batch
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.data.schema_features import schema_from_metadata, schema_to_metadata
+from beam_tfscript.dofns.beam_types import row_hint, schema_of
 from beam_tfscript.errors import OutputError, RowError, SchemaError
 from tests.test_run_batch import by_id
 

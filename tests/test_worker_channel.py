@@ -12,7 +12,7 @@ import time
 import pytest
 
 from beam_tfscript.errors import ProtocolError
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 from beam_tfscript.worker.channel import Channel, ChannelClosed
 from beam_tfscript.worker.multiplex import wait_any
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from beam_tfscript.runtime import streams
+from beam_tfscript.runtime.transport import stdio
 from beam_tfscript.worker.known_noise import is_known_noise
 from beam_tfscript.worker.log_lines import LogLines, parse_line
 
@@ -49,7 +49,7 @@ def drain(caplog, out, err):
 
 
 def test_lines_keep_the_label_of_their_own_run(caplog):
-    mark = streams.RUN_MARK.encode()
+    mark = stdio.RUN_MARK.encode()
     out = b"early\n" + mark + b"run 1\na\nno end" + mark + b"run 2\nb\nlast"
     err = mark + b"run 1\nold\n" + mark + b"run 2\nnew\n"
     lines, logged = drain(caplog, out, err)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.script.staging import stage_runtime
+from beam_tfscript.files.staging import stage_runtime
 from beam_tfscript.worker import pool as pool_module
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.process_spec import ProcessSpec
@@ -103,7 +103,7 @@ def test_leases_are_bounded_and_in_order(pool, spec, user):
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for number, thread in enumerate(threads):
         thread.start()
-        wait_until(lambda number=number: len(pool._places._queues["key"]) + len(pool._leased) + len(order) > number, 10)
+        wait_until(lambda number=number: len(pool._slots._queues["key"]) + len(pool._leased) + len(order) > number, 10)
     for thread in threads:
         thread.join()
     assert sorted(order) == list(range(6)) and order[2:] == sorted(order[2:])
@@ -198,7 +198,7 @@ def test_transform_waits_for_its_own_places_alone(pool, spec, user):
 
 
 def take_descriptors(leave):
-    """Opens descriptors until so many are left; returns them."""
+    """Open descriptors until so many are left; return them."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = []
     while True:
@@ -213,7 +213,7 @@ def take_descriptors(leave):
 
 @pytest.fixture
 def few_descriptors():
-    """Lets so many more descriptors be opened, until the block ends."""
+    """Limit the number of descriptors that can still be opened, until the block ends."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     @contextlib.contextmanager
@@ -260,8 +260,8 @@ def test_full_disk_at_a_start_gives_all_places_back(pool, spec, user, tmp_path):
 
 
 def test_wait_for_a_place_ends_with_an_error_that_names_who_has_it(pool, spec, user, monkeypatch, caplog):
-    monkeypatch.setattr("beam_tfscript.worker.places.WAIT_LIMIT_S", 1.0)
-    monkeypatch.setattr("beam_tfscript.worker.places._WAIT_NOTICE_S", 0.2)
+    monkeypatch.setattr("beam_tfscript.worker.process_slots.WAIT_LIMIT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.worker.process_slots._WAIT_NOTICE_S", 0.2)
     holder = pool.acquire(spec, max_processes=1, owner=user)
     holder.label = "score.py shard 3/8"
     begin = time.monotonic()
@@ -276,7 +276,7 @@ def test_wait_for_a_place_ends_with_an_error_that_names_who_has_it(pool, spec, u
 
 
 def test_wait_goes_on_while_the_holder_is_heard_of(pool, spec, user, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.places.WAIT_LIMIT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.worker.process_slots.WAIT_LIMIT_S", 1.0)
     holder = pool.acquire(spec, max_processes=1, owner=user)
     got = []
     thread = threading.Thread(target=lambda: got.append(pool.acquire(spec, max_processes=1, owner=user)))
@@ -329,7 +329,7 @@ def test_shutdown_waits_for_processes_that_another_thread_is_ending(pool, spec, 
         close()
 
     monkeypatch.setattr(process, "close", close_slowly)
-    monkeypatch.setattr("beam_tfscript.worker.pool.LINGER_S", 0.0)
+    monkeypatch.setattr("beam_tfscript.worker.pool.UNUSED_GRACE_S", 0.0)
     monkeypatch.setattr("beam_tfscript.worker.pool._REAPER_TICK_S", 0.1)
     pool.unregister("key", user)
     assert is_closing.wait(10)

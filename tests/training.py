@@ -1,6 +1,6 @@
-"""What tests of trainings share: rows on a line, a training run for real, and a look at what came out.
+"""Rows on a line, a training that is run for real, and checks of its model: shared by the tests of trainings.
 
-In go a script's entry and the transform's arguments; out come the rows that say what was trained, as dicts.
+In go a script's entry and the transform's arguments; out come the rows that describe the model, as dicts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_row(row: dict) -> dict:
 
 
 def serve(directory: str, **inputs: list) -> dict[str, list]:
-    """What the SavedModel in a directory answers, as loaded by TensorFlow itself."""
+    """Return the answers of the SavedModel in a directory, as loaded by TensorFlow itself."""
     command = [sys.executable, "-c", _LOAD, directory, json.dumps(inputs)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -1,8 +1,8 @@
-"""An unbounded source that does what it is told, on any engine, and what comes out behind a script.
+"""An unbounded source of planned events, on any engine, and the outputs of a script behind it.
 
-In go events: rows, watermarks, pauses. The bundle-based engine is given a `TestStream` of them, where each happens
-when all that the one before caused is over; engines behind a job server a splittable DoFn, which does them one after
-the other, some time apart, and goes on behind its last checkpoint after a failure.
+In go events: rows, watermarks, pauses. The bundle-based engine is given a `TestStream` of them, where each event waits
+for the end of all that the previous one caused. Engines behind a job server are given a splittable DoFn. It makes one
+event after the other, some time apart, and goes on behind its last checkpoint after a failure.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class _Happen(beam.DoFn):
 
 
 class Streamed:
-    """What came out of a script on unbounded input.
+    """Outputs of a script on unbounded input.
 
     Attributes:
       rows: the script's rows, as dicts with `window` (Beam's), `timestamp` and `seen` (when, in seconds) added; in the

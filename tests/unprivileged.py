@@ -14,7 +14,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 
 def run_unprivileged(code: str, *arguments: str, **variables: str) -> str:
-    """What the code prints, run by this interpreter as an owner of files without root's right to write them anyway."""
+    """Return the output of code that this interpreter runs as a user without root's right to write any file."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def drop() -> None:

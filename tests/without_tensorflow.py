@@ -11,6 +11,8 @@ from apache_beam.transforms.window import TimestampedValue
 from beam_tfscript import RunTFScript
 from tests.running import script
 
+# Directory with a package `tensorflow` that cannot be imported.
+BLOCKED = str(pathlib.Path(__file__).parent / "blocked")
 SCHEMA = "id string, batch int, rows int, pid bigint, window string, attempt int"
 
 

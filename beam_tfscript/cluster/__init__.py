@@ -1,8 +1,8 @@
 """Clusters: several script processes that are one TensorFlow program.
 
-    counts      how many workers, parameter servers and evaluators
-    tf_config   which tasks that makes, and what each of them is told
-    ports       where they listen, on one machine
+    counts.py      numbers of workers, parameter servers and evaluators
+    tf_config.py   the tasks of a cluster, and the `TF_CONFIG` of each
+    ports.py       the tasks' ports, on one machine
 
-No file in this room knows of Beam.
+No file in this room imports Beam.
 """

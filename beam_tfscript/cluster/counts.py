@@ -1,4 +1,4 @@
-"""How many tasks a cluster has: the counts that a user gave in, all of them out."""
+"""Numbers of tasks in a cluster, filled in from those that a user gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from beam_tfscript.errors import ArgumentError
 
 __all__ = ["Counts", "resolve_counts"]
 
-# Of a total that is given alone, one task in this many is a parameter server.
+# If only the total is given, one task in this many is a parameter server.
 _TASKS_PER_PS = 4
 
 
@@ -16,9 +16,9 @@ class Counts(NamedTuple):
     """The size of a cluster.
 
     Attributes:
-      num_workers: tasks that work on rows; the chief is one of them.
-      num_ps: parameter servers.
-      num_evaluators: evaluators, which stand outside of TensorFlow's cluster.
+      num_workers: number of workers, which are fed rows; the chief is one of them.
+      num_ps: number of parameter servers.
+      num_evaluators: number of evaluators, which are not in TensorFlow's cluster.
     """
 
     num_workers: int
@@ -27,7 +27,7 @@ class Counts(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All tasks."""
+        """Number of all tasks."""
         return self.num_workers + self.num_ps + self.num_evaluators
 
 
@@ -37,18 +37,18 @@ def resolve_counts(
     parallelism: int | None = None,
     num_evaluators: int = 0,
 ) -> Counts:
-    """Fills in the counts that were not given.
+    """Return all counts, with the missing ones filled in.
 
-    Without `parallelism` there is one worker and no parameter server unless a count says otherwise. With
-    it, workers and parameter servers are that many together: where neither is given, a quarter of them, and at
-    least one, are parameter servers (a total of 1 is one worker); where one is given, the other is the
-    remainder. Evaluators come on top.
+    Without `parallelism`, there are one worker and no parameter server by default. With `parallelism`, workers and
+    parameter servers together are that many. If neither count is given, a quarter of the tasks, and at least one, are
+    parameter servers; a total of 1 is one worker. If one count is given, the other is the remainder. Evaluators are
+    added to the total.
 
     Args:
-      num_workers: workers, the chief included; None for the rule above.
-      num_ps: parameter servers; None for the rule above.
-      parallelism: workers and parameter servers together; None where no total is given.
-      num_evaluators: evaluators.
+      num_workers: number of workers, the chief included; None for the default above.
+      num_ps: number of parameter servers; None for the default above.
+      parallelism: number of workers and parameter servers together; None for no total.
+      num_evaluators: number of evaluators.
 
     Raises:
       ArgumentError: a count is out of its range, or the counts do not add up to the total.
@@ -69,7 +69,7 @@ def resolve_counts(
         num_workers = parallelism - num_ps
     if num_workers + num_ps != parallelism:
         raise ArgumentError(
-            "num_workers and num_ps must be `parallelism` together, got "
+            "num_workers and num_ps must add up to `parallelism`, got "
             f"{num_workers} + {num_ps} and parallelism={parallelism}. Leave out one of the three."
         )
     return Counts(num_workers, num_ps, num_evaluators)

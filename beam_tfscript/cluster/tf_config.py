@@ -1,7 +1,8 @@
-"""Who is who in a cluster: counts and addresses in, its tasks and the `TF_CONFIG` of each out.
+"""Tasks of a cluster and the `TF_CONFIG` of each, from the counts and the addresses.
 
-The first worker is the chief, so a cluster of 3 workers is `chief:0`, `worker:0` and `worker:1`. An
-evaluator has no place in the cluster spec, as TensorFlow wants it: it reads checkpoints and talks to nobody.
+The first worker is the chief, so a cluster of 3 workers is `chief:0`, `worker:0` and `worker:1`. An evaluator is not in
+the cluster spec, as TensorFlow requires: it only reads checkpoints
+(https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/estimator/train_and_evaluate).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ __all__ = ["Addresses", "Task", "make_addresses", "make_tasks", "num_addresses",
 # Task type -> the addresses of its tasks, by index: `config.cluster`.
 Addresses = Mapping[str, Sequence[str]]
 
-# A run that is alone: the name that TensorFlow knows for "here", and a port at which nobody listens.
-_ALONE = {"chief": ["localhost:0"]}
+# Cluster of a single task: this machine, and a port on which no process listens.
+_SINGLE_TASK = {"chief": ["localhost:0"]}
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Task:
 
     Attributes:
       type: `chief`, `worker`, `ps` or `evaluator`.
-      index: which of its type.
-      shard: whose rows it has, 0 to num_workers - 1; None for a task that is fed none.
+      index: number among the tasks of its type, from 0.
+      shard: the shard whose rows it is fed, 0 to num_workers - 1; None for a task without rows.
     """
 
     type: str
@@ -42,7 +43,7 @@ class Task:
 
 
 def make_tasks(counts: Counts) -> list[Task]:
-    """The tasks of a cluster, the chief first."""
+    """Return the tasks of a cluster, the chief first."""
     tasks = [Task("chief", 0, 0)]
     tasks += [Task("worker", index, index + 1) for index in range(counts.num_workers - 1)]
     tasks += [Task("ps", index, None) for index in range(counts.num_ps)]
@@ -50,56 +51,56 @@ def make_tasks(counts: Counts) -> list[Task]:
 
 
 def num_addresses(counts: Counts) -> int:
-    """How many tasks of a cluster are spoken to, and so need an address."""
+    """Return the number of tasks that need an address: all but evaluators, and none if there is one task."""
     return counts.num_workers + counts.num_ps if counts.total > 1 else 0
 
 
 def make_addresses(counts: Counts, addresses: Sequence[str] = ()) -> dict[str, list[str]]:
-    """What `config.cluster` holds: task type -> addresses.
+    """Return the value of `config.cluster`: task type -> addresses.
 
-    A run that is alone is the chief of a cluster of one, at an address at which nobody listens.
+    A single task is the chief of a cluster of one, at an address on which no process listens.
 
     Args:
       counts: the size of the cluster.
-      addresses: `host:port` for each task that is spoken to, in the order of `make_tasks`.
+      addresses: `host:port` of each task that needs an address, in the order of `make_tasks`.
     """
     if counts.total == 1:
-        return {role: list(places) for role, places in _ALONE.items()}
+        return {role: list(hosts) for role, hosts in _SINGLE_TASK.items()}
     if len(addresses) != num_addresses(counts):
         raise ValueError(f"{num_addresses(counts)} addresses are needed, got {len(addresses)}")
     found: dict[str, list[str]] = {}
-    spoken_to = (task for task in make_tasks(counts) if task.type != "evaluator")
-    for task, address in zip(spoken_to, addresses):
+    addressed = (task for task in make_tasks(counts) if task.type != "evaluator")
+    for task, address in zip(addressed, addresses):
         found.setdefault(task.type, []).append(address)
     return found
 
 
 def tf_config(addresses: Addresses, task_type: str, task_index: int) -> dict[str, Any]:
-    """`TF_CONFIG` of one task, in TensorFlow's own form.
+    """Return the `TF_CONFIG` of one task, as TensorFlow's JSON object.
 
     Args:
-      addresses: what `make_addresses` gives.
+      addresses: result of `make_addresses`.
       task_type, task_index: the task.
     """
-    cluster = {role: list(places) for role, places in addresses.items() if places}
+    cluster = {role: list(hosts) for role, hosts in addresses.items() if hosts}
     return {"cluster": cluster, "task": {"type": task_type, "index": task_index}}
 
 
 def tf_config_text(counts: Counts, addresses: Addresses, task: Task, *, when: str | None = None) -> str | None:
-    """The value of the environment variable `TF_CONFIG` for one task; None where it must not be set.
+    """Return the value of the environment variable `TF_CONFIG` for one task; None if it must not be set.
 
-    A run that is alone has none: told that it is the chief of a cluster, an Estimator leaves evaluation and
-    exporting to an evaluator that is not there. One worker with an evaluator has one, the chief's cluster
-    of one: there the evaluator does both (so TensorFlow 1.15 and 2.15).
+    A single task has none: as the chief of a cluster, an Estimator leaves evaluation and export to an evaluator, which
+    does not exist. One worker with an evaluator has one, with a cluster of one chief: there the evaluator does both
+    (tested with TensorFlow 1.15 and 2.15).
 
     Args:
       counts: the size of the cluster.
-      addresses: what `make_addresses` gives.
-      task: whose it is.
-      when: `"always"` sets it for a run that is alone, too; None does not.
+      addresses: result of `make_addresses`.
+      task: the task.
+      when: `"always"` sets the variable for a single task, too; None does not.
 
     Raises:
-      ArgumentError: `when` is something else.
+      ArgumentError: `when` has another value.
     """
     if when not in (None, "always"):
         raise ArgumentError(f'tf_config must be "always" or None, got {when!r}.')

@@ -1,14 +1,15 @@
 """Rows, schemas and Examples: everything about the form of a record, and nothing about Beam.
 
-What comes in: rows as Python values, Arrow batches or Example bytes, and a schema. What goes out: the same records in
-another of these forms, or an error that says which row and column does not fit.
+Input: rows as Python values, Arrow batches or Example bytes, and a schema. Output: the same records in another of
+these forms, or an error that names the row and the column that do not fit.
 
-    schema.py     Column, Schema           schema_text.py      the grammar; schema_literals.py: its default values
-    kinds.py      the element types        schema_arrow.py     to and from Arrow's types
-                                           schema_features.py  to and from TensorFlow's own descriptions
-    rows.py       rows <-> Arrow           to_arrow.py, scalars_to_arrow.py, times_to_arrow.py, from_arrow.py: a column
-    align.py      Arrow data as it comes -> Arrow of the schema's types
-    examples.py   Arrow <-> Examples       features.py: a column
+    schema.py     Schema; column.py: one column; kinds.py: the element types; schema_text.py: the grammar of texts;
+                  schema_literals.py: default values; schema_features.py: TensorFlow's own descriptions of Examples
+    rows.py       rows <-> Arrow; for one column: to_arrow.py, scalars_to_arrow.py, times_to_arrow.py, from_arrow.py
+    align.py      Arrow data of related types -> Arrow of the schema's types (arrow_types.py, arrow_fields.py)
+    examples.py   Arrow <-> Examples; for one column: features.py, packed.py
     encoding.py   input elements of any form -> Examples
-    tfrecord.py   Examples <-> TFRecord    faults.py: finds what does not fit
+    chunks.py     Examples -> chunks by shard; tfrecord.py: Examples <-> TFRecord; checksum.py: a checksum of Examples
+    plain_arrow.py         Arrow of the schema's types -> Arrow with 32-bit offsets
+    conversion_errors.py   ConversionError, and the search for the items that cause it; near_names.py: ends of messages
 """

@@ -1,4 +1,4 @@
-"""A checksum of serialized Examples, whatever their order, and the order of the features in each."""
+"""Checksum of serialized Examples that depends neither on their order nor on the order of features in each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _VARINT_BYTES = 10
 
 
 class RowsChecksum:
-    """Sums over the rows, so that the same rows give the same checksum; `str()` is its text.
+    """Sums over the rows, so that the same rows in any order give the same checksum; `str()` is its text.
 
-    A feature map is serialized in an order of its own each time (protobuf: "map ordering is not specified",
-    https://protobuf.dev/programming-guides/encoding/#maps), so a row's hash is a sum too, over the features. What is no
-    `tf.train.Example` is hashed as it is.
+    A row's hash is a sum over its features, because their order in the serialized map differs from time to time
+    (protobuf: "map ordering is not specified", https://protobuf.dev/programming-guides/encoding/#maps). Bytes that are
+    no `tf.train.Example` are hashed as a whole.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class RowsChecksum:
         """Add serialized rows."""
         lengths = np.fromiter(map(len, records), np.int64, len(records))
         hashes = _mix(_hash_records(b"".join(records), lengths))
-        # Of the same rows twice and others once too, not only the sum of the hashes differs.
+        # The sum of squares and the count make it unlikely that two different sets of rows have equal sums.
         self._sums += np.array([hashes.sum(), (hashes * hashes).sum(), len(records)], np.uint64)
 
     def __str__(self) -> str:
@@ -41,11 +41,11 @@ class RowsChecksum:
 
 
 def _hash_records(joined: bytes, lengths: np.ndarray) -> np.ndarray:
-    """A hash per record, which does not depend on the order of an Example's features.
+    """Return a uint64 hash per record, which does not depend on the order of an Example's features.
 
     Args:
-      joined: the records, one after the other.
-      lengths: of each.
+      joined: the records' bytes, one record after the other.
+      lengths: int64, shape [records]: number of bytes in each.
     """
     ends = np.cumsum(lengths)
     starts = ends - lengths
@@ -59,7 +59,7 @@ def _hash_records(joined: bytes, lengths: np.ndarray) -> np.ndarray:
     at = at[rows]
     while len(rows):
         begins, stops, is_entry = _read_field(data, at, ends[rows])
-        # What is no entry is taken as it is, to the end of the row.
+        # Bytes that are no entry are hashed as a whole, to the end of the row.
         begins, stops = np.where(is_entry, begins, at), np.where(is_entry, stops, ends[rows])
         hashes[rows] += ranges.of(begins, stops)
         is_left = stops < ends[rows]
@@ -68,12 +68,12 @@ def _hash_records(joined: bytes, lengths: np.ndarray) -> np.ndarray:
 
 
 def _read_field(data: np.ndarray, at: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(start, end) of the field of tag 1 at each position, and whether there is one that ends in time."""
+    """Return the starts and the ends of the fields of tag 1 at each position, and whether each ends within its row."""
     position = np.minimum(at + 1, len(data) - 1)
     length: np.ndarray = np.zeros(len(at), np.int64)
     is_open = data[np.minimum(at, len(data) - 1)] == _TAG
     is_field = is_open.copy()
-    for shift in range(0, 7 * 4, 7):  # a row of 256 MiB or more is no field, and hashed as it is
+    for shift in range(0, 7 * 4, 7):  # a row of 256 MiB or more is hashed as a whole
         byte = data[np.minimum(position, len(data) - 1)].astype(np.int64)
         length += np.where(is_open, (byte & 127) << shift, 0)
         position = position + is_open
@@ -93,12 +93,12 @@ class _RangeHashes:
         np.cumsum((data.astype(np.uint64) + np.uint64(1)) * powers, out=self._prefixes[1:])
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """The hash of each range, mixed with its length."""
+        """Return the hash of each range, mixed with its length."""
         hashes = (self._prefixes[ends] - self._prefixes[starts]) * _INVERSE ** starts.astype(np.uint64)
         return _mix(hashes + (ends - starts).astype(np.uint64) * _LENGTH)
 
 
 def _mix(hashes: np.ndarray) -> np.ndarray:
-    """Makes sums of hashes depend on all bits of each."""
+    """Mix the bits of each hash, so that sums of hashes depend on all of them."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * _MULTIPLIER
     return hashes ^ (hashes >> np.uint64(27))

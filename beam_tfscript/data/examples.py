@@ -1,8 +1,8 @@
 """Arrow batches to serialized Examples and back.
 
-Comes in: an Arrow batch of a schema's types, or rows. Goes out: one serialized `tf.train.Example` a row; and from
-Examples, the batch again, or an error that names the first Example and the column that do not fit. Both ways run in
-the C++ of tfx-bsl, which does not load TensorFlow.
+Input: an Arrow batch of a schema's types, or rows. Output: one serialized `tf.train.Example` per row; and from
+Examples, the batch again, or an error that names the first Example and the column that do not fit. Both directions run
+in the C++ of tfx-bsl, which does not load TensorFlow.
 """
 
 from __future__ import annotations
@@ -18,24 +18,20 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.cc.tfx_bsl_extension.coders import ExampleToNumpyDict
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
-from beam_tfscript.data.faults import Misfit, find_first, find_ranges
+from beam_tfscript.data.column import Column
+from beam_tfscript.data.conversion_errors import ConversionError, find_first, find_ranges
 from beam_tfscript.data.features import Rounding, array_from_features, array_to_features, find_rounded
-from beam_tfscript.data.rows import rows_to_record_batch, split_rows
-from beam_tfscript.data.schema import Column, Schema, near_names
+from beam_tfscript.data.near_names import near_names
+from beam_tfscript.data.rows import rows_to_record_batch
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import OutputError, RowError
 
-__all__ = ["ExampleDecoder", "ExampleEncoder", "is_example_message"]
+__all__ = ["ExampleDecoder", "ExampleEncoder"]
 
 _METADATA_TYPES = {"int64": schema_pb2.INT, "float": schema_pb2.FLOAT, "bytes": schema_pb2.BYTES}
 _WRONG_KIND = re.compile(r'expected (\w+), found (\w+) for feature "(.*)"', re.DOTALL)
 _SHOWN_FEATURES = 20
 _ErrorClass = type[OutputError] | type[RowError]
-
-
-def is_example_message(value: Any) -> bool:
-    """Says whether a value is a `tf.train.Example`, without importing TensorFlow."""
-    descriptor = getattr(type(value), "DESCRIPTOR", None)
-    return getattr(descriptor, "full_name", None) == "tensorflow.Example"
 
 
 class ExampleEncoder:
@@ -53,10 +49,10 @@ class ExampleEncoder:
         self._encoder = RecordBatchToExamplesEncoder()
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
-        """Encodes a batch of `schema.to_arrow()`, a record each.
+        """Return one serialized Example per row of a batch.
 
         Args:
-          batch: what `rows_to_record_batch` or `align_record_batch` has returned, or a slice of it.
+          batch: a batch of `schema.to_arrow()`, or a slice of one.
         """
         features: list[tuple[str, pa.Array]] = []
         self.roundings = {}
@@ -68,7 +64,7 @@ class ExampleEncoder:
         return self._encoder.encode(pa.RecordBatch.from_arrays(list(lists), list(names)))
 
     def encode_rows(self, rows: Sequence[Any]) -> list[bytes]:
-        """Encodes rows.
+        """Encode rows.
 
         Args:
           rows: as in `rows_to_record_batch`.
@@ -77,18 +73,6 @@ class ExampleEncoder:
           RowError: a row does not fit the schema.
         """
         return self.encode(rows_to_record_batch(rows, self.schema))
-
-    def encode_good(self, rows: Sequence[Any]) -> tuple[list[bytes], list[tuple[Any, RowError]]]:
-        """Encodes those rows that fit.
-
-        Args:
-          rows: as in `rows_to_record_batch`.
-
-        Returns:
-          The Examples of the rows that fit, in order, and the other rows, each with what is wrong with it.
-        """
-        batch, bad = split_rows(rows, self.schema)
-        return self.encode(batch), [(rows[index], error) for index, error in bad]
 
 
 class ExampleDecoder:
@@ -101,12 +85,12 @@ class ExampleDecoder:
     def __init__(
         self, schema: Schema, *, absent: str = "error", unknown: str = "error", error: _ErrorClass = OutputError
     ):
-        """Makes a decoder; by default, of what a script has written.
+        """Make a decoder; by default, of Examples that a script has written.
 
         Args:
           schema: the columns that the Examples must have.
-          absent: what a feature is that is not there at all: `error`, or `null`.
-          unknown: what a feature is that no column has: `error`, or `ignore`.
+          absent: meaning of a feature that is missing in an Example: `error`, or `null`.
+          unknown: meaning of a feature that no column has: `error`, or `ignore`.
           error: class of the errors: `OutputError` or `RowError`.
         """
         self.schema = schema
@@ -114,17 +98,17 @@ class ExampleDecoder:
         self._unknown = unknown
         self._error = error
         self._known = frozenset(chain.from_iterable(column.features for column in schema))
-        # Told a schema, tfx-bsl skips other features; not told, it shows them all.
+        # With a schema, tfx-bsl skips other features; without one, the batch holds all of them.
         self._metadata = _metadata(schema) if unknown == "ignore" else None
         self._decoder = ExamplesToRecordBatchDecoder(self._metadata)
 
     @classmethod
     def for_input(cls, schema: Schema) -> ExampleDecoder:
-        """Makes a decoder of Examples that come in as rows: absent is null, and other features may be there."""
+        """Make a decoder of input Examples: a missing feature is null, and unknown features are ignored."""
         return cls(schema, absent="null", unknown="ignore", error=RowError)
 
     def decode(self, examples: Sequence[bytes]) -> pa.RecordBatch:
-        """Decodes serialized Examples.
+        """Decode serialized Examples.
 
         Args:
           examples: the Examples' bytes.
@@ -138,29 +122,29 @@ class ExampleDecoder:
         examples = examples if isinstance(examples, list) else list(examples)
         try:
             return self._decode(examples)
-        except Misfit:
+        except ConversionError:
             found = find_first(len(examples), lambda start, stop: self._decode(examples[start:stop]))
             if found is None:
                 raise
             raise self._error_of(*found) from found[1]
 
     def decode_good(self, examples: Sequence[bytes]) -> tuple[pa.RecordBatch, list[tuple[bytes, Any]]]:
-        """Decodes those Examples that fit.
+        """Decode the Examples that fit.
 
         Args:
           examples: the Examples' bytes.
 
         Returns:
-          The batch of those that fit, in order, and the others, each with what is wrong with it.
+          The batch of the Examples that fit, in order, and the Examples that do not, each with its error.
         """
         examples = examples if isinstance(examples, list) else list(examples)
         try:
             return self._decode(examples), []
-        except Misfit:
-            pass  # some do not fit: which ones is found out by halving the list
-        good, bad = find_ranges(len(examples), lambda start, stop: self._decode(examples[start:stop]))
-        batch = self._decode([example for start, stop in good for example in examples[start:stop]])
-        return batch, [(examples[index], self._error_of(index, misfit)) for index, misfit in bad]
+        except ConversionError:
+            pass  # the search below finds the Examples that do not fit
+        ranges, errors = find_ranges(len(examples), lambda start, stop: self._decode(examples[start:stop]))
+        batch = self._decode([example for start, stop in ranges for example in examples[start:stop]])
+        return batch, [(examples[index], self._error_of(index, error)) for index, error in errors]
 
     def _decode(self, examples: list[bytes]) -> pa.RecordBatch:
         if not examples:
@@ -168,9 +152,9 @@ class ExampleDecoder:
         try:
             batch = self._decoder.DecodeBatch(examples)
         except RuntimeError as error:
-            # A decoder with a schema keeps the values of a batch that failed, and adds the next batch's to them.
+            # A decoder with a schema keeps the values of a failed batch, and would add the next batch's values to them.
             self._decoder = ExamplesToRecordBatchDecoder(self._metadata)
-            raise _parse_misfit(error, self.schema) from error
+            raise _translate_error(error, self.schema) from error
         features = dict(zip(batch.schema.names, batch.columns))
         self._check_names(features, examples)
         arrays = []
@@ -179,32 +163,34 @@ class ExampleDecoder:
                 array = array_from_features(features, column)
                 if array.null_count and self._absent == "error":
                     _check_present(examples, column, np.flatnonzero(array.is_null()), features)
-            except Misfit as misfit:
-                raise _FeatureMisfit(str(misfit), column) from misfit
+            except ConversionError as error:
+                raise _FeatureConversionError(str(error), column) from error
             arrays.append(array)
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema.to_arrow())
 
     def _check_names(self, features: dict[str, pa.Array], examples: list[bytes]) -> None:
-        """Sees to it that all columns' features are there, and no others."""
+        """Check that the Examples have all columns' features, and no others."""
         for column in self.schema:
             for name in column.features:
                 if name not in features and self._absent == "error":
-                    raise _FeatureMisfit(_missing(name, features), column)
+                    raise _FeatureConversionError(_missing(name, features), column)
                 features.setdefault(name, pa.nulls(len(examples)))
         for name in features:
             if name not in self._known and self._unknown == "error":
                 near = near_names(name, self.schema.names)
-                raise _FeatureMisfit(f"the feature {name!r} is no column of the schema{near}", None)
+                raise _FeatureConversionError(f"the feature {name!r} is no column of the schema{near}", None)
 
-    def _error_of(self, index: int, misfit: Misfit) -> OutputError | RowError:
-        column = getattr(misfit, "column", None)
-        where = f"Example #{index}" if column is None else f"Example #{index}, column {column.name!r} ({column.type})"
-        message = f"{where}: {misfit}" + ("" if str(misfit).endswith((".", "?")) else ".")
+    def _error_of(self, index: int, error: ConversionError) -> OutputError | RowError:
+        column = getattr(error, "column", None)
+        position = f"Example #{index}"
+        if column is not None:
+            position += f", column {column.name!r} ({column.type})"
+        message = f"{position}: {error}" + ("" if str(error).endswith((".", "?")) else ".")
         return self._error(message, index=index, column=column and column.name)
 
 
-class _FeatureMisfit(Misfit):
-    """Features of an Example that do not fit a column; None where it is not about a column."""
+class _FeatureConversionError(ConversionError):
+    """Error of an Example's features; `column` is the column that they do not fit, or None."""
 
     def __init__(self, message: str, column: Column | None):
         super().__init__(message)
@@ -220,14 +206,15 @@ def _metadata(schema: Schema) -> bytes:
     return schema_pb2.Schema(feature=features).SerializeToString()
 
 
-def _parse_misfit(error: RuntimeError, schema: Schema) -> Misfit:
+def _translate_error(error: RuntimeError, schema: Schema) -> ConversionError:
+    """Return an error of tfx-bsl, which has its details only in its message, as an error about a column."""
     found = _WRONG_KIND.search(str(error))
     if found is None:
         unparsed = "Unable to parse" in str(error)
         reason = "the bytes are not a serialized tf.train.Example" if unparsed else f"tfx-bsl cannot decode it: {error}"
-        return _FeatureMisfit(reason, None)
+        return _FeatureConversionError(reason, None)
     column = next((column for column in schema if found[3] in column.features), None)
-    return _FeatureMisfit(f"expected values in {found[1]}, found {found[2]}", column)
+    return _FeatureConversionError(f"expected values in {found[1]}, found {found[2]}", column)
 
 
 def _missing(name: str, found: Any) -> str:
@@ -241,11 +228,11 @@ def _missing(name: str, found: Any) -> str:
 
 
 def _check_present(examples: list[bytes], column: Column, rows: np.ndarray, features: dict[str, pa.Array]) -> None:
-    """Tells null, which is a feature without a list, from a feature that is not there.
+    """Check that the rows that were decoded to null have the column's features, with no list in them.
 
-    tfx-bsl decodes both to null, so those Examples are looked at again. A null is nearly always written in one and
-    the same way, and is searched for first. Values of bytes that hold this spelling, as serialized Examples in a
-    varbinary column may, send all to the slow and exact way; numbers that spell it by chance do not matter.
+    tfx-bsl decodes a feature without a list and a missing feature both to null. A null nearly always has the same
+    serialized bytes, so these are searched for first. Values of a bytes feature may hold the same bytes, as serialized
+    Examples in a varbinary column do. Then each row is parsed, which is slow and exact.
     """
     for name in column.features:
         key = name.encode()
@@ -261,7 +248,7 @@ def _check_present(examples: list[bytes], column: Column, rows: np.ndarray, feat
             if spelled_in_values or spelling not in examples[row]:
                 found = ExampleToNumpyDict(examples[row])
                 if name not in found:
-                    raise Misfit(_missing(name, found))
+                    raise ConversionError(_missing(name, found))
 
 
 def _varint(number: int) -> bytes:

@@ -1,7 +1,7 @@
 """One column's Arrow array to the lists of Example features, and back.
 
-Comes in: an Arrow array of a column's type. Goes out: lists of int64, float32 or bytes, null where the feature has
-no list; and from such lists, the array again, or a `Misfit` that says what is wrong with the features.
+Input: an Arrow array of a column's type. Output: lists of int64, float32 or bytes, null where the feature has no list;
+and from such lists, the array again, or a `ConversionError` that says which rule the features break.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_tfscript.data.faults import Misfit
-from beam_tfscript.data.kinds import INTEGER_RANGES, units_a_second
+from beam_tfscript.data.arrow_types import element_arrow_type, list_array, tensor_array
+from beam_tfscript.data.column import Column
+from beam_tfscript.data.conversion_errors import ConversionError
+from beam_tfscript.data.kinds import DAY_RANGE, INTEGER_RANGES, units_per_second
 from beam_tfscript.data.packed import pack_numbers, unpack_numbers
-from beam_tfscript.data.schema import Column
-from beam_tfscript.data.schema_arrow import element_arrow_type, list_array, tensor_array
 
 __all__ = ["FEATURE_TYPES", "Rounding", "array_from_features", "array_to_features", "find_rounded"]
 
@@ -28,13 +28,11 @@ FEATURE_TYPES: dict[str, pa.DataType] = {
     "float": pa.float32(),
     "bytes": pa.large_binary(),
 }
-# What Python's datetime.date holds: 0001-01-01 to 9999-12-31.
-_FIRST_DAY, _LAST_DAY = -719162, 2932896
 _DAY_S = 86400
 
 
 def array_to_features(array: pa.Array, column: Column) -> list[tuple[str, pa.LargeListArray]]:
-    """Returns the features that hold a column, by name.
+    """Return the features that hold a column, each with its name.
 
     Args:
       array: Arrow array of the column's type.
@@ -44,7 +42,7 @@ def array_to_features(array: pa.Array, column: Column) -> list[tuple[str, pa.Lar
     if column.is_packed:
         array = pack_numbers(array, column)
     if column.is_scalar or column.is_packed:
-        # A null's one value lies under the mask, where the encoder does not look.
+        # A null has a value too, which the encoder skips because of the mask.
         mask = None if valid is None else pa.array(~valid)
         values = array if column.is_packed else _pack(array, column)
         lists = pa.LargeListArray.from_arrays(_offsets_of_scalars(len(array)), values, mask=mask)
@@ -66,20 +64,20 @@ def array_to_features(array: pa.Array, column: Column) -> list[tuple[str, pa.Lar
 
 
 def array_from_features(features: Mapping[str, pa.Array], column: Column) -> pa.Array:
-    """Returns a column's array.
+    """Return a column's array.
 
     Args:
-      features: the features by name, as lists of any type that an Example has; a feature in which no Example has
-        a value has Arrow's null type.
+      features: the features by name, as lists of any type that an Example has. A feature without a value in any
+        Example has Arrow's null type.
       column: name and type.
 
     Raises:
-      Misfit: the features do not hold values of the column.
+      ConversionError: the features do not hold values of the column.
     """
     lists = _typed(features[column.name], column.feature)
     valid = None if not lists.null_count else lists.is_valid().to_numpy(zero_copy_only=False)
     if valid is not None and not column.nullable:
-        raise Misfit("the feature is empty, which is null, but the column is `not null`")
+        raise ConversionError("the feature is empty, which is null, but the column is `not null`")
     lengths = _lengths(lists)
     if column.is_scalar:
         _check_lengths(lengths, 1, valid, "a scalar")
@@ -100,10 +98,10 @@ class Rounding(NamedTuple):
     """Values of a `double` column that a 32-bit float does not hold.
 
     Attributes:
-      rounded: how many change, the infinite ones among them.
-      infinite: how many finite ones become infinite.
-      example: one that loses digits; None where all that change become infinite.
-      overflow: one that becomes infinite; None where none does.
+      rounded: number of values that change, those that become infinite included.
+      infinite: number of finite values that become infinite.
+      example: one value that loses digits; None where all values that change become infinite.
+      overflow: one value that becomes infinite; None where no value does.
     """
 
     rounded: int
@@ -113,7 +111,7 @@ class Rounding(NamedTuple):
 
 
 def find_rounded(array: pa.Array, column: Column) -> Rounding | None:
-    """Returns what 32-bit floats change in a `double` column; None where nothing changes. They hold nan."""
+    """Return the values that 32-bit floats change in a `double` column; None where all stay. A nan stays."""
     if column.kind != "double":
         return None
     flat = array
@@ -126,7 +124,7 @@ def find_rounded(array: pa.Array, column: Column) -> Rounding | None:
     rounded = int(np.count_nonzero(changed))
     if not rounded:
         return None
-    # Infinite ones that change were finite before.
+    # An infinite value does not change, so an infinite result of a change is an overflow.
     overflown = changed & np.isinf(floats)
     infinite = int(np.count_nonzero(overflown))
     return Rounding(rounded, infinite, _first(doubles, changed & ~overflown), _first(doubles, overflown))
@@ -138,7 +136,7 @@ def _first(values: np.ndarray, chosen: np.ndarray) -> float | None:
 
 @functools.lru_cache(maxsize=4)
 def _offsets_of_scalars(count: int) -> pa.Array:
-    """Offsets of lists of one value; kept, since all the scalar columns of a batch share them."""
+    """Return the offsets of lists of one value; cached, since all scalar columns of a batch share them."""
     return pa.array(np.arange(count + 1))
 
 
@@ -146,16 +144,15 @@ def _ragged(
     values: pa.Array, lengths: np.ndarray, valid: np.ndarray | None, rows: pa.Array, column: Column
 ) -> pa.Array:
     present = None if not rows.null_count else rows.is_valid().to_numpy(zero_copy_only=False)
-    same = (valid is None and present is None) or np.array_equal(
-        np.ones(len(rows), bool) if valid is None else valid,
-        np.ones(len(rows), bool) if present is None else present,
-    )
-    if not same:
-        raise Misfit(f"one of the features {column.name!r} and {column.row_lengths!r} is empty and the other is not")
+    all_rows: np.ndarray = np.ones(len(rows), bool)
+    if not np.array_equal(all_rows if valid is None else valid, all_rows if present is None else present):
+        raise ConversionError(
+            f"one of the features {column.name!r} and {column.row_lengths!r} is empty and the other is not"
+        )
     row_lengths = rows.flatten().to_numpy()
     outer = _lengths(rows)
     if (row_lengths < 0).any() or not np.array_equal(_sums(row_lengths, outer), lengths):
-        raise Misfit(f"the lengths in feature {column.row_lengths!r} do not add up to the number of values")
+        raise ConversionError(f"the lengths in feature {column.row_lengths!r} do not add up to the number of values")
     return list_array(outer, list_array(row_lengths, values, None), valid)
 
 
@@ -166,7 +163,7 @@ def _typed(lists: pa.Array, feature: str) -> pa.Array:
     if lists.type.value_type != wanted:
         names = {arrow: name for name, arrow in FEATURE_TYPES.items()}
         found = names.get(lists.type.value_type, str(lists.type.value_type))
-        raise Misfit(f"expected values in {feature}_list, found {found}_list")
+        raise ConversionError(f"expected values in {feature}_list, found {found}_list")
     return lists
 
 
@@ -176,28 +173,31 @@ def _lengths(lists: pa.Array) -> np.ndarray:
 
 
 def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Returns the sum of each run of `values`; the runs have the given lengths."""
+    """Return the sum of each part of `values`; the parts follow one another and have the given lengths."""
     totals = np.concatenate(([0], np.cumsum(values)))
     ends = np.cumsum(lengths)
     return totals[ends] - totals[ends - lengths]
 
 
-def _check_lengths(lengths: np.ndarray, size: int, valid: np.ndarray | None, what: str) -> None:
+def _check_lengths(lengths: np.ndarray, size: int, valid: np.ndarray | None, shape_text: str) -> None:
     wrong = lengths != size if valid is None else (lengths != size) & valid
     if wrong.any():
         count = int(lengths[wrong.argmax()])
-        raise Misfit(f"the feature has {count} value{'' if count == 1 else 's'}, and {what} has exactly {size}")
+        raise ConversionError(
+            f"the feature has {count} value{'' if count == 1 else 's'}, and {shape_text} has exactly {size}"
+        )
 
 
 def _scatter(values: pa.Array, valid: np.ndarray | None) -> pa.Array:
+    """Return an array with the values at the rows that are valid, and null at the other rows."""
     if valid is None:
         return values
-    places = np.cumsum(valid) - 1
-    return values.take(pa.array(np.maximum(places, 0), mask=~valid))
+    indices = np.cumsum(valid) - 1
+    return values.take(pa.array(np.maximum(indices, 0), mask=~valid))
 
 
 def _pack(values: pa.Array, column: Column) -> pa.Array:
-    """Element values to int64, float32 or bytes."""
+    """Convert element values to int64, float32 or bytes."""
     kind = column.kind
     if kind == "double":
         return values.cast(pa.float32())
@@ -208,24 +208,24 @@ def _pack(values: pa.Array, column: Column) -> pa.Array:
     if kind in ("date", "time", "timestamp"):
         return values.view(pa.int32() if values.type.bit_width == 32 else pa.int64()).cast(pa.int64())
     if kind == "decimal":
-        # Not Arrow's cast, which writes small numbers as 1E-8, and not every reader takes that.
+        # Arrow's cast writes small numbers as 1E-8, which not every reader parses.
         texts = [None if value is None else f"{value:f}".encode() for value in values.to_pylist()]
         return pa.array(texts, pa.large_binary())
     return values.cast(FEATURE_TYPES[column.feature])
 
 
 def _unpack(values: pa.Array, column: Column) -> pa.Array:
-    """Int64, float32 or bytes to element values."""
+    """Convert int64, float32 or bytes to element values."""
     kind = column.kind
     if kind in INTEGER_RANGES:
         _check_range(values, *INTEGER_RANGES[kind], column)
     elif kind == "boolean":
         _check_range(values, 0, 1, column)
     elif kind == "date":
-        _check_range(values, _FIRST_DAY, _LAST_DAY, column)
+        _check_range(values, *DAY_RANGE, column)
         return values.cast(pa.int32()).view(pa.date32())
     elif kind == "time":
-        _check_range(values, 0, _DAY_S * units_a_second(column.unit or "us") - 1, column)
+        _check_range(values, 0, _DAY_S * units_per_second(column.unit or "us") - 1, column)
         return (values if column.unit == "us" else values.cast(pa.int32())).view(element_arrow_type(column))
     elif kind in ("timestamp", "float64"):
         return values.view(element_arrow_type(column))
@@ -241,7 +241,7 @@ def _check_range(values: pa.Array, low: int, high: int, column: Column) -> None:
     numbers = values.to_numpy()
     for found in (int(numbers.min()), int(numbers.max())):
         if not low <= found <= high:
-            raise Misfit(f"{found} is out of range for {column.element_type} ({low} to {high})")
+            raise ConversionError(f"{found} is out of range for {column.element_type} ({low} to {high})")
 
 
 def _check_sizes(values: pa.Array, column: Column) -> None:
@@ -254,18 +254,20 @@ def _check_sizes(values: pa.Array, column: Column) -> None:
         bound = "exactly" if column.fixed_length else "at most"
         found = sizes.filter(wrong)[0].as_py()
         unit = "characters" if is_text else "bytes"
-        raise Misfit(f"a value has {found} {unit}, and {column.element_type} has {bound} {column.length}")
+        raise ConversionError(f"a value has {found} {unit}, and {column.element_type} has {bound} {column.length}")
 
 
 def _texts(values: pa.Array, column: Column) -> pa.Array:
     try:
         texts = values.cast(pa.large_string())
     except pa.ArrowInvalid as error:
-        raise Misfit("the bytes are not UTF-8; for bytes that are not text the column must be varbinary") from error
+        raise ConversionError(
+            "the bytes are not UTF-8; for bytes that are not text the column must be varbinary"
+        ) from error
     if column.kind == "string":
         _check_sizes(texts, column)
         return texts
     try:
         return texts.cast(element_arrow_type(column))
     except pa.ArrowInvalid as error:
-        raise Misfit(f"the text does not fit {column.element_type} exactly: {error}") from error
+        raise ConversionError(f"the text does not fit {column.element_type} exactly: {error}") from error

@@ -1,7 +1,7 @@
 """One column's Arrow array to Python values.
 
-Comes in: an Arrow array of the column's type. Goes out: a list with one Python value a row, None for null: numbers
-as Python's own, arrays as lists, tensors as numpy arrays that are views of one buffer.
+Input: an Arrow array of the column's type. Output: a list with one Python value per row, None for null. Numbers are
+Python's own, arrays are lists, and tensors are numpy arrays that are views of one buffer.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.kinds import INTEGER_RANGES
-from beam_tfscript.data.schema import Column
 
 __all__ = ["Timestamps", "arrow_to_values"]
 
-# From integers (None for null) and their unit to the timestamps that the rows shall have.
+# Function from integers (None for null) and their unit to the rows' timestamps.
 Timestamps = Callable[[list[Any], str], list[Any]]
 
 _NUMBERS = frozenset({*INTEGER_RANGES, "float", "double", "float64"})
 
 
 def arrow_to_values(array: pa.Array, column: Column, *, timestamps: Timestamps | None = None) -> list[Any]:
-    """Converts the array of a column.
+    """Return the values of a column, one per row.
 
     Args:
       array: Arrow array of the column's type.
       column: name and type.
-      timestamps: makes the timestamps; without it they are integers in the column's unit.
+      timestamps: makes the values of timestamp columns; None leaves them as integers in the column's unit.
     """
     if column.is_scalar:
         return _scalars(array, column, timestamps)
@@ -64,7 +64,7 @@ def _lists(array: pa.Array, convert: Callable[[pa.Array], list[Any]], *, depth: 
 def _tensors(array: pa.Array, column: Column, timestamps: Timestamps | None) -> list[Any]:
     flat = array
     for _ in column.shape:
-        flat = flat.flatten()  # leaves nulls out
+        flat = flat.flatten()  # skips nulls
     if column.kind in _NUMBERS or column.kind == "boolean":
         block = flat.to_numpy(zero_copy_only=False)
     else:

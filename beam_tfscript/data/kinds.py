@@ -1,13 +1,13 @@
-"""The element types of a schema: what each is called, and how an Example holds it.
+"""Element types of a schema: their names, and the feature of an Example that holds each.
 
-Comes in: a type's name, in any of its spellings. Goes out: its `Kind`.
+Input: a type's name, in any of its spellings. Output: its `Kind`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["KINDS", "SYNONYMS", "UNITS", "INTEGER_RANGES", "Kind", "units_a_second"]
+__all__ = ["KINDS", "SYNONYMS", "UNITS", "DAY_RANGE", "INTEGER_RANGES", "Kind", "units_per_second"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Kind:
       name: canonical name in schema texts.
       feature: the list of an Example's Feature that holds it: `int64`, `float` or `bytes`.
       dtype: numpy dtype of the values that the script sees, or `bytes`.
-      takes: the Python values that fit, for error messages.
+      takes: the Python types that fit, for error messages.
     """
 
     name: str
@@ -52,15 +52,17 @@ KINDS: dict[str, Kind] = {
     )
 }
 
+# The first and the last day of Python's datetime.date, 0001-01-01 and 9999-12-31, in days since 1970-01-01.
+DAY_RANGE = (-719162, 2932896)
 # The lowest and the highest number of each integer type.
 INTEGER_RANGES: dict[str, tuple[int, int]] = {
     **{kind: (-(1 << bits - 1), (1 << bits - 1) - 1) for kind, bits in _SIGNED_BITS.items()},
     **{f"uint{bits}": (0, (1 << bits) - 1) for bits in (8, 16, 32)},
 }
 
-# One spelling a word; `double exact`, which is `float64`, and `double precision` are put together by the parser.
+# Names of one word. The parser reads those of two: `double precision`, and `double exact`, an older name of `float64`.
 SYNONYMS: dict[str, str] = {
-    **{name: name for name in KINDS if " " not in name},
+    **{name: name for name in KINDS},
     "int8": "tinyint",
     "byte": "tinyint",
     "int16": "smallint",
@@ -87,6 +89,6 @@ SYNONYMS: dict[str, str] = {
 UNITS = ("s", "ms", "us", "ns")
 
 
-def units_a_second(unit: str) -> int:
-    """Returns how many of `unit` make a second."""
+def units_per_second(unit: str) -> int:
+    """Return the number of units, `s`, `ms`, `us` or `ns`, in a second."""
     return 1000 ** UNITS.index(unit)

@@ -1,7 +1,7 @@
 """Arrays and tensors of `uint8` to bytes and back: a row's numbers are one value of a bytes feature.
 
-Comes in: an Arrow array of such a column. Goes out: the rows' bytes as `large_binary`; and from bytes, the array again,
-or a `Misfit`. As int64 list each number would take up to two bytes, and all of it several times as long.
+Input: an Arrow array of such a column. Output: the rows' bytes as `large_binary`; and from bytes, the array again, or a
+`ConversionError`. In an int64 list, each number would take up to two bytes and several times as long.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from beam_tfscript.data.faults import Misfit
-from beam_tfscript.data.schema import Column
-from beam_tfscript.data.schema_arrow import list_array, tensor_array
+from beam_tfscript.data.arrow_types import list_array, tensor_array
+from beam_tfscript.data.column import Column
+from beam_tfscript.data.conversion_errors import ConversionError
 
 __all__ = ["pack_numbers", "unpack_numbers"]
 
 
 def pack_numbers(array: pa.Array, column: Column) -> pa.LargeBinaryArray:
-    """Returns each row's numbers as bytes; nulls become empty, and the caller masks them."""
+    """Return each row's numbers as bytes; nulls become empty bytes, which the caller masks."""
     if column.is_array:
         lengths = array.value_lengths().fill_null(0).to_numpy()
         flat = array.flatten()
@@ -37,15 +37,15 @@ def pack_numbers(array: pa.Array, column: Column) -> pa.LargeBinaryArray:
 
 
 def unpack_numbers(values: pa.LargeBinaryArray, column: Column, valid: np.ndarray | None) -> pa.Array:
-    """Returns the column's array.
+    """Return the column's array.
 
     Args:
       values: the bytes of the rows that are not null.
       column: an array or tensor of `uint8`.
-      valid: which rows are not null; None where all are.
+      valid: bool, shape [rows]: False for null; None where no row is null.
 
     Raises:
-      Misfit: a row does not have as many bytes as the tensor has numbers.
+      ConversionError: a row's number of bytes is not the tensor's number of elements.
     """
     offsets: np.ndarray = np.zeros(1, np.int64)
     if len(values):
@@ -53,7 +53,7 @@ def unpack_numbers(values: pa.LargeBinaryArray, column: Column, valid: np.ndarra
     lengths = np.diff(offsets)
     if not column.is_array and (lengths != _size(column)).any():
         found = int(lengths[(lengths != _size(column)).argmax()])
-        raise Misfit(f"the feature has {found} bytes, and shape {column.shape} has exactly {_size(column)}")
+        raise ConversionError(f"the feature has {found} bytes, and shape {column.shape} has exactly {_size(column)}")
     flat: np.ndarray = np.zeros(0, np.uint8)
     if offsets[-1] > offsets[0]:
         flat = np.frombuffer(values.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]

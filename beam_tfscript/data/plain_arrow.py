@@ -1,8 +1,8 @@
 """Arrow batches of a schema's types to batches of plain types, which other writers of Arrow data expect.
 
-Comes in: a batch of `schema.to_arrow()`, whose texts, bytes and lists have 64-bit offsets. Goes out: batches with
-`string`, `binary` and `list`, as users write them in an Arrow schema; more than one where a column of the batch is too
-large for 32-bit offsets. Values are not copied.
+Input: a batch of `schema.to_arrow()`, whose texts, bytes and lists have 64-bit offsets. Output: batches with the types
+`string`, `binary` and `list`. There is more than one where a column of the batch is too large for 32-bit offsets.
+Values are not copied.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from beam_tfscript.data.arrow_types import plain_type
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.data.schema_arrow import plain_type
 from beam_tfscript.errors import OutputError
 
 __all__ = ["plain_record_batches", "plain_schema"]
 
-# The last offset that 32 bits hold: bytes of all texts of a column, or elements of all its lists.
+# The last offset that 32 bits hold: the bytes of all texts of a column, or the elements of all its lists.
 _MAX_OFFSET = 2**31 - 1
 
 
@@ -28,16 +28,16 @@ class _TooLarge(Exception):
 
 
 def plain_schema(schema: Schema) -> pa.Schema:
-    """Returns the Arrow schema of the batches that `plain_record_batches` gives."""
+    """Return the Arrow schema of the batches that `plain_record_batches` yields."""
     return pa.schema([field.with_type(plain_type(field.type)) for field in schema.to_arrow()])
 
 
 def plain_record_batches(batch: pa.RecordBatch, schema: Schema) -> Iterator[pa.RecordBatch]:
-    """Converts a batch.
+    """Yield the rows of a batch as batches of plain types.
 
     Args:
       batch: a batch of `schema.to_arrow()`.
-      schema: its columns.
+      schema: the batch's columns.
 
     Raises:
       OutputError: a single row is too large for 32-bit offsets.
@@ -67,7 +67,7 @@ def _plain(array: pa.Array) -> pa.Array:
     if is_type.is_fixed_size_list(array.type):
         return _plain_tensors(array, wanted)
     validity = array.is_valid().buffers()[1] if array.null_count else None
-    # The offsets of a slice do not begin at 0, and a cast would refuse those of a slice far behind.
+    # The offsets of a slice do not begin at 0, and a cast would refuse those beyond 32 bits.
     offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
     first, last = (int(offsets[0]), int(offsets[-1])) if len(array) else (0, 0)
     if last - first > _MAX_OFFSET:

@@ -1,8 +1,8 @@
 """Rows to Arrow and back, a column at a time.
 
-Comes in: a list of rows (dicts, NamedTuples, numpy records, or any objects with attributes, mixed as they come) and
-their schema. Goes out: an Arrow batch of the schema's types, or a `RowError` that names the first row and column
-that do not fit; and from a batch, tuples in the schema's order.
+Input: a list of rows (dicts, NamedTuples, numpy records, or any objects with attributes, in any mixture) and their
+schema. Output: an Arrow batch of the schema's types, or a `RowError` that names the first row and column that do not
+fit; and from a batch, tuples in the schema's order.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_tfscript.data.faults import Misfit, find_first, find_ranges, shorten
+from beam_tfscript.data.column import Column
+from beam_tfscript.data.conversion_errors import ConversionError, find_first, find_ranges, shorten
 from beam_tfscript.data.from_arrow import Timestamps, arrow_to_values
-from beam_tfscript.data.schema import Column, Schema, near_names
+from beam_tfscript.data.near_names import near_names
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.data.to_arrow import values_to_arrow
 from beam_tfscript.errors import RowError
 
@@ -27,19 +29,19 @@ __all__ = [
     "split_rows",
 ]
 
-# Wide rows are converted in blocks that stay in the processor's cache: 300 columns of 4,096 rows at once take four
-# times as long a value as 200 rows do. But each block has its fixed cost a column.
+# Wide rows are converted in blocks that stay in the processor's cache: with 300 columns, a value takes four times as
+# long in a block of 4,096 rows as in one of 200. But each block has a fixed cost per column.
 _BLOCK_VALUES = 1 << 17
 _MIN_BLOCK_ROWS = 128
-# From here on it pays to make a tuple of each row first.
+# With this many columns or more, it is faster to make a tuple of each row first.
 _WIDE_COLUMNS = 16
 
 
 def rows_to_record_batch(rows: Sequence[Any], schema: Schema) -> pa.RecordBatch:
-    """Converts rows to an Arrow batch.
+    """Convert rows to an Arrow batch.
 
     Args:
-      rows: dicts, NamedTuples, numpy records or objects with attributes; more columns than the schema names are
+      rows: dicts, NamedTuples, numpy records or objects with attributes; columns that the schema does not name are
         left out.
       schema: the columns to take.
 
@@ -57,63 +59,62 @@ def rows_to_record_batch(rows: Sequence[Any], schema: Schema) -> pa.RecordBatch:
 
 
 def _block_to_record_batch(rows: Sequence[Any], schema: Schema, first_index: int) -> pa.RecordBatch:
-    faults: list[tuple[int, Column, Misfit]] = []
+    failures: list[tuple[int, Column, ConversionError]] = []
     arrays = []
     types = set(map(type, rows))
     taken = _take_columns(rows, schema, types)
-    for place, column in enumerate(schema):
+    for position, column in enumerate(schema):
         try:
-            values = taken[place] if taken else _take_column(rows, column.name, types)
+            values = taken[position] if taken else _take_column(rows, column.name, types)
             arrays.append(values_to_arrow(values, column))
-        except Misfit:
+        except ConversionError:
             found = find_first(len(rows), _check(rows, column))
             if found:
-                faults.append((found[0], column, found[1]))
-    if faults:
-        index, column, misfit = min(faults, key=lambda fault: fault[0])
-        raise row_error(rows[index], first_index + index, column, misfit)
+                failures.append((found[0], column, found[1]))
+    if failures:
+        index, column, error = min(failures, key=lambda failure: failure[0])
+        raise row_error(rows[index], first_index + index, column, error)
     return pa.RecordBatch.from_arrays(arrays, schema=schema.to_arrow())
 
 
 def split_rows(rows: Sequence[Any], schema: Schema) -> tuple[pa.RecordBatch, list[tuple[int, RowError]]]:
-    """Converts those rows that fit.
+    """Convert the rows that fit.
 
     Args:
       rows: as in `rows_to_record_batch`.
       schema: the columns to take.
 
     Returns:
-      The batch of the rows that fit, in order, and for each of the others its index and what is wrong with it.
+      The batch of the rows that fit, in order, and the index and the error of each row that does not.
     """
     try:
         return rows_to_record_batch(rows, schema), []
     except RowError:
-        pass  # some do not fit: which ones is found out column by column
-    bad: dict[int, RowError] = {}
+        pass  # the search below finds the rows that do not fit, column by column
+    errors: dict[int, RowError] = {}
     for column in schema:
-        _, misfits = find_ranges(len(rows), _check(rows, column))
-        for index, misfit in misfits:
-            bad.setdefault(index, row_error(rows[index], index, column, misfit))
-    good = [row for index, row in enumerate(rows) if index not in bad]
-    return rows_to_record_batch(good, schema), sorted(bad.items())
+        for index, error in find_ranges(len(rows), _check(rows, column))[1]:
+            errors.setdefault(index, row_error(rows[index], index, column, error))
+    fitting = [row for index, row in enumerate(rows) if index not in errors]
+    return rows_to_record_batch(fitting, schema), sorted(errors.items())
 
 
 def record_batch_to_columns(
     batch: pa.RecordBatch, schema: Schema, *, timestamps: Timestamps | None = None
 ) -> list[list[Any]]:
-    """Converts a batch to one list of Python values a column; the options are those of `record_batch_to_tuples`."""
+    """Convert a batch to one list of Python values per column; arguments as for `record_batch_to_tuples`."""
     return [arrow_to_values(array, column, timestamps=timestamps) for array, column in zip(batch.columns, schema)]
 
 
 def record_batch_to_tuples(
     batch: pa.RecordBatch, schema: Schema, *, timestamps: Timestamps | None = None
 ) -> list[tuple[Any, ...]]:
-    """Converts a batch to one tuple a row.
+    """Convert a batch to one tuple per row.
 
     Args:
       batch: a batch of `schema.to_arrow()`.
-      schema: its columns, in the order of the tuples.
-      timestamps: makes the values of timestamp columns from lists of integers and a unit; without it they stay
+      schema: the batch's columns, in the order of the tuples.
+      timestamps: makes the values of timestamp columns from a list of integers and a unit; None leaves them as
         integers in the column's unit.
 
     Returns:
@@ -122,17 +123,17 @@ def record_batch_to_tuples(
     return list(zip(*record_batch_to_columns(batch, schema, timestamps=timestamps)))
 
 
-def row_error(row: Any, index: int, column: Column, misfit: Misfit) -> RowError:
-    """Returns the error for one value of one row."""
-    where = f"Row #{index}, column {column.name!r} ({column.type})"
-    if isinstance(misfit, _MissingColumn):
-        return RowError(f"{where}: {misfit}", index=index, column=column.name)
+def row_error(row: Any, index: int, column: Column, error: ConversionError) -> RowError:
+    """Return the error for one value of one row."""
+    position = f"Row #{index}, column {column.name!r} ({column.type})"
+    if isinstance(error, _MissingColumnError):
+        return RowError(f"{position}: {error}", index=index, column=column.name)
     (value,) = _take_column([row], column.name, {type(row)})
-    return RowError(f"{where}: {shorten(value)} {misfit}.", index=index, column=column.name)
+    return RowError(f"{position}: {shorten(value)} {error}.", index=index, column=column.name)
 
 
-class _MissingColumn(Misfit):
-    """A row has no such column; the message stands alone."""
+class _MissingColumnError(ConversionError):
+    """A row without the column; the message is a sentence of its own."""
 
 
 def _check(rows: Sequence[Any], column: Column) -> Callable[[int, int], pa.Array]:
@@ -144,18 +145,18 @@ def _check(rows: Sequence[Any], column: Column) -> Callable[[int, int], pa.Array
 
 
 def _take_columns(rows: Sequence[Any], schema: Schema, types: set[type]) -> list[Any] | None:
-    """Returns all columns of wide rows that are of one type, read in the order in which they lie in memory."""
+    """Return all columns of wide rows of one type, read row by row; None where that is slower, or a row lacks one."""
     if len(schema) < _WIDE_COLUMNS or len(types) != 1:
         return None
     (row_type,) = types
     try:
         return list(zip(*map(_getter(row_type, *schema.names), rows)))
     except (KeyError, AttributeError, ValueError):
-        return None  # which column is missing is found out one by one
+        return None  # `_take_column` finds the missing column
 
 
 def _take_column(rows: Sequence[Any], name: str, types: set[type]) -> list[Any]:
-    """Returns each row's value of a column; `types` are the types of the rows."""
+    """Return each row's value of a column; `types` are the types of the rows."""
     try:
         if len(types) == 1:
             (row_type,) = types
@@ -164,9 +165,9 @@ def _take_column(rows: Sequence[Any], name: str, types: set[type]) -> list[Any]:
         return [getters[type(row)](row) for row in rows]
     except (KeyError, AttributeError, ValueError) as error:
         if len(rows) != 1:
-            raise _MissingColumn("is missing in some rows") from error
+            raise _MissingColumnError("is missing in some rows") from error
         known = _names_of(rows[0])
-        raise _MissingColumn(
+        raise _MissingColumnError(
             f"the row has no such column{near_names(name, known)} For a null, put None there."
         ) from error
 
@@ -176,7 +177,7 @@ def _getter(row_type: type, *names: str) -> Callable[[Any], Any]:
         return itemgetter(*names)
     fields = getattr(row_type, "_fields", None)
     if issubclass(row_type, tuple) and fields is not None:
-        # By place: by name, a column called `count` or `index` would be the tuple's method.
+        # By position: by name, a column called `count` or `index` would be the tuple's method.
         return itemgetter(*map(fields.index, names))
     return attrgetter(*names)
 

@@ -1,7 +1,7 @@
 """Python scalars of one column to a flat Arrow array.
 
-Comes in: a list of scalars, None for null, or a numpy array without nulls. Goes out: an Arrow array of the column's
-element type, or a `Misfit`.
+Input: a list of scalars, None for null, or a numpy array without nulls. Output: an Arrow array of the column's element
+type, or a `ConversionError`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_tfscript.data.faults import Misfit, with_article
+from beam_tfscript.data.arrow_types import element_arrow_type
+from beam_tfscript.data.column import Column
+from beam_tfscript.data.conversion_errors import ConversionError, with_article
 from beam_tfscript.data.kinds import INTEGER_RANGES, KINDS
-from beam_tfscript.data.schema import Column
-from beam_tfscript.data.schema_arrow import element_arrow_type
 
 __all__ = [
     "ARROW_ERRORS",
@@ -31,19 +31,19 @@ __all__ = [
 
 FLOATS = ("float", "double", "float64")
 _BYTES = (bytes, bytearray, memoryview)
-# What pyarrow raises for a value that it cannot convert; OverflowError for integers beyond 64 bits.
+# Errors of pyarrow for a value that it cannot convert; OverflowError is for integers beyond 64 bits.
 ARROW_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError)
 
 
 def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
-    """Converts a list of scalars.
+    """Convert a list of scalars.
 
     Args:
-      values: the scalars; None is null, whether or not the column is nullable.
-      column: the column they are of, or whose elements they are.
+      values: the scalars; None is null, even if the column is not nullable.
+      column: the column of the scalars, or of the arrays whose elements they are.
 
     Raises:
-      Misfit: one of them does not fit the column's element type.
+      ConversionError: a value does not fit the column's element type.
     """
     kind = column.kind
     array = None
@@ -65,7 +65,7 @@ def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
     except ARROW_ERRORS as error:
         if kind in FLOATS:
             return numbers_to_arrow(_exact_floats(values, column), column, nulls=[v is None for v in values])
-        raise Misfit(_reason(values, column, error)) from error
+        raise ConversionError(_reason(values, column, error)) from error
     if kind == "float" and pc.any(pc.is_inf(array)).as_py():
         return numbers_to_arrow(_exact_floats(values, column), column, nulls=[v is None for v in values])
     check_lengths(array, column)
@@ -73,7 +73,10 @@ def scalars_to_arrow(values: list[Any], column: Column) -> pa.Array:
 
 
 def _texts_to_arrow(values: list[Any]) -> pa.Array | None:
-    """Converts texts; None where a slower look must be had. Not told the type, Arrow tells texts from bytes."""
+    """Convert texts; return None where the values must be checked one by one.
+
+    Arrow infers the type here. Given the type, it would take bytes for texts.
+    """
     try:
         array = pa.array(values)
     except (*ARROW_ERRORS, TypeError):
@@ -83,18 +86,18 @@ def _texts_to_arrow(values: list[Any]) -> pa.Array | None:
 
 
 def floats_to_arrow(values: list[Any], column: Column, arrow: pa.DataType) -> pa.Array | None:
-    """Converts floats, or lists of them, without a look at the type of each.
+    """Convert floats, or lists of them, without a check of each value's type.
 
-    What Arrow does not refuse by itself is booleans, which come out as 0 and 1, and numbers too large for 32 bits,
-    which come out infinite. Only where there are such numbers is there anything to look for.
+    Arrow accepts two kinds of wrong values: booleans become 0 and 1, and numbers too large for 32 bits become infinite.
+    So types are checked only where the result has such numbers.
 
     Args:
       values: floats or plain lists of floats; None is null.
-      column: the column they are of.
+      column: the values' column.
       arrow: Arrow type to convert to.
 
     Returns:
-      The array; None where a slower look must be had at the values.
+      The array; None where the values must be checked one by one.
     """
     try:
         array = pa.array(values, arrow)
@@ -112,22 +115,24 @@ def floats_to_arrow(values: list[Any], column: Column, arrow: pa.DataType) -> pa
 
 
 def check_types(types: set[type], column: Column) -> None:
-    """Sees to it that values of these types may be in a column; their range is another matter.
+    """Check that a column takes values of these types. The values' ranges are not checked.
 
     Raises:
-      Misfit: a type is not one of the column's.
+      ConversionError: the column does not take one of the types.
     """
     kind = column.kind
     for found in types:
         if not _fits(found, kind):
-            raise Misfit(f"is {with_article(found.__name__)} where {KINDS[kind].takes} is expected{_hint(found, kind)}")
+            raise ConversionError(
+                f"is {with_article(found.__name__)} where {KINDS[kind].takes} is expected{_hint(found, kind)}"
+            )
 
 
 def check_lengths(array: pa.Array, column: Column) -> None:
-    """Sees to it that texts and bytes are as long as the column says.
+    """Check the lengths of texts, in characters, and of bytes.
 
     Raises:
-      Misfit: one is not.
+      ConversionError: a length is not as the column's type says.
     """
     if column.length is None:
         return
@@ -136,19 +141,19 @@ def check_lengths(array: pa.Array, column: Column) -> None:
     wrong = pc.not_equal(lengths, column.length) if column.fixed_length else pc.greater(lengths, column.length)
     if pc.any(wrong).as_py():
         bound = "exactly" if column.fixed_length else "at most"
-        raise Misfit(f"does not have {bound} {column.length} {'characters' if is_text else 'bytes'}")
+        raise ConversionError(f"does not have {bound} {column.length} {'characters' if is_text else 'bytes'}")
 
 
 def numbers_to_arrow(values: np.ndarray, column: Column, *, nulls: list[bool] | None = None) -> pa.Array:
-    """Converts a one-dimensional numpy array; other than numbers and booleans go through Python.
+    """Convert a one-dimensional numpy array; values other than numbers and booleans are converted as Python values.
 
     Args:
       values: the array.
-      column: the column whose elements they are.
-      nulls: which of them stand for null.
+      column: the column of the values.
+      nulls: True for each value that stands for null; None where no value does.
 
     Raises:
-      Misfit: one of them does not fit the column's element type.
+      ConversionError: a value does not fit the column's element type.
     """
     code = values.dtype.kind
     if not values.dtype.isnative:
@@ -163,7 +168,7 @@ def numbers_to_arrow(values: np.ndarray, column: Column, *, nulls: list[bool] | 
 
 
 def _fits(found: type, kind: str) -> bool:
-    """Says whether a Python type may be in a column; its values are looked at later."""
+    """Return True if a column of this kind takes values of a Python type."""
     if issubclass(found, bool):
         return kind == "boolean"
     if kind in INTEGER_RANGES:
@@ -186,6 +191,7 @@ def _fits(found: type, kind: str) -> bool:
 
 
 def _hint(found: type, kind: str) -> str:
+    """Return the end of a message about a type, with advice where there is some."""
     if kind == "string" and issubclass(found, _BYTES):
         return "; decode it, or make the column varbinary"
     if kind == "varbinary" and issubclass(found, str):
@@ -210,7 +216,7 @@ def _checked_integers(values: np.ndarray, column: Column) -> np.ndarray:
     limits = np.iinfo(target)
     may_not_fit = values.size and not np.can_cast(values.dtype, target)
     if may_not_fit and (int(values.min()) < limits.min or int(values.max()) > limits.max):
-        raise Misfit(f"is out of range for {column.kind} ({limits.min} to {limits.max})")
+        raise ConversionError(f"is out of range for {column.kind} ({limits.min} to {limits.max})")
     return values.astype(target, copy=False)
 
 
@@ -219,18 +225,18 @@ def _checked_floats(values: np.ndarray, column: Column) -> np.ndarray:
     with np.errstate(over="ignore"):
         floats: np.ndarray = values.astype(target, copy=False)
     if values.dtype.kind != "f":
-        # Floats above a power of two may be rounded to it, so that the way back is out of the integers' range.
+        # A rounded float may be one above the largest integer, so that the cast back would overflow.
         limit = float(np.iinfo(values.dtype).max)
         inside = floats < limit if np.iinfo(values.dtype).bits == 64 else np.ones(floats.shape, bool)
         if not (inside.all() and (floats.astype(values.dtype) == values).all()):
-            raise Misfit(f"is an integer that {target} does not hold exactly")
+            raise ConversionError(f"is an integer that {target} does not hold exactly")
     elif target.itemsize < values.dtype.itemsize and (np.isinf(floats) & np.isfinite(values)).any():
-        raise Misfit(f"is out of range for {column.kind} ({target.itemsize * 8} bits)")
+        raise ConversionError(f"is out of range for {column.kind} ({target.itemsize * 8} bits)")
     return floats
 
 
 def _exact_floats(values: list[Any], column: Column) -> np.ndarray:
-    """Goes over floats one by one, for the sake of integers too large for what Arrow takes."""
+    """Return floats, converted one by one, because some of them are integers that are too large for Arrow."""
     floats: np.ndarray = np.zeros(len(values), np.float64)
     for index, value in enumerate(values):
         if isinstance(value, (int, np.integer)):
@@ -240,7 +246,7 @@ def _exact_floats(values: list[Any], column: Column) -> np.ndarray:
             except OverflowError:  # larger than any float
                 exact = False
             if not exact:
-                raise Misfit(f"is an integer that {column.kind} does not hold exactly")
+                raise ConversionError(f"is an integer that {column.kind} does not hold exactly")
         elif value is not None:
             floats[index] = value
     return floats

@@ -1,7 +1,8 @@
 """Schemas and TensorFlow's own descriptions of Examples.
 
-Comes in: a schema. Goes out: the TensorFlow Metadata schema, as TFX and TensorFlow Data Validation read it, or the
-`feature_spec` that `tf.io.parse_example` takes; and from either, a schema.
+Input: a schema. Output: the TensorFlow Metadata schema, as TFX and TensorFlow Data Validation read it, or the
+`feature_spec` that `tf.io.parse_example` takes; and from either, a schema. docs/types.md offers these four functions
+to users; the package itself calls none of them.
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.kinds import INTEGER_RANGES
-from beam_tfscript.data.schema import Column, Schema
+from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import SchemaError
+from beam_tfscript.runtime.columns import columns_from_wire
+from beam_tfscript.runtime.reading.reader import feature_spec
 
 __all__ = ["schema_from_feature_spec", "schema_from_metadata", "schema_to_feature_spec", "schema_to_metadata"]
 
-# Tag of a feature's annotation with the column's text, for what the rest does not tell.
+# Start of a feature's annotation with the column's text, which holds more than the rest of the feature.
 _TAG = "beam_tfscript:"
 _METADATA_TYPES = {"int64": schema_pb2.INT, "float": schema_pb2.FLOAT, "bytes": schema_pb2.BYTES}
 _KINDS_OF_METADATA = {schema_pb2.INT: "bigint", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "string"}
 _KINDS_OF_DTYPES = {"int64": "bigint", "float32": "float", "string": "string"}
-_DTYPES = {"int64": "int64", "float": "float32", "bytes": "string"}
 
 
 def schema_to_metadata(schema: Schema) -> schema_pb2.Schema:
-    """Returns the TensorFlow Metadata schema of Examples of a schema."""
+    """Return the TensorFlow Metadata schema of Examples of a schema."""
     metadata = schema_pb2.Schema()
     for column in schema:
         feature = metadata.feature.add(name=column.name, type=_METADATA_TYPES[column.feature])
@@ -45,7 +48,7 @@ def schema_to_metadata(schema: Schema) -> schema_pb2.Schema:
 
 
 def _describe(feature: schema_pb2.Feature, column: Column) -> None:
-    """Sets shape and domain."""
+    """Set a feature's shape and domain."""
     if column.is_packed:
         feature.shape.SetInParent()  # one value, which has no domain
         return
@@ -62,9 +65,9 @@ def _describe(feature: schema_pb2.Feature, column: Column) -> None:
 
 
 def schema_from_metadata(metadata: schema_pb2.Schema) -> Schema:
-    """Returns the schema of a TensorFlow Metadata schema.
+    """Return the schema of a TensorFlow Metadata schema.
 
-    One that did not come from `schema_to_metadata` does not tell texts from other bytes; they are taken as texts.
+    A bytes feature that `schema_to_metadata` has not made becomes a `string` column.
 
     Raises:
       SchemaError: a feature has no counterpart here.
@@ -107,7 +110,7 @@ def _column_of_feature(feature: schema_pb2.Feature) -> Column:
 
 
 def _narrowest(domain: schema_pb2.IntDomain) -> str:
-    """Returns the type that has exactly this domain, else bigint."""
+    """Return the integer type that has exactly this domain, else bigint."""
     for kind, limits in INTEGER_RANGES.items():
         if (domain.min, domain.max) == limits:
             return kind
@@ -115,48 +118,21 @@ def _narrowest(domain: schema_pb2.IntDomain) -> str:
 
 
 def schema_to_feature_spec(schema: Schema) -> dict[str, Any]:
-    """Returns what `tf.io.parse_example` takes to parse Examples of a schema. Imports TensorFlow.
+    """Return the feature spec that `tf.io.parse_example` takes to parse Examples of a schema. Imports TensorFlow.
 
-    Scalars and tensors are FixedLenFeatures, arrays VarLenFeatures. Arrays and tensors of `uint8` are one text of bytes
-    each, for `tf.io.decode_raw`. `config.feature_spec` is the same in the script.
+    Scalars and tensors are FixedLenFeatures, arrays VarLenFeatures. Arrays and tensors of `uint8` are one value of
+    bytes each, for `tf.io.decode_raw`. `config.feature_spec` is the same in the script.
     """
-    import tensorflow as tf
-
-    spec: dict[str, Any] = {}
-    for column in schema:
-        dtype = tf.as_dtype(_DTYPES[column.feature])
-        wire = column.to_wire()
-        if column.is_packed:
-            # A null array is an empty one.
-            spec[column.name] = tf.io.FixedLenFeature([], dtype, "" if column.is_array else None)
-        elif column.is_array or column.is_ragged:
-            spec[column.name] = tf.io.VarLenFeature(dtype)
-        else:
-            spec[column.name] = tf.io.FixedLenFeature(list(column.shape), dtype, _spec_default(column, wire["default"]))
-        if column.row_lengths:
-            spec[column.row_lengths] = tf.io.VarLenFeature(tf.int64)
-    return spec
-
-
-def _spec_default(column: Column, default: Any) -> Any:
-    if default is None:
-        return None
-    if column.kind == "float64":
-        import struct
-
-        return struct.unpack("<q", struct.pack("<d", default))[0]
-    if column.feature == "int64":
-        return int(default)
-    return default.encode() if isinstance(default, str) else default
+    return feature_spec(columns_from_wire(schema.to_wire()))
 
 
 def schema_from_feature_spec(spec: Mapping[str, Any]) -> Schema:
-    """Returns the schema of a `feature_spec`, as far as that tells it: bigint, float or string, and the shape.
+    """Return the schema of a `feature_spec`, which holds only shapes and the types bigint, float and string.
 
     A FixedLenFeature without a default is `not null`; a VarLenFeature is an array.
 
     Raises:
-      SchemaError: a feature is of another class, or its dtype is none that an Example has.
+      SchemaError: a feature is of another class, or no Example has its dtype.
     """
     columns, names = [], set(spec)
     for name, feature in spec.items():

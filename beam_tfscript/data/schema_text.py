@@ -1,19 +1,19 @@
 """The grammar of schema texts.
 
-Comes in: a text such as `"id string not null, age bigint default 0, x tensor<float>(28, 28)"`. Goes out: its
-columns, or a `SchemaError` that shows the text with a caret under the place and says what was expected there.
+Input: a text such as `"id string not null, age bigint default 0, x tensor<float>(28, 28)"`. Output: its columns, or a
+`SchemaError` that shows the text with a caret under the error and says what was expected there.
 
     schema  = column { "," column } [ "," ]
     column  = name type { "not null" | "null" | "default" literal }
     name    = letter or _, then letters, digits, _   |   "`" any characters, ` doubled "`"
     type    = scalar | "array" "<" scalar ">" | "array" "<" "array" "<" scalar ">" ">"
             | "tensor" "<" scalar ">" "(" n { "," n } ")" | "vector" "(" n ")"
-    scalar  = word | "double exact" | "decimal" "(" p [ "," s ] ")" | ("time" | "timestamp") [ "(" unit ")" ]
+    scalar  = word | "double" [ "precision" ] | "decimal" "(" p [ "," s ] ")" | ("time" | "timestamp") [ "(" unit ")" ]
             | ("char" | "varchar" | "binary" | "varbinary") [ "(" n ")" ]
     unit    = "s" | "ms" | "us" | "ns" | 0 | 3 | 6 | 9
     literal = number | "true" | "false" | "'" text, ' doubled "'"
 
-Words are read in any case; column names keep theirs.
+Words are read in any case; column names keep theirs. `double exact`, an older name of `float64`, is read too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import re
 from dataclasses import replace
 from typing import NoReturn
 
+from beam_tfscript.data.column import Column
 from beam_tfscript.data.kinds import SYNONYMS, UNITS
-from beam_tfscript.data.schema import Column, near_names
+from beam_tfscript.data.near_names import near_names
 from beam_tfscript.data.schema_literals import EXAMPLES, value_of_number, value_of_text
 from beam_tfscript.errors import SchemaError
 
@@ -46,13 +47,13 @@ _SHOWN_CHARACTERS = 100
 
 
 def parse_columns(text: str) -> tuple[Column, ...]:
-    """Reads the columns of a schema text.
+    """Return the columns of a schema text.
 
     Args:
       text: the schema text; the module's docstring has its grammar.
 
     Raises:
-      SchemaError: the text does not follow the grammar; the message points at the place.
+      SchemaError: the text does not follow the grammar; the message points at the position.
     """
     if not isinstance(text, str):
         raise SchemaError(f"A schema must be a text such as 'id string, x float', got {text!r}.")
@@ -60,7 +61,7 @@ def parse_columns(text: str) -> tuple[Column, ...]:
 
 
 class _Parser:
-    """Recursive descent without a token list, so that each error has its place for free."""
+    """Recursive-descent parser, directly on the text, so that each error has its position."""
 
     def __init__(self, text: str):
         self._text = text
@@ -82,13 +83,13 @@ class _Parser:
         seen: set[str] = set()
         while word := self._option(seen):
             if word == "default":
-                place = self._at
+                start = self._at
                 column = self._with_default(column)
-                self._check_default(column, place)
+                self._check_default(column, start)
             else:
                 column = replace(column, nullable=word == "null")
         if column.default is not None and not column.nullable:
-            self._fail("a default stands for null, so a column has either a default or 'not null'; drop one")
+            self._fail("a default is the value for null, so a column has either a default or 'not null'; leave one out")
         return column
 
     def _option(self, seen: set[str]) -> str | None:
@@ -98,11 +99,11 @@ class _Parser:
             if not self._word("null"):
                 self._fail("expected 'null' after 'not'")
             word = "not null"
-        slot = "default" if word == "default" else "null"
+        option = "default" if word == "default" else "null"
         if word is not None:
-            if slot in seen:
-                self._fail(f"{word!r} comes after another such word", start)
-            seen.add(slot)
+            if option in seen:
+                self._fail(f"{word!r} comes after another such option", start)
+            seen.add(option)
         return word
 
     def _name(self) -> str:
@@ -110,7 +111,7 @@ class _Parser:
             return quoted[1].replace("``", "`")
         if plain := self._match(_NAME):
             return plain[0]
-        self._fail("expected a column name (put one with other signs than letters, digits and _ in `back-ticks`)")
+        self._fail("expected a column name (one with characters other than letters, digits and _ needs `back-ticks`)")
 
     def _type(self, name: str) -> Column:
         if self._word("array"):
@@ -137,7 +138,9 @@ class _Parser:
         found = self._match(_NAME)
         word = found[0].lower() if found else ""
         if word in ("array", "tensor", "vector"):
-            self._fail(f"expected a scalar type; {word!r} cannot stand here (arrays nest two deep, tensors not)", start)
+            self._fail(
+                f"expected a scalar type; {word!r} is not allowed here (arrays nest two deep, tensors do not)", start
+            )
         if word not in SYNONYMS:
             self._fail(
                 f"expected a type{near_names(word, _TYPE_WORDS) if word else ', such as string or bigint'}", start
@@ -184,15 +187,15 @@ class _Parser:
         # As in SQL, `char` alone is one character; `binary` alone is what most systems call `bytes`.
         return replace(column, length=1, fixed_length=True) if word.startswith("char") else column
 
-    def _numbers(self, what: str, *, low: int, at_most: int = 32) -> tuple[int, ...]:
-        """Reads `(n, ...)`."""
+    def _numbers(self, meaning: str, *, low: int, at_most: int = 32) -> tuple[int, ...]:
+        """Read `(n, ...)`; `meaning` describes a number in messages."""
         self._expect("(")
         numbers: list[int] = []
         while not numbers or (len(numbers) < at_most and self._take(",")):
             start = self._at
             found = self._match(_INTEGER)
             if not found or int(found[0]) < low:
-                self._fail(f"expected {what}, a whole number from {low}", start)
+                self._fail(f"expected {meaning}, a whole number of at least {low}", start)
             numbers.append(int(found[0]))
         self._expect(")")
         return tuple(numbers)
@@ -215,14 +218,14 @@ class _Parser:
             self._fail(f"expected a default for {column.type}, such as {EXAMPLES[column.kind]}", start)
         return replace(column, default=value)
 
-    def _check_default(self, column: Column, place: int) -> None:
-        from beam_tfscript.data.faults import Misfit
+    def _check_default(self, column: Column, start: int) -> None:
+        from beam_tfscript.data.conversion_errors import ConversionError
         from beam_tfscript.data.to_arrow import values_to_arrow
 
         try:
             values_to_arrow([column.default], column)
-        except Misfit as error:
-            raise SchemaError(self._message(f"the default does not fit {column.type}: {error}", place)) from error
+        except ConversionError as error:
+            raise SchemaError(self._message(f"the default does not fit {column.type}: {error}", start)) from error
 
     def _at_end(self) -> bool:
         return self._at == len(self._text)

@@ -1,7 +1,8 @@
-"""TFRecord framing: what TensorFlow's `TFRecordDataset` reads.
+"""TFRecord framing, as TensorFlow's `TFRecordDataset` reads it.
 
-Comes in: serialized records. Goes out: one block of bytes with each record framed, and the records of such a file
-again. A frame is the length (8 bytes), the masked CRC-32C of the length, the record, and its masked CRC-32C.
+Input: serialized records. Output: one block of bytes with each record framed, and the records of such a block again.
+A frame is the length (8 bytes), the masked CRC-32C of the length, the record, and the record's masked CRC-32C
+(https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details).
 """
 
 from __future__ import annotations
@@ -23,11 +24,7 @@ _MASK = 0xA282EAD8
 
 
 def frame(records: Sequence[bytes]) -> bytes:
-    """Frames records, one after the other.
-
-    Args:
-      records: the records' bytes.
-    """
+    """Return the frames of serialized records, one after the other."""
     count = len(records)
     crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, count)
     footers = (((crcs >> 15) | (crcs << 17)) + np.uint32(_MASK)).astype("<u4").tobytes()
@@ -41,10 +38,10 @@ def frame(records: Sequence[bytes]) -> bytes:
 
 
 def iter_records(data: bytes) -> Iterator[bytes]:
-    """Yields the records of framed bytes, and checks both checksums of each.
+    """Yield the records of framed bytes, and check both checksums of each.
 
     Args:
-      data: what `frame` has returned, or several of those after one another.
+      data: frames, one after the other.
 
     Raises:
       ValueError: a checksum does not match, or the last frame is cut short.
@@ -67,7 +64,7 @@ def iter_records(data: bytes) -> Iterator[bytes]:
 
 
 def split(data: bytes) -> list[bytes]:
-    """Return the records of framed bytes that this process has made or checked; no checksum is looked at."""
+    """Return the records of framed bytes without checking them, for bytes that this process has made or checked."""
     records, at = [], 0
     while at < len(data):
         start = at + _HEADER.size
@@ -78,7 +75,7 @@ def split(data: bytes) -> list[bytes]:
 
 
 def read(path: str) -> list[bytes]:
-    """Returns the records of a TFRecord file.
+    """Return the records of a TFRecord file.
 
     Args:
       path: a local file, not compressed.

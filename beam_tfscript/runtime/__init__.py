@@ -1,18 +1,28 @@
-"""The library inside the script process: what a script may import as `beam_tfscript.runtime`.
+"""Library inside the script process: the modules that a script may import as `beam_tfscript.runtime`.
 
-A script needs none of it: `main(config)` is handed all there is. `get_config()` gives the same
-config from any module of the script, and the classes are for annotations, such as
-`def main(config: Config)`; `__init__.pyi` beside this file has their types. Python 3.6 and TensorFlow
-1.15 are enough; nothing but the standard library is loaded until it is needed.
+A script needs no import of it: `main(config)` gets its rows, its output and its parameters by its argument.
+`get_config()` returns the same config in any module of the script. The classes serve as annotations, such as
+`def main(config: Config)`; `__init__.pyi` beside this file has their types.
+
+    transport    frames between the pipeline's process and this one, log lines, the scratch directory
+    run          the process's main function, and one run of the script
+    config       `config`, the argument of the script's entry function
+    reading      rows for the script: serialized Examples in, tensors or numpy arrays out
+    writing      rows from the script: Python and numpy values in, serialized Examples out
+    tf           TensorFlow: its versions, its state between runs, SavedModels
+    compat       modules that scripts for other platforms import
+    columns.py   columns of a schema
+    docs.py      addresses of the documentation's pages
+
+All files run on Python 3.6 and newer, and with TensorFlow 1.15 and newer. They import the standard library only;
+TensorFlow and numpy are imported inside functions.
 """
 
-from beam_tfscript.runtime.config import BatchTaskConfig as DatasetConfig
-from beam_tfscript.runtime.config import TaskConfig as Config
-from beam_tfscript.runtime.config import get_config
-from beam_tfscript.runtime.feed_config import BundleTaskConfig as BundlesConfig
-from beam_tfscript.runtime.feed_config import StreamTaskConfig as StreamConfig
-from beam_tfscript.runtime.train_config import StreamTrainTaskConfig as StreamTrainConfig
-from beam_tfscript.runtime.train_config import TrainTaskConfig as TrainConfig
+from beam_tfscript.runtime.config.current import get_config
+from beam_tfscript.runtime.config.dataset_config import DatasetConfig
+from beam_tfscript.runtime.config.feed_config import BundlesConfig, StreamConfig
+from beam_tfscript.runtime.config.task_config import Config
+from beam_tfscript.runtime.config.train_config import StreamTrainConfig, TrainConfig
 
 __all__ = [
     "BundlesConfig", "Config", "DatasetConfig", "StreamConfig", "StreamTrainConfig", "TrainConfig", "get_config",

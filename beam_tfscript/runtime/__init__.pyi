@@ -1,4 +1,7 @@
-"""Types of what a script is handed, for type checkers: the files beside this one are read by Python 3.6."""
+"""Types of a script's config, for type checkers.
+
+A stub, since Python 3.6 reads the files beside this one, and cannot parse newer annotations.
+"""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -31,7 +34,7 @@ class _OutputWriter:
     def flush(self) -> None: ...
 
 class Config:
-    """What every run has, in any feed; the other classes say what a feed or a training has beside it."""
+    """Config of any run; the other classes add the attributes of a feed or of a training."""
 
     shard: int
     num_shards: int

@@ -1,46 +1,46 @@
-"""The columns of a schema as the script process knows them: JSON objects of the wire form in, `Column`s out."""
+"""Columns of a schema in the script process: JSON objects of the wire form in, `Column`s out."""
 
 import re
 
-# Added to a column's name: the bool array that says which rows are not null (`masks=True`).
+# A column's name with this suffix is the name of its mask: a bool array, False where the row is null (`masks=True`).
 PRESENT_SUFFIX = "__present"
-
-
 UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
-# What Python's datetime.date holds: 0001-01-01 to 9999-12-31, in days since 1970.
+# Range of Python's datetime.date, 0001-01-01 to 9999-12-31, in days since 1970-01-01.
 _DAYS = (-719162, 2932896)
 _LENGTH = re.compile(r"\b(varchar|char|varbinary|binary)\((\d+)\)")
 _DECIMAL = re.compile(r"\bdecimal\((\d+)(?:,\s*(\d+))?\)")
 
 
 class OutputMismatch(ValueError):
-    """What the script wrote does not fit the output schema."""
+    """A row that the script writes does not fit the output schema."""
 
 
 class InputMismatch(ValueError):
-    """A row does not fit what the script asked for, for example a null in a column without a default."""
+    """A row does not fit the input schema, for example by a null in a column without a default."""
 
 
 class Column(object):
-    """One column: how its values look in the script, and which feature of the Example holds them.
+    """Column: the form of its values in the script, and their feature in the Example.
+
+    Args:
+      wire_column: one object of a schema's wire form.
 
     Attributes:
       name: name of the column and of its feature.
-      type: the type as in the schema's text, for messages.
-      kind: the element's type, for example `smallint`, `float64` or `timestamp`.
-      feature: list of the Feature that holds it: `int64`, `float` or `bytes`.
+      type: type as in the schema's text, for messages.
+      kind: type of the elements, for example `smallint`, `float64` or `timestamp`.
+      feature: list of the Feature that holds the values: `int64`, `float` or `bytes`.
       dtype: numpy dtype of the values in the script, or `bytes`.
-      shape: () scalar; (None,) array; (None, None) array of arrays; (28, 28) tensor.
+      shape: () for a scalar, (None,) for an array, (None, None) for an array of arrays, (28, 28) for a tensor.
       unit: `s`, `ms`, `us` or `ns` for timestamp and time, else None.
-      row_lengths: for arrays of arrays, name of the feature with the inner lengths, else None.
-      nullable: whether null is allowed.
-      default: what stands for null when read, as it is in the Example (a date is its day number),
-        or None.
+      row_lengths: for arrays of arrays, name of the feature with the inner lengths; else None.
+      nullable: True if null is allowed.
+      default: value that replaces a null on reading, in the Example's form (a date as its day number); or None.
       int_range: (lowest, highest) number in an int64 feature.
-      length: how many characters or bytes a value may have, or None.
-      is_fixed_length: whether it has exactly that many.
-      precision, scale: of a decimal, how many digits it has in all and after the point, else None.
+      length: maximum number of characters or bytes of a value, or None.
+      is_fixed_length: True if each value has exactly `length` of them.
+      precision, scale: number of a decimal's digits, in all and after the point; else None.
     """
 
     __slots__ = (
@@ -61,17 +61,17 @@ class Column(object):
         "scale",
     )
 
-    def __init__(self, wire):
-        self.name = wire["name"]
-        self.type = wire["type"]
-        self.kind = wire["kind"]
-        self.feature = wire["feature"]
-        self.dtype = wire["dtype"]
-        self.shape = tuple(wire["shape"])
-        self.unit = wire.get("unit")
-        self.row_lengths = wire.get("row_lengths")
-        self.nullable = wire["nullable"]
-        self.default = wire.get("default")
+    def __init__(self, wire_column):
+        self.name = wire_column["name"]
+        self.type = wire_column["type"]
+        self.kind = wire_column["kind"]
+        self.feature = wire_column["feature"]
+        self.dtype = wire_column["dtype"]
+        self.shape = tuple(wire_column["shape"])
+        self.unit = wire_column.get("unit")
+        self.row_lengths = wire_column.get("row_lengths")
+        self.nullable = wire_column["nullable"]
+        self.default = wire_column.get("default")
         self.int_range = self._int_range()
         length = _LENGTH.search(self.type)
         self.length = int(length.group(2)) if length else None
@@ -82,27 +82,27 @@ class Column(object):
 
     @property
     def is_scalar(self):
-        """Whether a row holds exactly one value."""
+        """True if a row holds exactly one value."""
         return not self.shape
 
     @property
     def is_array(self):
-        """Whether rows hold any number of values."""
+        """True if a row may hold any number of values."""
         return bool(self.shape) and self.shape[0] is None
 
     @property
     def is_nested(self):
-        """Whether rows hold any number of arrays."""
+        """True if a row may hold any number of arrays."""
         return len(self.shape) == 2 and self.shape[0] is None
 
     @property
     def is_packed(self):
-        """Whether the numbers of a row are the bytes of one value: an array or tensor of `uint8`."""
+        """True for an array or tensor of `uint8`: one bytes value holds all numbers of a row."""
         return self.feature == "bytes" and self.dtype == "uint8"
 
     @property
     def size(self):
-        """Number of values in a row of a scalar or tensor."""
+        """Number of values per row of a scalar or tensor."""
         size = 1
         for length in self.shape:
             size *= length
@@ -110,7 +110,7 @@ class Column(object):
 
     @property
     def is_masked(self):
-        """Whether `masks=True` adds a mask for this column: a null could not be told from a value without it."""
+        """True if `masks=True` adds a mask for this column: without a mask, a null would look like a value."""
         return self.nullable and self.default is None
 
     @property
@@ -134,13 +134,13 @@ class Column(object):
         return "<Column {} {}>".format(self.name, self.type)
 
 
-def columns_from_wire(wire):
-    """The columns of a schema's wire form.
+def columns_from_wire(wire_columns):
+    """Make the columns of a schema's wire form.
 
     Args:
-      wire: list with one object a column, as `docs/architecture.md` describes it.
+      wire_columns: list with one object per column, as `docs/architecture.md` describes it.
 
     Returns:
       A list of `Column`, in the same order.
     """
-    return [Column(one) for one in wire]
+    return [Column(wire_column) for wire_column in wire_columns]

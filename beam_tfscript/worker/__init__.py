@@ -1,22 +1,21 @@
-"""The script process as the pipeline sees it.
+"""Script processes, seen from the pipeline: started, leased, heard and ended.
 
     Beam worker (SDK harness)                         script process
     ┌──────────────────────────────┐                  ┌────────────────────────────┐
     │ pool      leases processes   │                  │ launcher   comes up        │
     │ process   starts, ends, why  │── exec, pidfd ──▶│ runs       calls main      │
-    │ session   one run            │                  │ config     what main sees  │
     │ channel   frames, both ways  │◀─ socket pair ──▶│ connection                 │
     │ log_lines lines to the log   │◀─ two pipes ─────│ stdout, stderr             │
-    │ spool     rows, outputs      │── files ────────▶│ reader                     │
     │ guardian  cleans up after it │                  └──────────────▲─────────────┘
     └──────────────┬───────────────┘                                 │
                    └── pipe, pidfd ──▶ guard_main ── SIGKILL, if the worker dies
 
-    pool         with places, idle, users, alarm and lease: who may have a process, and until when
-    process      with process_spec, handshake, exit_status and activity: how it starts, how it ends, what it does
-    session      with feed_session, live_session, row_backlog, live_runs and multiplex: runs, fed as they go on
-    log_lines    with known_noise: what is logged of a line, and what errors show
+    pool         with process_slots, idle, users, alarm and lease: leases of processes, from start to end
+    process      with process_spec, process_group, handshake, exit_status and activity: one process, start to end
+    kept_run     a run that stays in its process from lease to lease; live_runs, the runs of a harness by identity
+    channel      with multiplex: frames of one process, and a wait for the next frame of several
+    log_lines    with known_noise: lines to the log, and the last ones to errors
     scratch      the harness's directory
 
-No file in this room knows of Beam.
+The runs themselves are in `feeds/`. No file in this room knows of Beam.
 """

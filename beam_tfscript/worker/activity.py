@@ -1,10 +1,10 @@
-"""What the system says of processes: what one is doing that does not answer, and how many the kernel has killed."""
+"""The system's view of processes: the activity of one that does not answer, and the kernel's out-of-memory kills."""
 
 from __future__ import annotations
 
 import os
 
-# The letter that /proc shows for a process's state -> what that means for one that does not answer.
+# A process's state in /proc, a letter -> its meaning for a process that does not answer.
 _STATES = {
     "R": "it computes, inside one call that holds Python's interpreter lock",
     "S": "it waits, inside one call that holds Python's interpreter lock",
@@ -15,19 +15,19 @@ _STATES = {
 
 
 def describe_activity(pid: int) -> str:
-    """Return what a process is doing, in words.
+    """Return the activity of a process, in words.
 
     Args:
-      pid: of a process of this machine.
+      pid: of a process on this machine.
     """
     state = _read_stat(pid)[:1]
     return _STATES.get(state[0], "its state is not known") if state else "its state is not known"
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Return the CPU time that a process has used, in seconds; None where the system does not say."""
+    """Return the CPU time that a process has used, in seconds; None if the system does not tell."""
     fields = _read_stat(pid)
-    # The fields behind the name, from the state on: utime and stime are the 12th and 13th.
+    # utime and stime are the 12th and 13th field after the name (https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if fields else None
 
 
@@ -41,7 +41,7 @@ def _read_stat(pid: int) -> list[str]:
 
 
 def count_oom_kills() -> int:
-    """How many processes this machine's kernel killed for want of memory; 0 where it does not say."""
+    """Return how many processes this machine's kernel has killed to free memory; 0 if it does not tell."""
     try:
         with open("/proc/vmstat", encoding="ascii") as counters:
             for line in counters:

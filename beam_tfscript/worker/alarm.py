@@ -1,4 +1,4 @@
-"""Calls a function after a while, on a thread that exists only while a call is due."""
+"""A function called after a delay, on a thread that exists only while a call is due."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Alarm:
     """One call that is due at a time.
 
     Args:
-      ring: what to call; it may schedule the next call.
+      ring: the function; it may schedule the next call.
     """
 
     def __init__(self, ring: Callable[[], None]):
@@ -33,7 +33,7 @@ class Alarm:
             self._changed.notify()
 
     def cancel(self) -> None:
-        """Make no call that is not being made already; returns at once."""
+        """Cancel the call, unless it is being made already; return at once."""
         with self._changed:
             self._due = None
             self._changed.notify()
@@ -43,7 +43,7 @@ class Alarm:
         try:
             thread.start()
         except RuntimeError as error:
-            # An interpreter that is shutting down starts no threads; its exit handler ends what there is.
+            # An interpreter that is shutting down starts no threads; its exit handler ends the processes.
             _LOGGER.debug("no thread to look after idle processes: %s", error)
             self._due = None
         else:
@@ -54,11 +54,11 @@ class Alarm:
             try:
                 self._ring()
             except Exception:
-                # What is due next is still due.
+                # Later calls are still due: without them, idle processes would never end.
                 _LOGGER.exception("looking after idle processes has failed")
 
     def _is_due(self) -> bool:
-        """Wait until the call is due; return False, and forget this thread, where none is due any more."""
+        """Wait until the call is due; return False, and forget this thread, if none is due any more."""
         with self._changed:
             while self._due is not None and (remaining := self._due - time.monotonic()) > 0:
                 self._changed.wait(remaining)

@@ -10,30 +10,30 @@ import time
 from collections.abc import Iterator
 
 from beam_tfscript.errors import ProtocolError
-from beam_tfscript.runtime import wire
+from beam_tfscript.runtime.transport import wire
 
-# Where the system cannot tell of a process' end through a descriptor, it is asked this often.
+# Poll interval for a process's end, on systems that have no descriptor for it.
 _LIVENESS_TICK_S = 0.2
-# What `poll` takes; a longer wait is several of these.
+# Longest timeout of one `poll`, whose argument is a C int; a longer wait is several of these.
 _LONGEST_WAIT_S = 3600.0
-# One read; larger ones do not get faster, smaller ones cost system calls.
+# Most bytes of one read or write: larger ones are no faster, smaller ones cost more system calls.
 _READ_BYTES = 1 << 20
 
 
 class ChannelClosed(Exception):
-    """The other end is gone and everything it sent has been received."""
+    """The other process has ended, and all that it sent has been received."""
 
 
 class Channel:
-    """Send and receive frames; receiving also sends what is queued.
+    """Send and receive frames; receiving also sends queued frames.
 
     Args:
       sock: connected stream socket; owned by the channel.
-      exit_descriptor: becomes readable when the other process ends, or None where there is no such thing.
-      is_alive: asks whether the other process lives; used where there is no descriptor.
+      exit_descriptor: becomes readable when the other process ends; None if the system has no such descriptor.
+      is_alive: returns True while the other process lives; used if there is no descriptor.
 
     Attributes:
-      heard_at: when the last frame came, on this machine's clock that only goes forward.
+      heard_at: when the last frame came, on this machine's monotonic clock.
     """
 
     def __init__(self, sock: socket.socket, exit_descriptor: int | None, is_alive):
@@ -60,12 +60,11 @@ class Channel:
     def receive(self, timeout_s: float) -> wire.Frame | None:
         """Wait for the next frame; a timeout of 0 does one round without waiting.
 
-        Every round sends queued bytes, reads what is there, and looks whether the other process has ended. So a
-        caller that only polls drives the sending too, and sees a death even where a forked child of the process
-        holds the socket open.
+        Every round sends queued bytes, reads what has come, and checks for the other process's end. So a caller that
+        only polls drives the sending too. And it sees a death although a forked child holds the socket open.
 
         Returns:
-          The frame, or None where none came within `timeout_s` seconds.
+          The frame, or None if none came within `timeout_s` seconds.
 
         Raises:
           ChannelClosed: the other process has ended, and all that it sent was received.
@@ -90,7 +89,7 @@ class Channel:
         """Send queued bytes until none is left, for at most `timeout_s` seconds.
 
         Returns:
-          Whether all is sent. Bytes for a process that has ended count as sent: `receive` reports its end.
+          True if all is sent. Bytes for a process that has ended count as sent: `receive` reports its end.
         """
         deadline = time.monotonic() + timeout_s
         self._send_queued()
@@ -102,12 +101,12 @@ class Channel:
         return True
 
     def close(self) -> None:
-        """Closes the socket; the other end sees the end of the stream."""
+        """Close the socket; the other end sees the end of the stream."""
         self._sock.close()
         self._ended = True
 
     def register(self, poll: select.poll) -> float:
-        """Register what a wait for this channel waits for; return the longest such wait in seconds."""
+        """Register this channel's descriptors for a wait; return the longest such wait in seconds."""
         return self._register(poll, self._events())
 
     def _events(self) -> int:
@@ -145,7 +144,7 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError:
-                # The other end is gone. What it still sent is worth reading: `receive` tells the end.
+                # The other process has ended. Frames that it sent before are still read: `receive` raises the end.
                 self._outbound.clear()
                 return
             if sent == len(data):
@@ -154,7 +153,7 @@ class Channel:
                 self._outbound[0] = data[sent:]
 
     def _read_frame(self) -> wire.Frame | None:
-        """Reads what is there, up to the end of one frame."""
+        """Read bytes that have come, up to the end of one frame."""
         while not self._ended:
             target = self._header if self._payload is None else self._payload
             if self._got == len(target):

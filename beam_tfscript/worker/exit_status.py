@@ -1,4 +1,4 @@
-"""The end of a child process, looked at without reaping it: until it is reaped, its id names no other process."""
+"""End of a child process, observed without reaping it: until then, its id names no other process."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import select
 import subprocess
 import time
 
-# Where the system cannot tell of a process's end through a descriptor, a wait looks this often.
+# Poll interval for a process's end, on systems that have no descriptor for it.
 _TICK_S = 0.05
 
 
 class ExitStatus:
-    """Whether and how a child process has ended.
+    """Exit status of a child process, once it has ended.
 
-    Reaping is left to the owner, who kills the process's group first: the group's id is the process's, and the system
-    may give a reaped process's id to a stranger.
+    The owner reaps the process, and kills its group before that. The group's id is the process's id, which the system
+    may give to an unrelated process after the reaping.
 
     Args:
       popen: a child of this process.
 
     Attributes:
-      descriptor: becomes readable when the process ends; None where the system has no such descriptor.
+      descriptor: becomes readable when the process ends; None if the system has no such descriptor.
     """
 
     def __init__(self, popen: subprocess.Popen):
@@ -39,8 +39,8 @@ class ExitStatus:
             try:
                 ended = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                # It is reaped: by its owner, or by other code in this interpreter that waits for any child, in which
-                # case its status is lost, and is 0 for subprocess.
+                # Reaped by its owner, or by other code in this interpreter that waits for any child. Then the status is
+                # lost, and `subprocess` gives 0.
                 self._returncode = self._popen.poll()
                 return self._returncode
             if ended is not None:
@@ -48,7 +48,7 @@ class ExitStatus:
         return self._returncode
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the process's end; return whether it has ended."""
+        """Wait for the process's end; return True if it has ended."""
         deadline = time.monotonic() + timeout_s
         while self.returncode is None:
             remaining = deadline - time.monotonic()
@@ -63,7 +63,7 @@ class ExitStatus:
         return True
 
     def close(self) -> None:
-        """Close the descriptor; the status, if it is known, stays."""
+        """Close the descriptor; a status that is known stays."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None

@@ -1,11 +1,12 @@
 """Program that ends a dead SDK harness's script processes and removes its scratch directory.
 
-Run by path, as `python -I -S guard_main.py OWNER_PID SCRATCH_DIRECTORY RUNTIME_DIRECTORY`, so without this package: it
-needs one module of it, `scratch.py` in the runtime's directory. Standard input brings one line per process group:
-`+<id>` when a script process starts, `-<id>` before it is reaped, and `quit` when the harness ends in order. When the
-harness dies in any other way, even by SIGKILL, every registered group is killed and the scratch directory is removed.
-That does not depend on the script processes: one that is stopped, or is inside a long C call, cannot see that its
-harness is gone.
+Run by path, as `python -I -S guard_main.py OWNER_PID SCRATCH_DIRECTORY RUNTIME_DIRECTORY`, and so without this package.
+It needs one module of the package, `scratch.py` in the runtime's directory.
+
+Standard input brings one line per process group: `+<id>` when a script process starts, `-<id>` before it is reaped. A
+line `quit` comes when the harness ends in order. When the harness dies in any other way, even by SIGKILL, every
+registered group is killed and the scratch directory is removed. Script processes cannot do that themselves: one that
+is stopped, or is inside a long C call, does not see its harness end.
 
 Standard library only, and Python 3.6 syntax: where the harness has no interpreter of its own, the script's runs this.
 """
@@ -16,9 +17,9 @@ import signal
 import sys
 import time
 
-# How often the owner is looked for where the system cannot tell of a process's end by a descriptor.
+# Poll interval for the owner's end, on systems that have no descriptor for it.
 _TICK_S = 1.0
-# How long killed processes may take to be gone before their directories are removed all the same.
+# How long killed processes may take to be gone; after that their directories are removed anyway.
 _GONE_S = 5.0
 _READ_BYTES = 1 << 16
 
@@ -32,7 +33,7 @@ class Orders:
 
     Attributes:
       groups: process groups that are registered now.
-      is_open: whether more lines may come.
+      is_open: True while more lines may come.
     """
 
     def __init__(self):
@@ -42,7 +43,7 @@ class Orders:
         os.set_blocking(0, False)
 
     def read(self):
-        """Take in all lines that are there; raises Quit."""
+        """Take in all lines that have come; raise Quit at `quit`."""
         while self.is_open:
             try:
                 data = os.read(0, _READ_BYTES)
@@ -70,7 +71,7 @@ def main():
     try:
         while not has_ended:
             has_ended = _wait(owner, exit_descriptor, orders)
-            # Also after the end: what the owner wrote last is still in the pipe.
+            # Also after the end: the owner's last lines are still in the pipe.
             orders.read()
     except Quit:
         return
@@ -83,7 +84,7 @@ def main():
 
 
 def _open_exit_descriptor(owner):
-    """A descriptor that becomes readable when the owner ends; None where the system has none."""
+    """Return a descriptor that becomes readable when the owner ends; None if the system has none."""
     try:
         return os.pidfd_open(owner)
     except (AttributeError, OSError):
@@ -91,7 +92,7 @@ def _open_exit_descriptor(owner):
 
 
 def _wait(owner, exit_descriptor, orders):
-    """Wait for input or the owner's end; return whether the owner has ended."""
+    """Wait for input or the owner's end; return True if the owner has ended."""
     poll = select.poll()
     if orders.is_open:
         poll.register(0, select.POLLIN)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.runtime import scratch
+from beam_tfscript.runtime.transport import scratch
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -53,11 +53,11 @@ class Guardian:
         self._tell(f"+{group}")
 
     def forget(self, group: int) -> None:
-        """Remove a process group, whose id the system may give to another as soon as its leader is reaped."""
+        """Remove a process group; the system may give its id to another group once its leader is reaped."""
         self._tell(f"-{group}")
 
     def close(self) -> None:
-        """End the guardian; nothing is cleaned up."""
+        """End the guardian, which then cleans up nothing."""
         self._tell("quit")
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):

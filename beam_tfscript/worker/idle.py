@@ -1,4 +1,4 @@
-"""Processes that no run has: which of them serves a run best, and which are to be ended."""
+"""Idle processes: the best one for a run, and those to be ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class IdleProcesses:
     Every method is called with the pool's lock held.
 
     Args:
-      users: the transforms that may want one.
+      users: the transforms that may use one.
     """
 
     def __init__(self, users: Users):
@@ -30,24 +30,24 @@ class IdleProcesses:
         self._since[process] = time.monotonic()
 
     def has(self, spec: ProcessSpec) -> bool:
-        """Whether there is a process for runs of this spec."""
-        return any(self._fits(process, spec) for process in self._since)
+        """Return True if there is a process for runs of this spec."""
+        return any(process.fits(spec) for process in self._since)
 
     def take(self, spec: ProcessSpec, *, unused: bool) -> tuple[ScriptProcess | None, list[ScriptProcess]]:
-        """Remove a process for a run of this spec: one whose run goes on for the transform, else the last used one.
+        """Remove a process for a run of this spec: one with its transform's kept run, else the last used one.
 
         Args:
-          spec: what process.
-          unused: whether it must be one that has had no run.
+          spec: of the process.
+          unused: True if the process must have had no run.
 
         Returns:
-          (the process, or None where there is none; processes that were found dead, which are removed too).
+          (the process, or None if there is none; dead processes, which are removed too).
         """
         dead: list[ScriptProcess] = []
-        fitting = [process for process in self._since if self._fits(process, spec) and not (unused and process.runs)]
-        for process in sorted(fitting, key=lambda process: (process.live is None, -self._since[process])):
+        fitting = [process for process in self._since if process.fits(spec) and not (unused and process.runs)]
+        for process in sorted(fitting, key=lambda process: (process.kept_run is None, -self._since[process])):
             del self._since[process]
-            # One that ended before it was ever ready says why, at `wait_ready`.
+            # A process that ended before it was ready is not just dead: its run has to raise the reason.
             if process.returncode is None or process.ready is None:
                 return process, dead
             dead.append(process)
@@ -57,8 +57,8 @@ class IdleProcesses:
         """Remove those that have been idle for long.
 
         Args:
-          idle_s: how long they are kept where their transform does not say.
-          unused_s: how long they are kept where no transform may want them.
+          idle_s: seconds that a process is kept if its spec does not say.
+          unused_s: seconds that a process is kept if no transform may use it.
         """
         now = time.monotonic()
         ended = [process for process in self._since if self._until(process, idle_s, unused_s) <= now]
@@ -78,9 +78,3 @@ class IdleProcesses:
         if unused_since is not None:
             return max(since, unused_since) + unused_s
         return since + (process.spec.idle_timeout_s or idle_s)
-
-    @staticmethod
-    def _fits(process: ScriptProcess, spec: ProcessSpec) -> bool:
-        # A run that goes on from bundle to bundle is of its own transform alone.
-        is_free = process.live is None or process.spec.key == spec.key
-        return is_free and process.spec.interpreter == spec.interpreter

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-# Each with the file of TensorFlow that prints it. Old and new versions differ in what is before these words.
+# Each with the file of TensorFlow that prints it. The beginning of the line differs between versions.
 _KNOWN = (
     # absl/log: printed when a library logs before the program has set logging up, as an import does.
     r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR$",

@@ -1,4 +1,4 @@
-"""A process while one run has it, from the time it is ready to the time the run is over."""
+"""Lease of a process to one run, from the time it is ready to the end of the run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from beam_tfscript.worker.process import ScriptProcess
 
 
 class Lease:
-    """A process while one run has it.
+    """Lease of a process to one run.
 
     Attributes:
       process: the process, ready for a run.
-      wait_s: seconds spent waiting for a free place and for the process to be ready.
-      is_fresh: whether no run had the process before.
+      wait_s: seconds of waiting for a slot and for the process to be ready.
+      is_fresh: True if no run had the process before.
+      reusable: True if the process may serve another run.
     """
 
     def __init__(self, process: ScriptProcess, wait_s: float):
@@ -21,5 +22,5 @@ class Lease:
         self.reusable = False
 
     def keep(self) -> None:
-        """Says that the run ended well, so that the process may serve another; without it, it is killed."""
+        """Note that the run ended well: the process may serve another run, and is not killed."""
         self.reusable = True

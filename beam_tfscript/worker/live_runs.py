@@ -1,4 +1,4 @@
-"""The runs that a harness keeps between bundles, by their identity."""
+"""Live runs: those that a harness keeps between bundles, by their identity."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import Any
 
 from beam_tfscript.errors import ScriptEnvironmentError
 
-# A run without news for so long may be lost: its transform has no DoFn instance in this harness any more (instances are
-# torn down when idle for a minute while their pipeline goes on, and for good when it has ended; nobody says which), or
-# the runner has moved its key to another harness.
+# A run that no bundle has advanced for so long may be lost. The runner may have moved its key to another harness. Or
+# its transform has no DoFn instance here any more. Those are torn down after a minute without work, and at the end of
+# the pipeline, and no runner tells which.
 STALE_AFTER_S = 600.0
-# A run of a transform that is in use may just rest, and what its script keeps in memory would be lost with it. Where no
-# other run wants its place, it is given up only after this time.
+# A run of a transform that is in use may just have no rows, and its script's memory would be lost with it. If no other
+# run waits for its process, it is given up only after this time.
 GIVE_UP_AFTER_S = 86400.0
-# How long a bundle waits for another one that deals with the same rows, as some runners do.
+# How long a bundle waits for another one that advances the same run. Some runners process one key in two bundles.
 _GUARD_LIMIT_S = 3600.0
 
 
 class LiveRuns:
-    """The live runs of one harness."""
+    """Live runs of one harness."""
 
     def __init__(self) -> None:
-        # Taken again by a thread that has it, where the collector closes a generator in a guard.
+        # Reentrant: the garbage collector may close a generator inside a guard, on a thread that holds the lock.
         self._lock = threading.RLock()
         self._runs: dict[str, Any] = {}
         self._guards: dict[Hashable, tuple[threading.Lock, int]] = {}
 
     @contextlib.contextmanager
     def guard(self, name: Hashable, *, wait: bool = True) -> Iterator[bool]:
-        """Keep other bundles with the same name out: some runners deal with one key in two bundles at a time.
+        """Keep other bundles with the same name out: some runners process one key in two bundles at a time.
 
         Args:
-          name: what is dealt with.
-          wait: whether to wait while another bundle deals with it.
+          name: the (stage, shard, window) that a bundle advances.
+          wait: True to wait while another bundle has it.
 
         Yields:
-          Whether nobody else deals with it; always True after a wait.
+          True if no other bundle has it, as always after a wait.
 
         Raises:
-          ScriptEnvironmentError: another bundle has dealt with it for an hour.
+          ScriptEnvironmentError: another bundle has had it for an hour.
         """
         with self._lock:
             lock, users = self._guards.get(name, (threading.Lock(), 0))
@@ -70,11 +70,11 @@ class LiveRuns:
             self._runs[identity] = run
 
     def take_of(self, rows: Hashable) -> list[Any]:
-        """Forget, and return, the runs of these rows: where another is to begin, no state speaks of them."""
+        """Forget, and return, the runs of these rows: another one begins, so no state names them any more."""
         return self._take(lambda run: run.rows == rows)
 
     def find(self, identity: str) -> Any:
-        """The run of that identity, if this harness has it; that is news of it."""
+        """Return the run of that identity, if this harness has it, and note that it is in use."""
         with self._lock:
             run = self._runs.get(identity)
             if run is not None:
@@ -87,17 +87,17 @@ class LiveRuns:
             self._runs.pop(identity, None)
 
     def take_stale(self, key: str) -> list[Any]:
-        """Forget, and return, the runs of a transform that others may have the places of."""
-        return self._take(lambda run: run.key == key and self._is_without_news(run, STALE_AFTER_S))
+        """Forget, and return, the runs of a transform whose processes may go to other runs."""
+        return self._take(lambda run: run.key == key and self._is_unused(run, STALE_AFTER_S))
 
     def take_abandoned(self, used: set[str]) -> list[Any]:
-        """Forget, and return, the runs that nobody will ask for any more.
+        """Forget, and return, the runs that no bundle will ask for any more.
 
         Args:
           used: keys of the transforms that have DoFn instances now.
         """
         return self._take(
-            lambda run: self._is_without_news(run, GIVE_UP_AFTER_S if run.key in used else STALE_AFTER_S),
+            lambda run: self._is_unused(run, GIVE_UP_AFTER_S if run.key in used else STALE_AFTER_S),
         )
 
     def clear(self) -> None:
@@ -105,8 +105,8 @@ class LiveRuns:
         with self._lock:
             self._runs.clear()
 
-    def _is_without_news(self, run: Any, limit_s: float) -> bool:
-        """Whether nothing was heard of it for so long; a bundle that deals with it right now may take longer."""
+    def _is_unused(self, run: Any, limit_s: float) -> bool:
+        """Return True if no bundle has used the run for so long; one that has it now may take longer."""
         return time.monotonic() - run.used_at >= limit_s and run.rows not in self._guards
 
     def _take(self, is_wanted: Any) -> list[Any]:

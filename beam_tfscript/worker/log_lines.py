@@ -1,4 +1,4 @@
-"""The lines that a script prints, to the pipeline's log and to errors: one thread per process always drains them."""
+"""Lines that a script prints, passed to the pipeline's log and to errors; one thread per process drains them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import selectors
 import threading
 from typing import IO
 
-from beam_tfscript.runtime import streams
+from beam_tfscript.runtime.transport import stdio
 from beam_tfscript.worker.known_noise import is_known_noise
 
 LOGGER = logging.getLogger("beam_tfscript.script")
@@ -24,31 +24,31 @@ _TAIL_LINES = 40
 _TAIL_LINE_CHARS = 500
 
 _LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
-# A number with more digits is no level: the line is the script's own, with marks like ours in it.
+# A number with more digits is no log level: the script itself printed such marks.
 _LEVEL_DIGITS = 4
-_RECORD = re.compile(f"{streams.RECORD_MARK}(\\d+){streams.FIELD_MARK}(.*?){streams.FIELD_MARK}(.*)", re.DOTALL)
-# How Google's C++ and absl logging begin a line: severity and date, such as `W0000 00:00:17…` or `I0521 12:…`.
+_RECORD = re.compile(f"{stdio.RECORD_MARK}(\\d+){stdio.FIELD_MARK}(.*?){stdio.FIELD_MARK}(.*)", re.DOTALL)
+# The beginning of a line of Google's C++ and absl logging: severity and date, such as `W0000 00:00:17…`.
 _GLOG = re.compile(r"([IWEF])\d{4} \d\d:\d\d:")
 # The same severity as TensorFlow's own C++ logging shows it: `2024-05-21 12:00:00.1: W tensorflow/…`.
 _TENSORFLOW = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+: ([IWEF]) ")
 
 
 class LogLines:
-    """Drains a process' stdout and stderr into the log until both end.
+    """Drains a process's stdout and stderr into the log until both end.
 
-    Each line is logged with the label of its run before it. The label comes in the streams themselves: a line that
-    is still in the pipe when the next run begins keeps the label of its own.
+    Each line is logged behind the label of its run. The label comes in the streams themselves: a line that is still in
+    the pipe when the next run begins keeps the label of its own run.
 
     Args:
       stdout, stderr: the pipes; closed at their end.
-      name: what lines carry that come before the first run.
-      level: the level of lines that carry none of their own.
+      name: label of lines that come before the first run.
+      level: log level of lines that carry none.
     """
 
     def __init__(self, stdout: IO[bytes], stderr: IO[bytes], name: str, level: int = logging.INFO):
         self._level = level
         self._labels = {stdout: name, stderr: name}
-        # How many runs have begun in each stream: a line in the tail is of the present run if it is of the last one.
+        # Runs that have begun in each stream. A line in the tail with the newest number is of the present run.
         self._runs = {stdout: 0, stderr: 0}
         self._is_over = {stdout: True, stderr: True}
         self._streams = (stdout, stderr)
@@ -67,20 +67,20 @@ class LogLines:
             raise
 
     def tail(self, lines: int = _TAIL_LINES) -> str:
-        """The last lines of the present run, of both streams in the order they came in.
+        """Return the last lines of the present run, of both streams in the order in which they came.
 
         Args:
           lines: the most lines.
         """
         run = max(self._runs.values())
-        # The list is made in one step, as the thread goes on.
+        # Copied in one step, as the thread adds lines meanwhile.
         last = [text for number, text in list(self._tail) if number == run]
         rests = [self._rests[stream][:_TAIL_LINE_CHARS] for stream in self._streams if self._runs[stream] == run]
         last += [parse_line(rest.decode("utf-8", "backslashreplace"))[1] for rest in rests if rest]
         return "\n".join(last[-lines:])
 
     def settle(self, timeout_s: float) -> None:
-        """Wait until all is read that the process has printed so far; no longer than the time."""
+        """Wait until all lines are read that the process has printed so far, or for `timeout_s`."""
         self._is_settled.clear()
         if self._thread.is_alive():
             with contextlib.suppress(OSError, ValueError):  # the thread has ended meanwhile, or `close` was called
@@ -92,7 +92,7 @@ class LogLines:
         self._thread.join(timeout_s)
 
     def close(self) -> None:
-        """End the thread, even where something that the script started lives on with the pipes; waits for that."""
+        """End the thread and wait for it, even if a child of the script lives on and holds the pipes."""
         self._asking.close()
         self._thread.join()
 
@@ -109,7 +109,7 @@ class LogLines:
             selector.register(stderr, selectors.EVENT_READ)
             is_asked = False
             while len(selector.get_map()) > 1:
-                # Who has asked waits until there is nothing more to read at once.
+                # `settle` waits until there is nothing more to read at once.
                 ready = selector.select(0 if is_asked else None)
                 if not ready:
                     is_asked = False
@@ -134,18 +134,18 @@ class LogLines:
             rest = rest[_LINE_BYTES:]
         self._rests[stream] = rest
         for line in lines:
-            text, *label = line.decode("utf-8", "backslashreplace").rstrip("\r").split(streams.RUN_MARK, 1)
+            text, *label = line.decode("utf-8", "backslashreplace").rstrip("\r").split(stdio.RUN_MARK, 1)
             if text or not label:
                 try:
                     self._log(text, stream)
                 except Exception:
-                    # A reader that ended would leave the pipe to fill up, and the script to wait for ever.
+                    # Without a reader the pipe would fill up, and the script would wait for ever.
                     LOGGER.debug("a line cannot be logged: %r", text, exc_info=True)
             if label:
                 self._take_mark(stream, label[0])
 
     def _take_mark(self, stream, label: str) -> None:
-        """Note the begin or the end of a run; at the end, its label comes a second time."""
+        """Note the begin or the end of a run; its label comes a second time at its end."""
         if self._is_over[stream] or label != self._labels[stream]:
             self._runs[stream] += 1
             self._is_over[stream] = False
@@ -165,7 +165,7 @@ class LogLines:
 
 
 def parse_line(line: str, plain_level: int = logging.INFO) -> tuple[int, str]:
-    """The log level and the text of a line that the script process printed.
+    """Return the log level and the text of a line that the script process printed.
 
     Args:
       line: the line.
@@ -174,7 +174,7 @@ def parse_line(line: str, plain_level: int = logging.INFO) -> tuple[int, str]:
     record = _RECORD.match(line)
     if record and len(record.group(1)) <= _LEVEL_DIGITS:
         level, name, text = record.groups()
-        text = text.replace(streams.LINE_MARK, "\n")
+        text = text.replace(stdio.LINE_MARK, "\n")
         return int(level), text if name == "root" else f"{name}: {text}"
     found = _GLOG.match(line) or _TENSORFLOW.match(line)
     return _LEVELS[found.group(1)] if found else plain_level, line

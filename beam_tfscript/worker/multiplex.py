@@ -1,4 +1,4 @@
-"""Waits for several script processes at a time: whichever says something, or ends."""
+"""Wait for several script processes at a time: for the next frame, or the end, of any of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from beam_tfscript.worker.channel import Channel
 
 
 def wait_any(channels: Iterable[Channel], timeout_s: float) -> None:
-    """Returns when one of the channels has something to receive, can send what is queued, or its process has ended.
+    """Wait until any channel has bytes to receive or can send queued ones, or its process has ended.
 
     Args:
-      channels: what to wait for.
-      timeout_s: the longest wait.
+      channels: of the processes.
+      timeout_s: the longest wait, in seconds.
     """
     poll = select.poll()
     for channel in channels:

@@ -1,10 +1,8 @@
-"""One script process: how it is started, how it ends, and what is said of that."""
+"""One script process: its start, its end, and the errors that describe both."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import logging
 import os
 import shutil
 import signal
@@ -13,52 +11,45 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from beam_tfscript.errors import ProtocolError, ScriptDied, ScriptEnvironmentError
-from beam_tfscript.runtime import launcher, scratch, wire
+from beam_tfscript.runtime.run import launcher
+from beam_tfscript.runtime.transport import scratch, wire
 from beam_tfscript.worker.activity import count_oom_kills, describe_activity
 from beam_tfscript.worker.channel import Channel, ChannelClosed
 from beam_tfscript.worker.exit_status import ExitStatus
 from beam_tfscript.worker.guardian import Guardian
-from beam_tfscript.worker.handshake import COMMAND, check_sides
+from beam_tfscript.worker.handshake import check_versions
+from beam_tfscript.worker.kept_run import KeptRun
 from beam_tfscript.worker.log_lines import LogLines
-from beam_tfscript.worker.process_spec import ProcessSpec, make_environment
+from beam_tfscript.worker.process_group import kill_group, spawn
+from beam_tfscript.worker.process_spec import ProcessSpec
 
-if TYPE_CHECKING:
-    from beam_tfscript.worker.feed_session import FeedSession
-
-_LOGGER = logging.getLogger(__name__)
-
-# How long a process that was told to close may take for its exit handlers before it is killed.
+# How long a process that was told to close may take for its exit handlers; then it is killed.
 _CLOSE_GRACE_S = 5.0
-# How long the log may take to drain after a process' end; a grandchild that holds the pipe is dead by then.
+# How long the log may take to drain after a process's end; a grandchild that holds the pipe is dead by then.
 _DRAIN_S = 5.0
-# How long a killed process may take to be gone: one that waits for a device or a file server takes its time.
-_GONE_S = 10.0
-# How long lines that a failed run has printed may take to arrive; they are in the pipe by then.
+# How long lines that a failed run has printed may take to be read; they are in the pipe already.
 _SETTLE_S = 1.0
-# The lines that an error shows beside a traceback.
+# Number of lines that an error shows beside a traceback.
 _PRINTED_LINES = 20
-# How long a stopped interpreter's dump of its Python stack may take to arrive in the log.
+# How long an interpreter's dump of its Python stack may take to be written.
 _DUMP_S = 1.0
-# Starting processes from several threads at once leaks descriptors into each other's children.
-_SPAWN_LOCK = threading.Lock()
 
 
 class ScriptProcess:
     """A running interpreter with the runtime in it; made by `start`, and owned by one lease at a time.
 
     Attributes:
-      spec: what it was started with, and the transform that has it now or had it last.
-      pid: its process id, and its process group's.
+      spec: its interpreter and environment, and the transform that has it now or had it last.
+      pid: its process id, which is its process group's id too.
       channel: frames to and from it.
-      runs: how many runs it was given.
-      label: the run that it was given last, for the log and for errors.
-      directory: its own directory, which goes when it ends.
+      runs: number of runs that it was given.
+      label: the last run that it was given, for the log and for errors.
+      directory: its own directory, removed when it has ended.
+      ready: the JSON object of its READY frame; None until it is up.
       start_s: seconds from its start until it was ready; 0 until then.
-      live: the run that goes on in it from lease to lease, where there is one.
     """
 
     def __init__(
@@ -71,26 +62,27 @@ class ScriptProcess:
         self.start_s = 0.0
         self.started_at = time.monotonic()
         self.ready: dict | None = None
-        self.live: FeedSession | None = None
         self.directory = directory
         self._popen = popen
         self._guardian = guardian
         self._is_closing = False
         self._ended = False
         self._end_lock = threading.Lock()
+        self._kept_run: KeptRun | None = None
+        self._on_end: Callable[[], None] = lambda: None
         self._oom_kills = count_oom_kills()
         assert popen.stdout is not None and popen.stderr is not None
-        # First, as it may fail: what follows opens a descriptor.
+        # First, as it may fail: the next lines open a descriptor, which would leak.
         self.log = LogLines(popen.stdout, popen.stderr, spec.name, spec.log_level)
         self._exit = ExitStatus(popen)
         self.channel = Channel(sock, self._exit.descriptor, lambda: self._exit.returncode is None)
 
     @classmethod
     def start(cls, spec: ProcessSpec, scratch_path: str, guardian: Guardian) -> ScriptProcess:
-        """Start an interpreter; returns at once, `wait_ready` waits for it.
+        """Start an interpreter, and return at once; `wait_ready` waits for it.
 
         Args:
-          spec: what to start.
+          spec: of the process.
           scratch_path: the harness's scratch directory.
           guardian: ends the process if this one dies.
 
@@ -104,8 +96,8 @@ class ScriptProcess:
                 with theirs:
                     directory = tempfile.mkdtemp(prefix="process-", dir=scratch_path)
                     undo.callback(shutil.rmtree, directory, ignore_errors=True)
-                    popen = _spawn(spec, theirs.fileno(), directory, scratch_path)
-                undo.callback(_kill_group, popen, guardian)
+                    popen = spawn(spec, theirs.fileno(), directory, scratch_path)
+                undo.callback(kill_group, popen, guardian)
                 guardian.watch(popen.pid)
                 process = cls(spec, popen, ours, directory, guardian)
             except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
@@ -116,16 +108,16 @@ class ScriptProcess:
             return process
 
     def wait_ready(self, timeout_s: float | None = None) -> bool:
-        """Waits until the interpreter is up.
+        """Wait until the interpreter is up.
 
         Args:
-          timeout_s: how long to wait; None for as long as the start may take.
+          timeout_s: longest wait in seconds; None for as long as the start may take.
 
         Returns:
-          Whether it is up.
+          True if it is up.
 
         Raises:
-          ScriptDied: a signal has ended it, or it sent what is not a frame and was killed.
+          ScriptDied: a signal has ended it, or it sent bytes that are no frame, and was killed.
           ScriptEnvironmentError: it ended by itself, or was not up within `start_timeout_s`.
           ProtocolError: it speaks another protocol.
         """
@@ -137,7 +129,7 @@ class ScriptProcess:
         except ChannelClosed as error:
             explained = self._explain_failed_start(self.describe_end())
             if (self.returncode or 0) < 0:
-                # A signal is the machine's doing: what it ended may well come up next time.
+                # Signals come from outside the process, as from the kernel's OOM killer: the next one may come up.
                 raise ScriptDied(explained, returncode=self.returncode) from error
             raise ScriptEnvironmentError(explained) from error
         except ProtocolError as error:
@@ -154,17 +146,17 @@ class ScriptProcess:
         if frame.kind != wire.READY:
             raise ProtocolError(f"{self!r} sent {frame.name} where READY was due")
         self.ready = frame.json()
-        check_sides(self.spec.python, self.ready)
+        check_versions(self.spec.python, self.ready)
         self.start_s = time.monotonic() - self.started_at
         return True
 
     @property
     def returncode(self) -> int | None:
-        """Exit status, negative for a signal; None while it lives."""
+        """Exit status, negative for a signal; None while the process lives."""
         return self._exit.returncode
 
     def describe_end(self) -> str:
-        """How the process ended, in words; waits for the end of a process that is ending."""
+        """Return the way in which the process ended, in words; wait for one that is about to end."""
         if not self._exit.wait(_CLOSE_GRACE_S):
             return "lives on, but does not answer on its channel"
         self.log.join(_DRAIN_S)
@@ -179,22 +171,22 @@ class ScriptProcess:
             return f"was ended by {name}, out of memory: the kernel's count of such kills rose by {kills}"
         return f"was ended by {name}, likely out of memory if nobody killed it by hand"
 
-    def died(self, what: str) -> ScriptDied:
-        """The error for a process that ended in the middle of `what`."""
-        end = f"{what}: its process (pid {self.pid}) {self.describe_end()}."
+    def died(self, label: str) -> ScriptDied:
+        """Return the error for a process that ended in the middle of the run `label`."""
+        end = f"{label}: its process (pid {self.pid}) {self.describe_end()}."
         tail = self._show_tail()
-        # What has happened is the first line and the last one: runners show a long traceback before the message.
+        # The same text is the first and the last line: runners show a long traceback around the message.
         last = f"\n{end}" if "\n" in tail else ""
         return ScriptDied(end + tail + last, returncode=self.returncode)
 
-    def hangs(self, what: str) -> ScriptDied:
-        """Kill a process that cannot answer; return the error that says what it was found doing.
+    def hangs(self, silence: str) -> ScriptDied:
+        """Kill a process that cannot answer; return the error with its activity and its Python stacks.
 
         Args:
-          what: the run, and how long it has been silent.
+          silence: the run, and for how long it has been silent, in words.
         """
-        doing = describe_activity(self.pid)
-        # Written by a signal handler, which needs no lock of Python's: where it is inside a C call, this shows which.
+        activity = describe_activity(self.pid)
+        # A signal handler writes the Python stacks, without the interpreter lock: so they show the C call's caller.
         if launcher.STACK_SIGNAL is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, launcher.STACK_SIGNAL)
@@ -202,41 +194,61 @@ class ScriptProcess:
         tail = self._show_tail()
         self.kill()
         return ScriptDied(
-            f"{what}, and its process (pid {self.pid}) does not answer when it is asked where it is: {doing}. A "
+            f"{silence}, and its process (pid {self.pid}) does not answer when it is asked where it is: {activity}. A "
             f"process that cannot answer counts as dead, and was killed.{tail}",
             returncode=self.returncode,
         )
 
+    def keep_run(self, run: KeptRun, *, on_end: Callable[[], None]) -> None:
+        """Keep a run that goes on from lease to lease; the process then serves its own transform alone.
+
+        Args:
+          run: ended in order when the process is closed.
+          on_end: called when the process has ended in any way, before its directory is removed.
+        """
+        self._kept_run, self._on_end = run, on_end
+
+    @property
+    def kept_run(self) -> KeptRun | None:
+        """The run that goes on from lease to lease; None if there is none."""
+        return self._kept_run
+
+    def fits(self, spec: ProcessSpec) -> bool:
+        """Return True if the process, while it is idle, may serve runs of a spec."""
+        is_free = self._kept_run is None or self.spec.key == spec.key
+        return is_free and self.spec.interpreter == spec.interpreter
+
     def ask_to_close(self) -> None:
-        """Tells an idle process to end, without waiting for it."""
+        """Tell an idle process to end, without waiting for it."""
         if self.returncode is None and not self._is_closing:
             self._is_closing = True
-            if self.live is not None:
-                self.live.end_feed()
+            if self._kept_run is not None:
+                self._kept_run.end_feed()
             self.channel.send(wire.control_frame(wire.CLOSE))
 
     def close(self) -> None:
-        """End an idle process in order; kill one that does not end, or that nobody has seen come up."""
+        """End an idle process in order; kill one that does not end, or that was not up yet."""
         self.ask_to_close()
         if self.returncode is None and self.ready is not None:
-            if self.live is not None:
-                self.live.close()
+            if self._kept_run is not None:
+                self._kept_run.close()
             self._exit.wait(_CLOSE_GRACE_S)
         self.kill()
 
     def kill(self) -> None:
-        """End the process and all it started, at once, and give back what it held; may be called again."""
+        """End the process and all that it started, at once, and free its resources; may be called again."""
+        # A bundle and the pool's own thread may both end it.
         with self._end_lock:
             if self._ended:
                 return
             self._ended = True
-        _kill_group(self._popen, self._guardian)
+        kill_group(self._popen, self._guardian)
+        # Errors that are made after the kill show the last lines.
         self.log.join(_DRAIN_S)
         self.log.close()
         self.channel.close()
         self._exit.close()
-        if self.live is not None:
-            self.live.on_end()
+        self._on_end()
         scratch.remove_tree(self.directory)
 
     def _explain_failed_start(self, end: str) -> str:
@@ -247,7 +259,7 @@ class ScriptProcess:
         )
 
     def printed(self) -> str:
-        """The last lines that the present run printed, each behind a bar; empty where there are none."""
+        """Return the last lines that the present run printed, each behind a bar; empty if there are none."""
         self.log.settle(_SETTLE_S)
         return "".join(f"  | {line}\n" for line in self.log.tail(_PRINTED_LINES).splitlines())
 
@@ -258,43 +270,3 @@ class ScriptProcess:
     def __repr__(self) -> str:
         state = "alive" if self.returncode is None else f"ended with {self.returncode}"
         return f"<ScriptProcess {self.spec.name} pid={self.pid}: {state}, {self.runs} runs>"
-
-
-def _spawn(spec: ProcessSpec, channel: int, directory: str, scratch_path: str) -> subprocess.Popen:
-    with _SPAWN_LOCK, _shared_lock(spec.use_marker) as held:
-        return subprocess.Popen(
-            [spec.python, "-c", COMMAND],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=directory,
-            env=make_environment(spec, channel, scratch_path),
-            pass_fds=(channel, *held),
-            # A group of its own: what the script starts is ended with it.
-            start_new_session=True,
-        )
-
-
-def _kill_group(popen: subprocess.Popen, guardian: Guardian) -> None:
-    """Kill a process and its group, then reap it: not before, as its id may then be another group's."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(popen.pid, signal.SIGKILL)
-    guardian.forget(popen.pid)
-    try:
-        popen.wait(_GONE_S)
-    except subprocess.TimeoutExpired:
-        _LOGGER.error(
-            "process %d is killed, and not gone after %g s: it waits for the kernel (a device, a file server)",
-            popen.pid, _GONE_S,
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _shared_lock(path: str | None) -> Iterator[list[int]]:
-    """A descriptor with the lock, for the process that is started meanwhile; none where there is nothing to lock."""
-    if path is None:
-        yield []
-        return
-    with open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield [file.fileno()]

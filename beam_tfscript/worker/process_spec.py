@@ -1,4 +1,4 @@
-"""What a script process is started with: its interpreter, its environment, and for which transform."""
+"""Specification of a script process: its interpreter, its environment, and its transform."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import os
 from collections.abc import Hashable, Mapping
 
-from beam_tfscript.runtime import launcher
+from beam_tfscript.runtime.run import launcher
 
-# Packages of this interpreter are none of the script's; nor is it a task of a cluster that this process is in.
+# The script must not find this interpreter's packages, nor be taken for a task of a cluster that this process is in.
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "TF_CONFIG")
 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessSpec:
-    """What a script process is started with, and for which transform.
+    """Specification of a script process.
 
     Attributes:
       key: the transform's; processes are counted by it.
@@ -43,7 +43,7 @@ class ProcessSpec:
 
     @property
     def interpreter(self) -> Hashable:
-        """What makes idle processes interchangeable, whichever transform started them."""
+        """Key of interchangeable idle processes, whichever transform started them."""
         return (
             self.python,
             self.runtime_path,
@@ -54,10 +54,10 @@ class ProcessSpec:
 
 
 def make_environment(spec: ProcessSpec, descriptor: int, scratch: str) -> dict[str, str]:
-    """The environment variables of a script process.
+    """Return the environment variables of a script process.
 
     Args:
-      spec: what is started.
+      spec: of the process.
       descriptor: the process's end of the channel.
       scratch: the harness's scratch directory.
     """

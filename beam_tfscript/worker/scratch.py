@@ -1,4 +1,4 @@
-"""The harness's scratch directory: made when first needed, swept of what dead harnesses left, removed at the end."""
+"""Scratch directory of a harness: made when first needed, removed at its end, or by the next harness."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import tempfile
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.runtime import scratch
+from beam_tfscript.runtime.transport import scratch
 from beam_tfscript.worker.guardian import Guardian
 
 
@@ -14,8 +14,8 @@ class ScratchDirectory:
     """A directory under the system's temporary directory (`TMPDIR`) that this process owns.
 
     Attributes:
-      path: where it is.
-      guardian: removes it, and ends the processes it is told of, if this process dies.
+      path: the directory.
+      guardian: removes it, and ends registered processes, if this process dies.
     """
 
     def __init__(self) -> None:
@@ -35,9 +35,9 @@ class ScratchDirectory:
             raise
 
     def remove(self) -> None:
-        """Remove it with all that is in it."""
+        """Remove the directory with all its files."""
         scratch.remove_tree(self.path)
-        # Not before: this process may be killed while it removes the directory.
+        # Last, as this process may be killed while it removes the directory.
         self.guardian.close()
         os.close(self._lock)
 

@@ -1,4 +1,4 @@
-"""Who uses the pool's processes: DoFn instances, by transform, and the interpreters that each transform starts."""
+"""Users of the pool's processes: DoFn instances by transform, and the interpreter of each transform."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Users:
         self._left_at: dict[Hashable, float] = {}
 
     def add(self, key: str, user: object) -> None:
-        """Count a user among those of a key."""
+        """Add a user of a key."""
         self._users[key].add(user)
         self._left_at.pop(key, None)
 
     def note_interpreter(self, spec: ProcessSpec) -> None:
-        """Note which interpreter a key's processes are."""
+        """Note the interpreter of a key's processes."""
         self._interpreters[spec.key] = spec.interpreter
 
     def discard(self, key: str, user: object) -> bool:
-        """Forget a user; return whether it was the last of its key."""
+        """Forget a user; return True if it was the last of its key."""
         self._users[key].discard(user)
         if self._users[key]:
             return False
@@ -45,18 +45,18 @@ class Users:
         return True
 
     def keys(self) -> set[str]:
-        """The keys that have users."""
+        """Return the keys that have users."""
         return {key for key, users in self._users.items() if users}
 
     def left_since(self, key: str) -> float:
-        """When the last user of a key went; 0 where it was forgotten without a word."""
+        """Return when the last user of a key was discarded; 0 if it was collected before."""
         return self._left_at.get(key, 0.0)
 
     def unused_since(self, process: ScriptProcess) -> float | None:
-        """When the last transform went that could use an idle process; None while there is one."""
+        """Return when the last transform that could use an idle process lost its users; None while there is one."""
         used = self.keys()
-        if process.live is not None:
-            # A run that goes on from bundle to bundle is of its own transform alone.
+        if process.kept_run is not None:
+            # Only the transform of a kept run may use its process.
             return None if process.spec.key in used else self.left_since(process.spec.key)
         interpreter = process.spec.interpreter
         if any(self._interpreters.get(key) == interpreter for key in used):
@@ -64,7 +64,7 @@ class Users:
         return self._left_at.get(interpreter, 0.0)
 
     def forget_left(self, *, before: float) -> None:
-        """Forget what is remembered of those that left before a time, which counts as long ago then."""
+        """Forget users that left before a time; they count as gone for long."""
         used = self.keys()
         self._interpreters = {key: value for key, value in self._interpreters.items() if key in used}
         self._left_at = {key: left for key, left in self._left_at.items() if left >= before}

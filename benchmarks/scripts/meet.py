@@ -1,9 +1,9 @@
-"""A task that meets the others of its cluster in one all-reduce and says when: in a pipeline, or started by hand.
+"""Script of a task that meets its cluster's tasks in one all-reduce; runs in a pipeline, or by hand.
 
     TF_CONFIG=… python meet.py FILE
 
-Started by hand it writes to FILE what it else writes as a row: seconds since 1970 when TensorFlow was imported, and
-when all had met, and how many tasks that were.
+Out, as a row or by hand as JSON in FILE: seconds since 1970 at which TensorFlow was imported, and at which all tasks
+had met, and the number of tasks.
 """
 
 import json
@@ -14,12 +14,12 @@ import tensorflow as tf
 
 
 def main(config):
-    """In a pipeline."""
+    """Write the figures as a row of a pipeline."""
     config.write(**meet())
 
 
 def meet():
-    """Adds one for each task, over all of them."""
+    """Add one for each task, over all tasks; return the figures."""
     imported_at = time.time()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     tasks = strategy.reduce("SUM", strategy.run(lambda: tf.constant(1.0)), axis=None)

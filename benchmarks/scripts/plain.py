@@ -1,7 +1,7 @@
-"""Scores a TFRecord file with a Keras model: Examples in, a CSV file of ids and scores out.
+"""Program that scores a TFRecord file with a Keras model: Examples in, a CSV file of ids and scores out.
 
-The yardstick of the benchmarks: a script as one writes it without a pipeline. It takes the same Examples in the
-same batches through the same model as `score.py`.
+The baseline of the benchmarks: a script without a pipeline. It scores the same Examples, in the same batches and with
+the same model as `score.py`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ FEATURES = {
 
 
 def main():
-    """Reads the arguments, scores the file batch by batch."""
+    """Read the arguments, and score the file batch by batch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", required=True, help="TFRecord file of Examples")
     parser.add_argument("--model", required=True, help="Keras model file")

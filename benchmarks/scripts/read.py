@@ -1,10 +1,10 @@
-"""Reads its shard once through `config.dataset()` and says how much memory that took."""
+"""Script that reads its shard once by `config.dataset()`, and reports its memory."""
 
 import tensorflow as tf
 
 
 def read_memory_mib(field):
-    """A line of the kernel's account of this process, in MiB."""
+    """Return a field of /proc/self/status in MiB."""
     with open("/proc/self/status") as status:
         for line in status:
             if line.startswith(field):
@@ -12,12 +12,12 @@ def read_memory_mib(field):
     raise ValueError(field)
 
 
-# The script is imported once TensorFlow is, so this is what importing it left behind.
+# The runtime imports TensorFlow before it loads this script.
 AFTER_IMPORT_MIB = read_memory_mib("VmRSS")
 
 
 def main(config):
-    """Counts the rows, batch by batch."""
+    """Count the rows, batch by batch."""
     rows = 0
     for batch in config.dataset(batch_size=config.user_params["batch_size"]):
         rows += int(tf.shape(batch["x"])[0])

@@ -1,13 +1,13 @@
-"""Scores rows with a Keras model: columns `id` and `x` in, `id` and `score` out.
+"""Script that scores rows with a Keras model: columns `id` and `x` in, `id` and `score` out.
 
-The same model in the same batches as `plain.py`, as a script for RunTFScript.
+The same model and batches as in `plain.py`, as a script for RunTFScript.
 """
 
 import tensorflow as tf
 
 
 def main(config):
-    """Scores the run's rows batch by batch."""
+    """Score the run's rows batch by batch."""
     model = tf.keras.models.load_model(config.user_params["model"])
 
     @tf.function

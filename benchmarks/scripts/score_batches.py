@@ -1,10 +1,10 @@
-"""Scores rows as `score.py` does, for the feed `bundles`: batches that go on from bundle to bundle."""
+"""Script that scores rows as `score.py` does, for feed="bundles": one loop over the batches of all bundles."""
 
 import tensorflow as tf
 
 
 def main(config):
-    """Scores batch by batch, for as long as rows come."""
+    """Score batch by batch, while rows come."""
     model = tf.keras.models.load_model(config.user_params["model"])
 
     @tf.function(reduce_retracing=True)

@@ -1,4 +1,4 @@
-"""Scores rows as `score_batches.py` does, and says how long each batch took the script itself."""
+"""Script that scores rows as `score_batches.py` does, and writes its own time per batch."""
 
 import time
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def main(config):
-    """Scores batch by batch, for as long as rows come; `own_ms` is the script's own time."""
+    """Score batch by batch, while rows come; `own_ms` is the script's own time in milliseconds."""
     model = tf.keras.models.load_model(config.user_params["model"])
 
     @tf.function(reduce_retracing=True)

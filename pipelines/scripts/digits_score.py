@@ -1,7 +1,7 @@
-"""Learns to read handwritten digits from the rows marked for training, and reads the others.
+"""Script that learns handwritten digits from the rows marked for training, and reads the other rows.
 
 Rows in: id, label, training (boolean), image (8 x 8 pixels, from 0, paper, to 16, ink).
-Rows out, one for each row not used for training: id, label, predicted, confidence.
+Rows out, one for each row that is not for training: id, label, predicted, confidence.
 """
 
 import random
@@ -13,7 +13,7 @@ FULL_INK = 16.0
 
 
 def main(config):
-    """Trains on one part of the rows and writes a prediction for each of the rest."""
+    """Train on the rows for training, and write a prediction for each other row."""
     set_seeds(config.user_params["seed"])
     rows = read_rows(config)
     images = rows["image"][..., np.newaxis] / FULL_INK
@@ -33,14 +33,14 @@ def main(config):
 
 
 def set_seeds(seed):
-    """What `tf.keras.utils.set_random_seed` does, which TensorFlow has from 2.7 on."""
+    """Set all seeds, as `tf.keras.utils.set_random_seed` does, which TensorFlow has since 2.7."""
     random.seed(seed)
     np.random.seed(seed)
     tf.compat.v1.set_random_seed(seed)
 
 
 def read_rows(config):
-    """All rows as one array a column, sorted by id, since a PCollection has no order of its own."""
+    """Return all rows as one array per column, sorted by id, since a PCollection has no order."""
     batches = list(config.batches(1024))
     rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     order = np.argsort(rows["id"])
@@ -48,7 +48,7 @@ def read_rows(config):
 
 
 def build_model():
-    """A small convolutional network: 8 x 8 image in, a probability for each digit out."""
+    """Return a small convolutional network: 8 x 8 image in, a probability for each digit out."""
     layers = tf.keras.layers
     model = tf.keras.Sequential(
         [

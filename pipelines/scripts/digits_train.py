@@ -1,7 +1,7 @@
-"""Learns to read handwritten digits and exports what it has learned.
+"""Script that learns handwritten digits, and exports its model.
 
-Rows in: label, image (8 x 8 pixels, from 0, paper, to 16, ink). Out: a SavedModel that takes `image` and gives
-`predicted` and `confidence`; and, reported after each epoch, loss and accuracy on the rows and on those held back.
+Rows in: label, image (8 x 8 pixels, from 0, paper, to 16, ink). Out: a SavedModel, `image` in, `predicted` and
+`confidence` out. After each epoch it reports loss and accuracy, on the rows for training and on those held back.
 """
 
 import random
@@ -14,7 +14,7 @@ HELD_BACK_EVERY = 10
 
 
 def main(config):
-    """Trains on nine rows of ten, watches the tenth, and exports the model."""
+    """Train on nine rows of ten, evaluate on the tenth, and export the model."""
     set_seeds(config.user_params["seed"])
     images, labels = read_rows(config)
     watched = np.arange(len(labels)) % HELD_BACK_EVERY == 0
@@ -31,14 +31,14 @@ def main(config):
 
 
 def set_seeds(seed):
-    """What `tf.keras.utils.set_random_seed` does, which TensorFlow has from 2.7 on."""
+    """Set all seeds, as `tf.keras.utils.set_random_seed` does, which TensorFlow has since 2.7."""
     random.seed(seed)
     np.random.seed(seed)
     tf.compat.v1.set_random_seed(seed)
 
 
 def read_rows(config):
-    """All images and labels, in an order of their own, since a PCollection has none."""
+    """Return all images and labels, in an order that depends on the images only, as a PCollection has no order."""
     batches = list(config.batches(1024))
     images = np.concatenate([batch["image"] for batch in batches])
     labels = np.concatenate([batch["label"] for batch in batches])
@@ -48,7 +48,7 @@ def read_rows(config):
 
 
 def build_model():
-    """A small convolutional network: 8 x 8 image in, a probability for each digit out."""
+    """Return a small convolutional network: 8 x 8 image in, a probability for each digit out."""
     layers = tf.keras.layers
     model = tf.keras.Sequential(
         [
@@ -66,9 +66,9 @@ def build_model():
 
 
 def export(model, directory):
-    """A SavedModel that takes images as the rows have them, so that who scores needs to know nothing more."""
+    """Export a SavedModel that takes images as the rows have them, so that a scoring script needs no scaling."""
     module = tf.Module()
-    # Newer Keras keeps TensorFlow's variables inside its own, where saving does not look.
+    # Keras 3 wraps TensorFlow's variables in its own, where tf.saved_model.save does not find them.
     module.weights = [weight if isinstance(weight, tf.Variable) else weight.value for weight in model.weights]
 
     @tf.function(input_signature=[tf.TensorSpec([None, 8, 8], tf.float32, name="image")])

@@ -1,7 +1,7 @@
-"""Scores rows with any SavedModel, by one of its signatures.
+"""Script that scores rows with any SavedModel, by one of its signatures.
 
-Rows in: the columns that the signature takes, and any others. Rows out, one for each: what `output_schema` names, which
-is outputs of the signature, and columns of the input that are handed on, such as an id.
+Rows in: columns for the signature's inputs, and any others. Rows out, one for each: the columns of `output_schema`.
+These are outputs of the signature, and columns of the input that are passed on, such as an id.
 
     rows | RunTFScript(
         main_script_file="score_saved_model.py",
@@ -11,16 +11,16 @@ is outputs of the signature, and columns of the input that are handed on, such a
     )
 
 `user_params`:
-    model_dir     a SavedModel, or a directory with numbered versions of one, of which the newest is taken; a path that
-                  TensorFlow can read, or the name of a directory among `user_files`
-    signature     predict, classify, regress, serving_default (if not given) … whatever the model calls it
-    inputs        {"the signature's input": "column"}, where names differ; not needed where one of each is left
+    model_dir     a SavedModel, or a directory with numbered versions of one, of which the newest is used; a path that
+                  TensorFlow can read, or the name of a directory in `user_files`
+    signature     name of the signature, such as predict, classify or regress; serving_default if not given
+    inputs        {"the signature's input": "column"}, if names differ; not needed if one of each is left
     outputs       {"output column": "the signature's output"}, likewise
-    batch_size    rows for one call of the model; 1024 if not given
-    look_every_s  how often a long run looks for a newer version, between batches; 30 if not given
+    batch_size    rows per call of the model; 1024 if not given
+    look_every_s  seconds between two checks for a newer version, between batches; 30 if not given
 
-A signature whose one input is a vector of strings is given the rows as serialized Examples, unless `inputs`, or
-a column of the same name, says which column it takes.
+If the signature's only input is a vector of strings, it gets the rows as serialized Examples. `inputs`, or a column of
+the input's name, overrides this.
 """
 
 import time
@@ -28,8 +28,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from beam_tfscript.runtime import saved_model
-from beam_tfscript.runtime.record_parser import RecordParser
+from beam_tfscript.runtime.reading.record_parser import RecordParser
+from beam_tfscript.runtime.tf import saved_model
 
 DEFAULTS = {
     "model_dir": None,
@@ -43,7 +43,7 @@ EXAMPLES_METHODS = ("tensorflow/serving/classify", "tensorflow/serving/regress")
 
 
 def main(config):
-    """Writes a row for each row."""
+    """Write one row for each row."""
     params = read_params(config.user_params)
     models = NewestModel(params, config)
     try:
@@ -55,7 +55,11 @@ def main(config):
 
 
 def read_params(given):
-    """The parameters with their defaults filled in."""
+    """Return the parameters, with their defaults.
+
+    Raises:
+      ValueError: `model_dir` is missing, or a parameter is unknown.
+    """
     unknown = sorted(set(given) - set(DEFAULTS))
     if unknown or not given.get("model_dir"):
         raise ValueError(
@@ -66,12 +70,12 @@ def read_params(given):
 
 
 def read_batches(config, size, plan):
-    """(serialized Examples, columns) of each batch; those that the model has no use for are None."""
+    """Yield (serialized Examples, columns) of each batch; one that the model does not need is None."""
     if not plan.takes_examples:
         for columns in config.batches(size):
             yield None, columns
         return
-    parser = RecordParser(config.input_schema, masks=False) if plan.handed_on else None
+    parser = RecordParser(config.input_schema, masks=False) if plan.passed_on else None
     try:
         for examples in read_examples(config, size):
             yield examples, None if parser is None else parser.parse(examples)
@@ -81,7 +85,7 @@ def read_batches(config, size, plan):
 
 
 def read_examples(config, size):
-    """The rows as lists of up to `size` serialized Examples."""
+    """Yield the rows as lists of up to `size` serialized Examples."""
     if hasattr(config, "example_batches"):
         for examples in config.example_batches(size):
             yield examples
@@ -97,7 +101,7 @@ def read_examples(config, size):
 
 
 class NewestModel:
-    """The newest version of a model, looked for from time to time; `current` is the one that is loaded."""
+    """Newest version of a model, checked from time to time; `current` is the loaded one."""
 
     def __init__(self, params, config):
         self._params = params
@@ -108,7 +112,7 @@ class NewestModel:
         print(f"scores with signature {params['signature']} of {path}")
 
     def look(self):
-        """Moves to a newer version, if it is time to look and there is one that can be used."""
+        """Move to a newer version, if a check is due and there is a usable one."""
         if self.version is None or time.time() < self._next_look:
             return
         self._next_look = time.time() + self._params["look_every_s"]
@@ -119,9 +123,9 @@ class NewestModel:
             newer = Model(path, self._params, self._config)
             if newer.plan.takes_examples != self.current.plan.takes_examples:
                 newer.close()
-                raise ValueError(f"{path}: its signature is called in another way")
+                raise ValueError(f"{path}: its signature takes other inputs")
         except (ValueError, tf.errors.OpError) as error:
-            # The version at hand goes on to be good; what is wrong with the other may be put right.
+            # The loaded version stays usable, and the newer one may be repaired.
             print(f"stays with version {self.version} of {self._params['model_dir']}: {error}")
             return
         print(f"moves from version {self.version} to {version} of {self._params['model_dir']}")
@@ -129,12 +133,12 @@ class NewestModel:
         self.version, self.current = version, newer
 
     def close(self):
-        """Lets go of the model."""
+        """Close the model."""
         self.current.close()
 
 
 class Model:
-    """A SavedModel that is loaded, and how rows are put into it."""
+    """Loaded SavedModel, with the plan that maps rows to its inputs."""
 
     def __init__(self, path, params, config):
         signatures = saved_model.read_signatures(path)
@@ -150,7 +154,7 @@ class Model:
         )
 
     def score(self, examples, columns):
-        """Output column -> array, for one batch."""
+        """Score one batch: return a dict, output column -> array."""
         if self.plan.takes_examples:
             values = [as_objects(examples)]
         else:
@@ -164,44 +168,44 @@ class Model:
             if value.shape[:1] != (rows,):
                 output = self.plan.outputs[name]
                 raise ValueError(f'output "{output}" of the model has shape {value.shape} for {rows} rows')
-        scored.update((name, columns[name]) for name in self.plan.handed_on)
+        scored.update((name, columns[name]) for name in self.plan.passed_on)
         return scored
 
     def close(self):
-        """Lets go of the model."""
+        """Close the model."""
         self._session.close()
 
 
 class Plan:
-    """Which column goes into which input, and which output or column makes which output column.
+    """Plan of a model's calls: the column of each input, and the source of each output column.
 
     Attributes:
-      takes_examples: whether the signature takes serialized Examples.
+      takes_examples: True if the signature takes serialized Examples.
       inputs: the signature's input -> column; None for serialized Examples.
       outputs: output column -> the signature's output.
-      handed_on: output columns that are columns of the input.
+      passed_on: output columns that are columns of the input.
     """
 
     def __init__(self, signature, input_schema, output_schema, params):
         if output_schema is None:
-            raise ValueError("nothing to score for: give the transform an output_schema")
+            raise ValueError("no output columns: give the transform an output_schema")
         columns = [] if input_schema is None else input_schema.names
         wanted = output_schema.names
         self.takes_examples = takes_examples(signature, columns, params["inputs"])
         known = set(signature.outputs) | set(params["outputs"])
-        self.handed_on = [name for name in wanted if name in columns and name not in known]
+        self.passed_on = [name for name in wanted if name in columns and name not in known]
         if self.takes_examples:
             self.inputs = dict.fromkeys(signature.inputs)
         else:
-            free = [name for name in columns if name not in self.handed_on]
+            free = [name for name in columns if name not in self.passed_on]
             self.inputs = match(sorted(signature.inputs), columns, free, params["inputs"], "inputs")
-        wanted = [name for name in wanted if name not in self.handed_on]
+        wanted = [name for name in wanted if name not in self.passed_on]
         given = sorted(signature.outputs)
         self.outputs = match(wanted, given, given, params["outputs"], "outputs")
 
 
 def takes_examples(signature, columns, given):
-    """Whether a signature takes serialized Examples."""
+    """Return True if a signature takes serialized Examples."""
     if signature.method_name in EXAMPLES_METHODS:
         return True
     if len(signature.inputs) != 1:
@@ -212,23 +216,33 @@ def takes_examples(signature, columns, given):
 
 
 def match(wanted, available, free, given, kind):
-    """wanted name -> available name: as given, else the same name, else the one that is left for the one that is."""
+    """Match names: return a dict, wanted name -> available name.
+
+    A name goes to the given one, else to the same name. If one wanted and one free name are left, they match.
+
+    Raises:
+      ValueError: a wanted name has no match, or a given name is unknown.
+    """
     found = {name: given.get(name, name) for name in wanted if name in given or name in available}
     missing = [name for name in wanted if name not in found]
     left = [name for name in free if name not in found.values()]
     if len(missing) == len(left) == 1:
         found[missing.pop()] = left.pop()
-    strange = sorted(set(found.values()) - set(available)) + sorted(set(given) - set(wanted))
-    if missing or strange:
+    unknown = sorted(set(found.values()) - set(available)) + sorted(set(given) - set(wanted))
+    if missing or unknown:
         raise ValueError(
-            f"{kind}: {', '.join(wanted)} cannot be matched with {', '.join(available) or 'nothing'}; it is not clear "
-            f'what {(strange + missing)[0]} is. Say which is which in user_params["{kind}"]'
+            f"{kind}: {', '.join(wanted)} cannot be matched with {', '.join(available) or 'nothing'}; there is no "
+            f'match for {(unknown + missing)[0]}. Name the matches in user_params["{kind}"]'
         )
     return {name: found[name] for name in wanted}
 
 
 def fit_input(name, values, info):
-    """A column as the model's input wants it: its dtype, and its shape where that is only another way to say it."""
+    """Convert a column to the dtype of the model's input, and reshape it if the number of values is the same.
+
+    Raises:
+      ValueError: the column does not fit the input.
+    """
     dtype = np.dtype(tf.as_dtype(info.dtype).as_numpy_dtype)
     values = np.asarray(values)
     if values.dtype.kind == "O" and dtype.kind != "O":
@@ -238,7 +252,7 @@ def fit_input(name, values, info):
         values = np.stack(values)
     if values.dtype != dtype:
         cast = values.astype(dtype) if np.can_cast(values.dtype, dtype, "same_kind") else None
-        # A number that a smaller integer does not hold would be another one.
+        # A cast to a smaller integer type would wrap a number that is out of range.
         if cast is None or (dtype.kind in "iu" and (cast != values).any()):
             raise ValueError(f'input "{name}" of the model is {dtype}, and a column of {values.dtype} does not fit')
         values = cast
@@ -246,12 +260,14 @@ def fit_input(name, values, info):
     if shape is None or -1 in shape[1:] or list(values.shape[1:]) == shape[1:]:
         return values
     if np.prod(shape[1:]) != np.prod(values.shape[1:]):
-        raise ValueError(f'input "{name}" of the model takes {shape[1:]} a row, and the column has {values.shape[1:]}')
+        raise ValueError(
+            f'input "{name}" of the model takes {shape[1:]} per row, and the column has {values.shape[1:]}'
+        )
     return values.reshape([len(values)] + shape[1:])
 
 
 def as_objects(records):
-    """An array of bytes; numpy's own way of it would cut off zeros at the end."""
+    """Return an object array of bytes; numpy's fixed-width strings would cut zero bytes at the end."""
     values = np.empty(len(records), dtype=object)
     values[:] = records
     return values

@@ -1,15 +1,16 @@
-"""Reads digits as they come, learns them when their window is over, and reports how both went.
+"""Script that reads digits as they arrive, learns them when their window is over, and reports on both.
 
-Rows in: label, image (8 x 8 pixels, from 0, paper, to 16, ink). Rows out, one a window:
-start, seconds: the window;   rows: how many digits it had
-accuracy, loss: of what was read, each digit before it was learned
-psi, feature: how far the digits are from those of the windows before, and in what most; null for the first window
-drifted: whether that is too far
-learned: how many digits have been learned in all
+Rows in: label, image (8 x 8 pixels, from 0, paper, to 16, ink). Rows out, one per window:
+start, seconds: start and length of the window;   rows: number of its digits
+accuracy, loss: of the readings, each made before the digit was learned
+psi, feature: distance of the digits from those of earlier windows, and the feature that differs most; null at first
+drifted: true if the distance is too large
+learned: number of digits learned so far, in all windows
 
-A run is one window: what outlives it is in a file in the directory `model_dir`. Windows overlap, as the first row of
-one may come before the last of the one before, but they end one after the other: in the order of time, or in any order
-where the pipeline is so far behind that several are over at once. So a run reads with the newest model that is there, and learns when its rows are complete: nothing that another window has learned is lost.
+A run is one window. The model outlives a run in a file in the directory `model_dir`. Windows overlap, as the first row
+of one may come before the last row of the one before, but they end one after another. Where the pipeline lags behind,
+that may be in any order. So a run reads with the newest model, and learns when its rows are complete. No window's
+learning is lost.
 """
 
 import io
@@ -23,11 +24,11 @@ BATCH = 32
 EPOCHS = 4
 LEARNING_RATE = 0.5
 
-# Population stability index: the sum of (p - q) ln(p / q) over some bins. By custom, up to 0.1 is the same
-# population, and from 0.25 on another one.
+# Population stability index: the sum of (p - q) ln(p / q) over some bins. By convention, up to 0.1 is the same
+# population, and 0.25 and more is another one.
 PSI_LIMIT = 0.25
-# Of n and m digits of the same population, PSI / (1 / n + 1 / m) is a chi-squared of one degree less than bins: that
-# any of the 16 features is over this is seen in one window of a hundred.
+# For n and m digits of the same population, PSI / (1 / n + 1 / m) is chi-squared, with one degree of freedom less than
+# bins. In one window of a hundred, one of the 16 features exceeds this limit by chance.
 PSI_OF_CHANCE = 20.0
 BIN_EDGES = np.array([0.1, 0.25, 0.4, 0.6])
 FEATURES = [f"ink in row {i + 1}" for i in range(8)] + [f"ink in column {i + 1}" for i in range(8)]
@@ -35,7 +36,7 @@ WINDOWS_KEPT = 5
 
 
 def main(config):
-    """Reads until the window is over, then learns and reports."""
+    """Read until the window is over, then learn and report."""
     path = os.path.join(config.user_params["model_dir"], f"shard-{config.shard}.npz")
     memory = Memory(path)
     model = build_model()
@@ -71,22 +72,22 @@ def main(config):
 
 
 def build_model():
-    """The smallest model that reads digits; put your own here."""
+    """Return the smallest model that reads digits; replace it by your own."""
     return tf.keras.Sequential([tf.keras.Input(shape=(8, 8)), tf.keras.layers.Flatten(), tf.keras.layers.Dense(10)])
 
 
 def read(model, images):
-    """The logits of some images; centred, they are learned several times faster."""
+    """Return the logits of some images; centred images are learned several times faster."""
     return model(images - 0.5)
 
 
 def loss_of(labels, logits):
-    """Cross-entropy of each digit."""
+    """Return the cross-entropy of each digit."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
 def learn(model, images, labels):
-    """Some passes of plain gradient descent, which keeps nothing that would have to be saved beside the weights."""
+    """Learn by some passes of plain gradient descent, whose only state is the weights."""
     for _ in range(EPOCHS):
         for start in range(0, len(labels), BATCH):
             with tf.GradientTape() as tape:
@@ -97,10 +98,10 @@ def learn(model, images, labels):
 
 
 class Memory:
-    """What outlives a window: the weights, and how the features of the last windows were distributed.
+    """State that outlives a window: the weights, and the distributions of the last windows' features.
 
     Args:
-      path: its file, on any file system that TensorFlow writes.
+      path: path of the state's file, on any file system that TensorFlow writes.
     """
 
     def __init__(self, path):
@@ -108,10 +109,10 @@ class Memory:
         self._path = path
         self._version = None
         self._weights = None
-        self._counts = {}  # start of a window -> how many digits are in each bin of each feature
+        self._counts = {}  # start of a window -> array [features, bins] of numbers of digits
 
     def refresh(self):
-        """Reads the file if it is another one than before; returns whether it was."""
+        """Read the file if it has changed; return True then."""
         if not tf.io.gfile.exists(self._path):
             return False
         version = tf.io.gfile.stat(self._path).mtime_nsec
@@ -126,23 +127,23 @@ class Memory:
         return True
 
     def load_into(self, model):
-        """Gives the model the weights; a first model keeps its own."""
+        """Give the model the weights; the first model keeps its own."""
         if self._weights is not None:
             model.set_weights(self._weights)
 
     def compare(self, start, images):
-        """How far the images are from those of the windows before: (PSI, name of the feature, whether it is drift)."""
+        """Compare the images with earlier windows: return (largest PSI, name of its feature, True for drift)."""
         before = [counts for other, counts in self._counts.items() if other < start]
         if not before:
             return None, None, False
-        others = np.sum(before, axis=0)
-        psi = psi_of(count(images), others)
+        earlier = np.sum(before, axis=0)
+        psi = psi_of(count(images), earlier)
         worst = int(np.argmax(psi))
-        chance = PSI_OF_CHANCE * (1 / len(images) + 1 / others[0].sum())
+        chance = PSI_OF_CHANCE * (1 / len(images) + 1 / earlier[0].sum())
         return float(psi[worst]), FEATURES[worst], bool(psi[worst] > max(PSI_LIMIT, chance))
 
     def remember(self, start, images, forget_others):
-        """Adds a window, or rows of it that came late, to what others are compared with."""
+        """Add a window, or its late rows, to the windows that later ones are compared with."""
         if forget_others:
             self._counts = {other: counts for other, counts in self._counts.items() if other >= start}
         self._counts[start] = self._counts.get(start, 0) + count(images)
@@ -151,7 +152,7 @@ class Memory:
         self.learned += len(images)
 
     def save(self, model):
-        """Writes the file, whole or not at all."""
+        """Write the file atomically."""
         weights = model.get_weights()
         content = io.BytesIO()
         np.savez(
@@ -169,13 +170,15 @@ class Memory:
 
 
 def count(images):
-    """How many images are in each bin of each feature, the share of ink in a row or column: (features, bins)."""
+    """Count images by bin: an array [features, bins]; a feature is the share of ink in a row or column."""
     ink = np.concatenate([images.mean(axis=2), images.mean(axis=1)], axis=1)
     bins = np.digitize(ink, BIN_EDGES)
     return np.stack([np.bincount(column, minlength=len(BIN_EDGES) + 1) for column in bins.T])
 
 
-def psi_of(counts, others):
-    """The population stability index of each feature; half an image in each bin keeps it finite."""
-    p, q = ((each + 0.5) / (each + 0.5).sum(axis=1, keepdims=True) for each in (np.asarray(counts), np.asarray(others)))
+def psi_of(counts, earlier):
+    """Return the population stability index of each feature; half an image added to each bin keeps it finite."""
+    p, q = (
+        (each + 0.5) / (each + 0.5).sum(axis=1, keepdims=True) for each in (np.asarray(counts), np.asarray(earlier))
+    )
     return ((p - q) * np.log(p / q)).sum(axis=1)

@@ -20,7 +20,7 @@ OPENED = tuple(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _PA
 
 
 def build() -> None:
-    """Resolves the jars."""
+    """Resolve the jars."""
     find_tool("java", engine=NAME)
     resolve_jars(_POM, JARS, engine=NAME)
 

@@ -105,7 +105,7 @@ class FlinkCluster:
         return [f"--flink-master={HOST}:{_REST_PORT}" if "--flink-master" in part else part for part in command]
 
     def get(self, path: str) -> Any:
-        """What the REST interface answers."""
+        """Return an answer of the REST interface."""
         with urllib.request.urlopen(f"http://{HOST}:{_REST_PORT}{path}", timeout=10) as answer:
             return json.load(answer)
 
@@ -123,11 +123,11 @@ class FlinkCluster:
         return {job["id"]: job["status"] for job in self.get("/jobs")["jobs"]}
 
     def completed_checkpoints(self, job: str) -> int:
-        """How many checkpoints of a job are complete."""
+        """Return the number of complete checkpoints of a job."""
         return self.get(f"/jobs/{job}/checkpoints")["counts"]["completed"]
 
     def restored(self, job: str) -> str | None:
-        """Where a job went on from, last: the path of a checkpoint or savepoint."""
+        """Return the path of the checkpoint or savepoint that a job was last restored from."""
         latest = self.get(f"/jobs/{job}/checkpoints")["latest"]["restored"]
         return None if latest is None else latest["external_path"]
 

@@ -26,7 +26,7 @@ def find_tool(name: str, *, engine: str) -> str:
 
 
 def resolve_jars(pom: pathlib.Path, directory: pathlib.Path, *, engine: str) -> None:
-    """Has Maven copy what a POM depends on, once a version of the POM.
+    """Let Maven copy the dependencies of a POM, once per version of the POM.
 
     Its copy among the jars says that they are all there.
 

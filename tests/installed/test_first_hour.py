@@ -1,4 +1,4 @@
-"""What a new user does first, with the wheel installed: each of these has failed for somebody."""
+"""First steps of a new user, with the wheel installed: each of them has failed for somebody."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SCHEMA = "id string, score float"
 
 
 def run(*command, timeout=240, **arguments):
-    """What a command printed; it must end well."""
+    """Return the output of a command, which must end with status 0."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 def saved(rows, path):
-    """Has the rows written as text, as DoFns may run anywhere."""
+    """Write the rows as text, as DoFns may run in any process."""
     return rows | beam.Map(lambda row: repr(sorted(row._asdict().items()))) | beam.io.WriteToText(str(path))
 
 

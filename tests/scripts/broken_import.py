@@ -1,4 +1,4 @@
-"""A script that needs what is not there."""
+"""Script that imports a missing module."""
 
 import no_such_module_anywhere  # noqa: F401
 

@@ -1,6 +1,6 @@
-"""Gives each row back, and does at some rows what it is told to: die, raise, freeze, fork, close descriptors.
+"""Script that returns each row, and fails at some rows: dies, raises, freezes, forks, or closes descriptors.
 
-Needs no TensorFlow. A row's number is what stands behind `#` in its only value.
+Needs no TensorFlow. A row's number follows `#` in its only value.
 """
 
 import os
@@ -13,7 +13,7 @@ import feeds
 
 
 def main(config):
-    """Each row once; a fault happens in the middle of the batch that has its row, as often as it is to happen."""
+    """Write each row once; a fault happens in the middle of its row's batch, as often as `user_params` says."""
     seen = config.counter("seen")
     for records in batches(config):
         numbers = [int(re.search(b"#([0-9]+)", record).group(1)) for record in records]
@@ -29,7 +29,7 @@ def main(config):
 
 
 def batches(config):
-    """The records, in whatever feed."""
+    """Yield the records in any feed."""
     if config.feed is not None:
         for records in config.example_batches(config.user_params["batch"]):
             yield records
@@ -38,13 +38,13 @@ def batches(config):
 
 
 def write(config, numbers):
-    """The rows' numbers, with something behind them that takes room."""
+    """Write the rows' numbers, followed by padding."""
     more = "y" * config.user_params["output_bytes"]
     config.write_batch(id=["#{}#{}".format(number, more) for number in numbers])
 
 
 def due(params, number):
-    """The faults at a row that have not happened yet: the next of them."""
+    """Return the next fault at a row that has not happened yet."""
     for at, kind, seconds in params["faults"].get(str(number), []):
         try:
             os.close(os.open(os.path.join(params["marks"], at), os.O_CREAT | os.O_EXCL))
@@ -55,27 +55,27 @@ def due(params, number):
 
 
 def kill(config, seconds):
-    """As the system does when memory is short."""
+    """Die as by the out-of-memory killer."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def leave(config, seconds):
-    """Ends without a word."""
+    """Exit without a message."""
     os._exit(0)
 
 
 def fail(config, seconds):
-    """An error of the script."""
+    """Raise an error."""
     raise ArithmeticError("as it was told to")
 
 
 def freeze(config, seconds):
-    """Stops for good."""
+    """Stop forever."""
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def pause(config, seconds):
-    """Stops, and is continued by a child some time later."""
+    """Stop; a child continues the process later."""
     parent, child = os.getpid(), os.fork()
     if not child:
         while state(parent) != "T":
@@ -88,18 +88,18 @@ def pause(config, seconds):
 
 
 def state(pid):
-    """What the system says of a process: `T` where it is stopped."""
+    """Return the state of a process from /proc: `T` if it is stopped."""
     with open("/proc/{}/stat".format(pid)) as file:
         return file.read().rsplit(")", 1)[1].split()[0]
 
 
 def wait(config, seconds):
-    """Takes its time."""
+    """Sleep."""
     time.sleep(seconds)
 
 
 def fork(config, seconds):
-    """Children that end in each way."""
+    """Fork children that end in each way."""
     for end in (lambda: sys.exit(0), lambda: write(config, [0]), config.output_writer.flush, lambda: 1 // 0):
         child = os.fork()
         if not child:
@@ -109,19 +109,19 @@ def fork(config, seconds):
 
 
 def leave_child(config, seconds):
-    """A child that has all open that its parent has, and stays."""
+    """Fork a child that stays, with all descriptors of its parent open."""
     if not os.fork():
         time.sleep(600)
         os._exit(0)
 
 
 def close(config, seconds):
-    """Closes what others have opened."""
+    """Close descriptors that the script did not open."""
     os.closerange(3, 256)
 
 
 def scribble(config, seconds):
-    """Writes to what others have opened."""
+    """Write to descriptors that the script did not open."""
     for descriptor in range(3, 256):
         try:
             os.write(descriptor, b"BTFS" + b"\x00" * 60)

@@ -1,4 +1,4 @@
-"""Trains, evaluates and exports with an Estimator, as one task of whatever TF_CONFIG says. Python 3.6 syntax.
+"""Script that trains, evaluates and exports with an Estimator, as the task of TF_CONFIG. Python 3.6 syntax.
 
 python cluster_estimator.py MODEL_DIR
 """

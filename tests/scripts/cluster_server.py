@@ -1,4 +1,4 @@
-"""One task of a TensorFlow cluster that prints where it listens. Python 3.6 syntax.
+"""Task of a TensorFlow cluster that prints the addresses that it listens on. Python 3.6 syntax.
 
     python cluster_server.py ADDRESS,ADDRESS INDEX
 
@@ -24,13 +24,13 @@ def main(addresses, index):
 
 
 def listening():
-    """Where this process listens, as (address, port)."""
+    """Return the addresses that this process listens on, as (address, port)."""
     own = set()
     for descriptor in os.listdir("/proc/self/fd"):
         try:
             own.add(os.readlink("/proc/self/fd/" + descriptor))
         except OSError:
-            pass  # the directory's own
+            pass  # the descriptor of the listing itself
     found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with open(table) as file:

@@ -1,4 +1,4 @@
-"""Trains as compat_akdl_train.py does, and gives the model out as rows: the style of the batch components."""
+"""Script that trains as compat_akdl_train.py does, and writes the model as rows: the style of the batch components."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Trains with rows to evaluate on, stops when that no longer helps, and exports the best: the style of one worker."""
+"""Script that trains with evaluations, stops early, and exports the best model: the style of one worker."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def main(task_config: TrainTaskConfig):
         "raw_dataset_fn": lambda: tf.data.TFRecordDataset(task_config.dataset_file).skip(64),
         "valid_raw_dataset_fn": lambda: tf.data.TFRecordDataset(task_config.dataset_file).take(64),
         "batch_size": int(user_params["batch_size"]),
-        # Without early stopping it would go on for hours.
+        # Without early stopping, the training would take hours.
         "num_epochs": 1000000,
         "save_checkpoints_steps": 50,
         "early_stopping_patience_steps": 100,

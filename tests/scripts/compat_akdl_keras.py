@@ -1,4 +1,4 @@
-"""Fits a Keras model with the train components' configs."""
+"""Script that fits a Keras model with the train components' configs."""
 
 import json
 

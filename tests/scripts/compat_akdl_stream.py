@@ -1,4 +1,4 @@
-"""Trains on rows as they come and gives the model out as rows: the style of the stream components."""
+"""Script that trains on rows as they come, and writes the model as rows: the style of the stream components."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Trains a classifier, in the style of the train components: an Estimator, and configs for all the rest."""
+"""Script that trains a classifier in the style of the train components: an Estimator and configs."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What the names of other platforms do, as checks for interpreters without pytest. Python 3.6 syntax.
+"""Checks of the modules for other platforms' scripts, for interpreters without pytest. Python 3.6 syntax.
 
     python compat_checks.py
 
@@ -14,9 +14,10 @@ import types
 
 from beam_tfscript.runtime import compat
 from beam_tfscript.runtime.columns import columns_from_wire
-from beam_tfscript.runtime.config import Schema, set_config
-from beam_tfscript.runtime.context import TFContext
-from beam_tfscript.runtime.writer import OutputWriter
+from beam_tfscript.runtime.config.config_values import Schema
+from beam_tfscript.runtime.config.current import set_config
+from beam_tfscript.runtime.config.tf_context import TFContext
+from beam_tfscript.runtime.writing.writer import OutputWriter
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}
 WIRE = [
@@ -26,7 +27,7 @@ WIRE = [
 
 
 class Wire(object):
-    """A connection that keeps what it is sent."""
+    """Connection that keeps the frames that are sent."""
 
     def __init__(self):
         self.frames = []
@@ -39,7 +40,7 @@ class Wire(object):
 
 
 def start_run(task_type="chief", task_index=0, **fields):
-    """Makes a run the one that goes on; returns its config."""
+    """Start a run, and return its config."""
     set_config(None)
     TFContext.forget()
     columns = Schema(columns_from_wire(WIRE))
@@ -53,7 +54,7 @@ def start_run(task_type="chief", task_index=0, **fields):
 
 
 def raises(kind, function, *arguments):
-    """The message of the error that a call raises."""
+    """Return the message of the error that a call raises."""
     try:
         function(*arguments)
     except kind as error:
@@ -140,7 +141,7 @@ def check_writer_op_writes_each_record_whole():
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         feed = tf.compat.v1.placeholder(tf.string)
         write, close = config.tf_context.output_writer_op([feed])
-        # An Example that ends in zeros: 0.0 is four of them.
+        # An Example that ends in zero bytes: 0.0 is four of them.
         session.run(write, {feed: example(1, 0.0).SerializeToString()})
         session.run(write, {feed: [example(2, 0.0).SerializeToString(), example(3, 0.5).SerializeToString()]})
         assert not config.output_writer.count
@@ -338,7 +339,7 @@ def main():
             error = None
             try:
                 check()
-            except Exception:  # noqa: BLE001 - a check may fail in any way, and the others are to run
+            except Exception:  # noqa: BLE001 - a check may fail in any way, and the other checks must run
                 error = traceback.format_exc()
             print(json.dumps({"check": name, "error": error}), flush=True)
 

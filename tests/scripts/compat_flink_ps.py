@@ -95,7 +95,7 @@ def example(number, score):
 
 
 def export(directory, values):
-    """A SavedModel with the variables' values, free of the devices they were trained on."""
+    """Export a SavedModel with the variables' values, without the devices of the training."""
     with tf.Graph().as_default(), tf.Session() as sess:
         inputs = {name: tf.placeholder(tf.float32, [None], name=name) for name in ("x0", "x1")}
         x = tf.stack([inputs["x0"], inputs["x1"]], 1)

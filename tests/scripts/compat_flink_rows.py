@@ -1,4 +1,4 @@
-"""Scores rows one by one, in the style of inference on Flink: a context, a Dataset, and a writer of rows."""
+"""Script that scores rows one by one, in the style of inference on Flink: a context, a Dataset and a row writer."""
 
 import tensorflow as tf
 from dl_on_flink_framework.context import Context

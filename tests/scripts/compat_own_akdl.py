@@ -1,4 +1,4 @@
-"""Writes whose `akdl` it has, and what it is given as `user_params`."""
+"""Script that writes the owner of its `akdl`, and its `user_params`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Loads SavedModels and scores rows one by one, without a pipeline. Python 3.6 syntax.
+"""Program that loads SavedModels and scores rows one by one, without a pipeline. Python 3.6 syntax.
 
     python compat_score.py MODEL ROWS
 

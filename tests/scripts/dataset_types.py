@@ -1,4 +1,4 @@
-"""A script that counts on every Dataset it is given being of its TensorFlow's own kind. Python 3.6 syntax.
+"""Script that needs each Dataset to be of its TensorFlow's own class. Python 3.6 syntax.
 
 In TensorFlow 1 such a Dataset has methods that make iterators for sessions, and so has what is made of it.
 """
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def main(config):
-    """Checks all that the config gives, and gives back the ids by way of the one that is named for this shard."""
+    """Check all Datasets of the config, and write the ids by the Dataset that `user_params` names for this shard."""
     name_read = config.user_params["reads"][config.shard]
     given = datasets(config)
     for name, dataset in sorted(given.items()):
@@ -23,7 +23,7 @@ def main(config):
 
 
 def datasets(config):
-    """Name -> Dataset of the feed that is there."""
+    """Return name -> Dataset, for the run's feed."""
     from akdl.engine.inputs import get_dataset
 
     made = {
@@ -41,7 +41,7 @@ def datasets(config):
 
 
 def of_bundles(config):
-    """The same for the Datasets of bundles."""
+    """Do the same with the Datasets of bundles."""
     for dataset in config.datasets():
         check("datasets", dataset)
         parsed = dataset.batch(2).map(lambda records: tf.io.parse_example(records, config.feature_spec)["id"])
@@ -51,14 +51,14 @@ def of_bundles(config):
 
 
 def check(name, dataset):
-    """Raises where it is not the Dataset that TensorFlow's own functions give."""
+    """Raise unless the Dataset is of the class that TensorFlow's own functions return."""
     assert isinstance(dataset, tf.data.Dataset), "{} is {!r}".format(name, dataset)
     for method in ("make_one_shot_iterator", "make_initializable_iterator"):
         assert hasattr(dataset, method) == hasattr(tf.data.Dataset, method), "{} of {}".format(method, name)
 
 
 def read(dataset):
-    """The elements, as arrays, in the way that is usual in this TensorFlow."""
+    """Yield the elements as arrays, by the usual way in this TensorFlow."""
     if not hasattr(dataset, "make_one_shot_iterator"):
         for element in dataset:
             yield element.numpy()

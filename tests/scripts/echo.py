@@ -1,18 +1,18 @@
-"""Scripts that give back what they get, one entry function a way of doing so."""
+"""Scripts that return their input; each entry function does so in another way."""
 
 import os
 import sys
 
 
 def main(config):
-    """Every column of the input schema that the output schema has, batch by batch."""
+    """Write each input column that the output schema has, batch by batch."""
     names = config.output_schema.names
     for batch in config.batches(100):
         config.write_batch(**{name: batch[name] for name in names})
 
 
 def echo_file(config):
-    """The records of dataset_file as they are."""
+    """Write the records of dataset_file as they are."""
     import tensorflow as tf
 
     count = 0
@@ -23,7 +23,7 @@ def echo_file(config):
 
 
 def echo_messages(config):
-    """The records of dataset_file as tf.train.Example messages."""
+    """Write the records of dataset_file as tf.train.Example messages."""
     import tensorflow as tf
 
     for record in tf.compat.v1.io.tf_record_iterator(config.dataset_file):
@@ -31,7 +31,7 @@ def echo_messages(config):
 
 
 def describe(config):
-    """One row about the run itself."""
+    """Write one row about the run."""
     window = config.window
     config.write(
         shard=config.shard,
@@ -44,7 +44,7 @@ def describe(config):
 
 
 def list_ids(config):
-    """The shard and window that each row was in."""
+    """Write each row's shard and window."""
     window = "" if config.window is None else "{:g}-{:g}".format(*config.window)
     for batch in config.batches(100):
         n = len(batch["id"])
@@ -52,13 +52,13 @@ def list_ids(config):
 
 
 def show_arguments(config):
-    """What the script can see of the arguments, as JSON."""
+    """Write the transform's arguments that the script can see, as JSON."""
     import json
 
     import tensorflow as tf
 
     from beam_tfscript.runtime import get_config
-    from beam_tfscript.runtime.context import TFContext
+    from beam_tfscript.runtime.config.tf_context import TFContext
 
     assert get_config() is config
     assert config.tf_context is TFContext.get_or_create()
@@ -86,7 +86,7 @@ def show_arguments(config):
 
 
 def use_modules(config):
-    """A row from a module beside the script and one from inside an archive."""
+    """Write a row from a module beside the script, and one from inside an archive."""
     import beside
     from packed.inner import VALUE
 
@@ -95,7 +95,7 @@ def use_modules(config):
 
 
 def metrics_and_logs(config):
-    """Counters, distributions, prints and log records."""
+    """Use counters, distributions, prints and log records."""
     import logging
 
     print("printed by shard", config.shard)
@@ -109,12 +109,12 @@ def metrics_and_logs(config):
 
 
 def write_nothing(config):
-    """Reads all, writes nothing."""
+    """Read all rows, and write none."""
     assert sum(len(batch["id"]) for batch in config.batches(7)) == config.dataset_length
 
 
 def echo_typed(config):
-    """Every column by way of numpy, with its nulls."""
+    """Write each column from numpy arrays, with its nulls."""
     for batch in config.batches(3, masks=True):
         columns = {}
         for column in config.output_schema:
@@ -126,7 +126,7 @@ def echo_typed(config):
 
 
 def echo_rows(config):
-    """Every column by way of numpy, written a row at a time."""
+    """Write each column from numpy arrays, row by row."""
     names = config.output_schema.names
     for batch in config.batches(3, masks=True):
         masks = [batch.get(column.mask_name) for column in config.output_schema]
@@ -140,7 +140,7 @@ def echo_rows(config):
 
 
 def echo_records(config):
-    """The records as they are, without TensorFlow in between."""
+    """Write the records as they are, without TensorFlow."""
     import struct
 
     with open(config.dataset_file, "rb") as records:
@@ -153,7 +153,7 @@ def echo_records(config):
 
 
 def count_steps(config):
-    """How many steps each SequenceExample has."""
+    """Write the number of steps of each SequenceExample."""
     import tensorflow as tf
 
     for record in tf.data.TFRecordDataset(config.dataset_file):

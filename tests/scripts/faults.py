@@ -1,15 +1,31 @@
-"""Scripts that fail, one entry function a way of failing."""
+"""Scripts that fail; each entry function fails in another way."""
 
 import os
 import signal
+import struct
 import sys
 import time
 
 
 def _ids(config, n=10):
-    for batch in config.batches(n):
+    for batch in config.batches(n) if "tensorflow" in sys.modules else _plain_batches(config, n):
         config.write_batch(id=batch["id"])
         yield batch
+
+
+def _plain_batches(config, n):
+    """Yield the batches of rows with a short id, read without TensorFlow."""
+    ids = []
+    with open(config.dataset_file, "rb") as records:
+        for head in iter(lambda: records.read(12), b""):
+            example = records.read(struct.unpack("<Q", head[:8])[0])
+            records.read(4)
+            # Keys and lengths take a byte each: Example, Features, entry, the key "id", Feature, BytesList, value.
+            assert example[4:8] == b"\n\x02id" and example[13] == len(example) - 14, example
+            ids.append(example[14:])
+    assert len(ids) == config.dataset_length
+    for begin in range(0, len(ids), n):
+        yield {"id": ids[begin : begin + n]}
 
 
 def raises(config):
@@ -95,32 +111,39 @@ def prints_much(config):
     list(_ids(config))
 
 
-def missing_column(config):
-    import tensorflow as tf
+def _field(number, data):
+    """Return a length-delimited field of a protocol buffer; lengths are below 128."""
+    return bytes([number << 3 | 2, len(data)]) + data
 
-    feature = {"id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a"]))}
-    example = tf.train.Example(features=tf.train.Features(feature=feature))
-    config.output_writer.write(example.SerializeToString())
+
+def _example(**features):
+    """Return a serialized tf.train.Example, made without TensorFlow."""
+    entries = [_field(1, _field(1, name.encode()) + _field(2, feature)) for name, feature in sorted(features.items())]
+    return _field(1, b"".join(entries))
+
+
+def _bytes(value):
+    return _field(1, _field(1, value))
+
+
+def _floats(*values):
+    return _field(2, _field(1, struct.pack("<%df" % len(values), *values)))
+
+
+def _int64s(*values):
+    return _field(3, _field(1, bytes(values)))
+
+
+def missing_column(config):
+    config.output_writer.write(_example(id=_bytes(b"a")))
 
 
 def wrong_kind(config):
-    import tensorflow as tf
-
-    feature = {
-        "id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a"])),
-        "score": tf.train.Feature(int64_list=tf.train.Int64List(value=[1])),
-    }
-    config.output_writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    config.output_writer.write(_example(id=_bytes(b"a"), score=_int64s(1)))
 
 
 def two_values(config):
-    import tensorflow as tf
-
-    feature = {
-        "id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a"])),
-        "score": tf.train.Feature(float_list=tf.train.FloatList(value=[1, 2])),
-    }
-    config.output_writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    config.output_writer.write(_example(id=_bytes(b"a"), score=_floats(1, 2)))
 
 
 def good_and_garbage(config):

@@ -1,4 +1,4 @@
-"""Clusters that are fed while they run, as scripts without TensorFlow: each task gives its rows back."""
+"""Clusters that get rows during the run, as scripts without TensorFlow: each task returns its rows."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ import time
 
 
 def give(config, records):
-    """The rows as they came, each with its task."""
+    """Write the rows as they came, each with its task."""
     for record in records:
         config.write(size=len(record), task="{}:{}".format(config.task_type, config.task_index))
 
 
 def worker_waits_for_the_chief(config):
-    """The worker reads nothing until the chief has read all its rows, as where both go in step."""
+    """Let the worker read nothing until the chief has read all its rows, as a synchronous strategy may."""
     mark = config.user_params["mark"]
     is_chief = config.task_type == "chief"
     while not is_chief and not os.path.exists(mark):
@@ -26,14 +26,14 @@ def worker_waits_for_the_chief(config):
 
 
 def reads_late(config):
-    """Takes its time before it reads."""
+    """Sleep before reading."""
     time.sleep(config.user_params["seconds"])
     for records in config.example_batches(100):
         give(config, records)
 
 
 def worker_raises_while_the_chief_goes_on(config):
-    """The worker raises the first time; the chief has rows done all the while."""
+    """Raise in the worker at the first attempt, while the chief acknowledges rows."""
     for records in config.example_batches(10):
         give(config, records)
         if config.task_type == "worker" and config.attempt == 1:
@@ -42,7 +42,7 @@ def worker_raises_while_the_chief_goes_on(config):
 
 
 def worker_stops(config):
-    """The worker has enough of its rows after the first."""
+    """Stop the feed in the worker after its first rows."""
     for records in config.example_batches(1):
         give(config, records)
         if config.task_type == "worker":
@@ -50,7 +50,7 @@ def worker_stops(config):
 
 
 def worker_leaves_a_child_and_dies(config):
-    """The worker is killed, and a child of it lives on with all that it had open."""
+    """Kill the worker, whose child lives on with all its descriptors open."""
     for records in config.example_batches(100):
         give(config, records)
         if config.task_type == "worker":
@@ -61,7 +61,7 @@ def worker_leaves_a_child_and_dies(config):
 
 
 def share_a_directory(config):
-    """Each task leaves a file at a relative path, and waits for that of the other."""
+    """Write a file at a relative path in each task, and wait for the other task's file."""
     for records in config.example_batches(100):
         give(config, records)
     os.makedirs("checkpoints", exist_ok=True)
@@ -75,6 +75,6 @@ def share_a_directory(config):
 
 
 def counts_parameters(config):
-    """Gives one row, if its parameters are all there."""
+    """Write one row, if all parameters are there."""
     assert len(config.user_params["large"]) == 1 << 20
     give(config, [b""])

@@ -12,22 +12,22 @@ import time
 
 
 def batches(config):
-    """Gives each row back, with where it was read."""
+    """Write each row, with the process and window that read it."""
     for number, batch in enumerate(config.batches(config.user_params.get("n", 16))):
         rows = len(batch["id"])
         config.write_batch(
             id=batch["id"], batch=[number] * rows, rows=[rows] * rows, pid=[os.getpid()] * rows,
-            window=[place(config)] * rows, attempt=[config.attempt] * rows,
+            window=[window_text(config)] * rows, attempt=[config.attempt] * rows,
         )  # fmt: skip
 
 
-def place(config):
-    """The run's window as text."""
+def window_text(config):
+    """Return the run's window as text."""
     return "" if config.window is None else "{:g}-{:g}".format(*config.window)
 
 
 def datasets(config):
-    """The same, a bundle at a time, in graph mode."""
+    """Write each row, bundle by bundle, in graph mode."""
     import tensorflow as tf
 
     feeds = config.datasets()
@@ -48,13 +48,13 @@ def datasets(config):
                 rows = len(ids)
                 config.write_batch(
                     id=ids, batch=[number] * rows, rows=[config.dataset_length] * rows, pid=[os.getpid()] * rows,
-                    window=[place(config)] * rows, attempt=[config.attempt] * rows,
+                    window=[window_text(config)] * rows, attempt=[config.attempt] * rows,
                 )  # fmt: skip
         number += 1
 
 
 def dataset_fn(config):
-    """Each record of the open-ended Dataset, as it comes; then a second pass, which is empty."""
+    """Write each record of the open-ended Dataset as it comes; then make a second pass, which is empty."""
     import tensorflow as tf
 
     for record in config.dataset_fn():
@@ -64,31 +64,31 @@ def dataset_fn(config):
 
 
 def parsed_dataset(config):
-    """The parsed Dataset."""
+    """Write the rows of the parsed Dataset."""
     for batch in config.dataset(config.user_params.get("n", 4)):
         for name in batch["id"].numpy():
             write_one(config, name)
 
 
 def write_one(config, name):
-    config.write(id=name, batch=0, rows=1, pid=os.getpid(), window=place(config), attempt=config.attempt)
+    config.write(id=name, batch=0, rows=1, pid=os.getpid(), window=window_text(config), attempt=config.attempt)
 
 
 def count(config):
-    """One row at the end: how many there were."""
+    """Write one row at the end: the number of rows."""
     rows = sum(len(records) for records in config.example_batches(8))
     write_one(config, "{} rows".format(rows))
 
 
 def returns_early(config):
-    """Leaves the rest unread."""
+    """Return with rows unread."""
     for number, names in named_batches(config):
         write_names(config, number, names)
         return
 
 
 def stops(config):
-    """Asks for the end after some rows; what it writes then is of those rows too."""
+    """Stop the feed after some rows, and write outputs of those rows after that."""
     for number, names in named_batches(config):
         write_names(config, number, names)
         if number == config.user_params.get("last", 1):
@@ -97,18 +97,18 @@ def stops(config):
 
 
 def stops_at_once(config):
-    """Has no use for any row."""
+    """Stop the feed without reading a row."""
     config.stop()
 
 
 def stops_before_it_reads(config):
-    """The same, and says so."""
+    """Stop the feed without reading a row, and write a row."""
     config.stop()
     write_one(config, "stopped")
 
 
 def stops_between_bundles(config):
-    """Has done all of the first bundle when it asks for the end, and says so."""
+    """Stop the feed when all rows of the first bundle are done."""
     for number, names in named_batches(config):
         if number:
             break
@@ -118,12 +118,12 @@ def stops_between_bundles(config):
 
 
 def never_reads(config):
-    """Waits for something else."""
+    """Wait without reading rows."""
     time.sleep(600)
 
 
 def marked(path):
-    """How many marks are in a file; adds one."""
+    """Return the number of marks in a file, and add one."""
     with open(path, "a+") as marks:
         marks.seek(0)
         count = len(marks.read())
@@ -132,29 +132,29 @@ def marked(path):
 
 
 def mixes_units(config):
-    """Asks for rows in two ways."""
+    """Read rows in two ways."""
     next(config.datasets())
     next(config.batches(4))
 
 
 def asks_for_a_stream(config):
-    """What only the feed `stream` has."""
+    """Use a method of feed="stream"."""
     config.dataset_fn()
 
 
 def asks_for_a_dataset(config):
-    """The same."""
+    """Use a method that this feed does not have."""
     config.dataset(4)
 
 
 def name_of(record):
-    """The id in an Example that has nothing else, if it is short: TensorFlow would do this, but in four seconds."""
+    """Return the short id of an Example of one feature; the import of TensorFlow would take four seconds."""
     assert record[6:8] == b"id", record
     return record[14:]
 
 
 def named_batches(config):
-    """(number, ids) of each batch."""
+    """Yield (number, ids) of each batch."""
     for number, records in enumerate(config.example_batches(config.user_params.get("n", 8))):
         yield number, [name_of(record) for record in records]
 
@@ -163,12 +163,12 @@ def write_names(config, number, names):
     rows = len(names)
     config.write_batch(
         id=names, batch=[number] * rows, rows=[rows] * rows, pid=[os.getpid()] * rows,
-        window=[place(config)] * rows, attempt=[config.attempt] * rows,
+        window=[window_text(config)] * rows, attempt=[config.attempt] * rows,
     )  # fmt: skip
 
 
 def echo(config):
-    """As `batches`; what is to happen at a row (`at`, `times`, `how`) happens when its batch has been written."""
+    """Write as `batches` does; the fault at a row (`at`, `times`, `how`) happens after its batch is written."""
     for number, names in named_batches(config):
         write_names(config, number, names)
         fail_at(config, names)
@@ -176,7 +176,7 @@ def echo(config):
 
 
 def counts(config):
-    """As `echo`, with a counter that is told of a batch before it fails."""
+    """Write as `echo` does, and count a batch before the fault."""
     for number, names in named_batches(config):
         config.counter("seen").inc(len(names))
         write_names(config, number, names)
@@ -184,27 +184,27 @@ def counts(config):
 
 
 def echo_file(config):
-    """The rows of `dataset_file`."""
+    """Write the rows of `dataset_file`."""
     for record in file_records(config):
         write_one(config, name_of(record))
 
 
 def echo_all(config):
-    """As `echo`, in whatever feed."""
+    """Write as `echo` does, in any feed."""
     for number, names in read_all(config):
         write_names(config, number, names)
         fail_at(config, names)
 
 
 def echo_file_backwards(config):
-    """The same, the last row first."""
+    """Write the rows in any feed, the last row of each batch first."""
     for _, names in read_all(config):
         for name in reversed(names):
             write_one(config, name)
 
 
 def fail_at(config, names):
-    """Dies or raises in the middle of a batch, as often as it is told to."""
+    """Die or raise in the middle of a batch, as often as `user_params` says."""
     at, params = config.user_params.get("at"), config.user_params
     if at is None or at.encode() not in names or marked(params["marks"]) >= params["times"]:
         return
@@ -215,7 +215,7 @@ def fail_at(config, names):
 
 
 def write_mark(config, text):
-    """Says in a file, if there is to be one, that the script has come this far."""
+    """Note in a file, if `user_params` names one, that the script has come this far."""
     path = config.user_params.get("told")
     if path is not None:
         with open(path, "a") as marks:
@@ -223,27 +223,27 @@ def write_mark(config, text):
 
 
 def says_who_it_is(config):
-    """Tells its process before it reads."""
+    """Write the process id before reading."""
     write_mark(config, "begun")
     echo(config)
 
 
 def stays_alive(config):
-    """Reads a batch, and is busy with it for good."""
+    """Read a batch, and hold it forever."""
     for _ in config.example_batches(8):
         write_mark(config, "reading")
         time.sleep(600)
 
 
 def pass_on(config):
-    """The records as they came."""
+    """Write the records as they came."""
     for records in config.example_batches(config.user_params.get("n", 8)):
         for record in records:
             config.output_writer.write(record)
 
 
 def enlarge(config):
-    """Some megabytes for each row."""
+    """Write some megabytes for each row."""
     for records in config.example_batches(100):
         for record in records:
             for number in range(config.user_params["times"]):
@@ -252,41 +252,41 @@ def enlarge(config):
 
 
 def slow(config):
-    """Takes its time with each batch."""
+    """Sleep with each batch."""
     for number, names in named_batches(config):
         time.sleep(config.user_params["seconds"])
         write_names(config, number, names)
 
 
 def writes_after_the_end(config):
-    """Keeps something back until there is no bundle any more."""
+    """Write an output after the last bundle."""
     echo(config)
     write_one(config, "too late")
 
 
 def sums_up(config):
-    """How many rows and bytes each batch had."""
+    """Write the number of rows and bytes of each batch."""
     for records in config.example_batches(config.user_params["n"]):
         write_one(config, "{} records, {} bytes".format(len(records), sum(map(len, records))))
 
 
 def in_two_ways(config):
-    """Whole bundles at first, batches when it is tried again."""
+    """Read whole bundles at the first attempt, and batches at the next."""
     if config.attempt == 1:
-        # What datasets() does before it makes one of TensorFlow's.
+        # datasets() without TensorFlow's Dataset.
         config.feed.take_dataset()
         os.kill(os.getpid(), signal.SIGKILL)
     echo(config)
 
 
 def sums_up_nothing(config):
-    """Counts, and writes no row."""
+    """Count, and write no row."""
     for records in config.example_batches(8):
         config.counter("seen").inc(len(records))
 
 
 def stops_late(config):
-    """Asks for the end when there is no room for more rows on their way here."""
+    """Stop the feed when the channel is full of rows."""
     if config.user_params["reads"]:
         next(config.example_batches(1))
     time.sleep(0.5)
@@ -294,13 +294,13 @@ def stops_late(config):
 
 
 def silent_without_rows(config):
-    """Takes longer than a script may be silent that has rows to read."""
+    """Sleep longer than a script with unread rows may be silent."""
     time.sleep(1)
     write_one(config, "done")
 
 
 def read_all(config):
-    """(number, ids) of each batch, in whatever feed."""
+    """Yield (number, ids) of each batch, in any feed."""
     if config.feed is None:
         yield from enumerate([[name_of(record) for record in file_records(config)]])
     else:
@@ -308,7 +308,7 @@ def read_all(config):
 
 
 def file_records(config):
-    """The records of `dataset_file`, a TFRecord file, as they are read."""
+    """Yield the records of a TFRecord file."""
     with open(config.dataset_file, "rb") as file:
         while True:
             header = file.read(12)
@@ -320,7 +320,7 @@ def file_records(config):
 
 
 def forks(config):
-    """Forks a child in the middle of each batch, which ends in the way that it is told to."""
+    """Fork a child in the middle of each batch; the child ends as `user_params` says."""
     how = config.user_params["how"]
     for number, names in read_all(config):
         half = len(names) // 2
@@ -354,12 +354,12 @@ def end_child(config, how, names):
 
 
 def lengths(names):
-    """What a pool's worker does."""
+    """Return the lengths of ids; runs in a pool's worker."""
     return [len(name) for name in names]
 
 
 def uses_a_pool(config):
-    """Has processes of a pool look at the rows, as scripts that load data do."""
+    """Process the rows in a pool of processes, as scripts that load data do."""
     context = multiprocessing.get_context(config.user_params["how"])
     with context.Pool(2) as pool:
         for number, names in read_all(config):
@@ -370,7 +370,7 @@ def uses_a_pool(config):
 
 
 def leaves_a_child(config):
-    """Leaves a child behind that has a copy of all that its parent has open."""
+    """Leave a child behind that has all its parent's descriptors open."""
     if os.fork() == 0:
         write_mark(config, "child")
         time.sleep(600)
@@ -379,7 +379,7 @@ def leaves_a_child(config):
 
 
 def freezes(config):
-    """Says its pid, and cannot answer any more from the second batch on, as often as it is told to."""
+    """Note each batch; freeze from the second batch on, as often as `user_params` says."""
     for number, names in read_all(config):
         write_mark(config, "reading")
         if number and marked(config.user_params["marks"]) < config.user_params.get("times", 99):
@@ -397,27 +397,27 @@ def freeze(how):
 
 
 def freezes_with_a_file(config):
-    """The same where the rows are complete before."""
+    """Freeze in feed="dataset"."""
     write_mark(config, "reading")
     freeze(config.user_params["how"])
 
 
 def hangs_behind_its_loop(config):
-    """Has all its rows done, and never returns."""
+    """Acknowledge all rows, and never return."""
     echo(config)
     write_mark(config, "behind the loop")
     time.sleep(600)
 
 
 def works_behind_its_loop(config):
-    """Has something to do when all rows are done."""
+    """Sleep after all rows are done."""
     echo(config)
     time.sleep(config.user_params["seconds"])
     write_mark(config, "saved")
 
 
 def waits_with_the_last_rows(config):
-    """Gives back all rows but the last batch, which it keeps for good."""
+    """Write all rows but those of the last batch, which it keeps forever."""
     for number, names in named_batches(config):
         if number == 10:
             write_mark(config, "reading")

@@ -1,4 +1,4 @@
-"""A TensorFlow 1 style script: one default graph, one session, variables with fixed names."""
+"""Script in the style of TensorFlow 1: one default graph, one session, variables with fixed names."""
 
 import tensorflow.compat.v1 as tf
 

@@ -1,4 +1,4 @@
-"""A script whose main is not there when it is looked for."""
+"""Script whose `main` is not a function."""
 
 if True:
     main = None

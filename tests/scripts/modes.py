@@ -1,7 +1,7 @@
-"""A script that computes in another mode of TensorFlow in each run, and says how it found TensorFlow.
+"""Script that computes in another mode of TensorFlow in each run, and writes the state of TensorFlow at its start.
 
-Python 3.6 syntax. `user_params`: `modes` is the mode of each run by its number ("session", "graph", "v1", "eager" or
-"v2"), `marks` a file that counts the runs, `raises` the number of a run that fails after its first rows.
+Python 3.6 syntax. `user_params`: `modes` is a list of each run's mode ("session", "graph", "v1", "eager" or "v2").
+`marks` is the path of a file that counts the runs. `raises` is the number of a run that fails after its first rows.
 """
 
 import json
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def main(config):
-    """Gives each id back, read in the run's mode."""
+    """Write each id, read in the run's mode."""
     number = count_run(config.user_params["marks"])
     mode = config.user_params["modes"][number]
     found, context = state(), has_context()
@@ -24,12 +24,12 @@ def main(config):
         if number == config.user_params.get("raises"):
             raise ArithmeticError("the first run fails")
     if hasattr(config, "dataset_file") and not hasattr(config, "datasets"):
-        # By a session of the runtime's own, whatever the mode.
+        # By a session of the runtime, in any mode.
         assert sum(len(batch["id"]) for batch in config.batches(3)) == config.dataset_length
 
 
 def count_run(path):
-    """How many runs there were before this one."""
+    """Return the number of earlier runs."""
     with open(path, "a+") as marks:
         marks.write("x")
         marks.flush()
@@ -37,7 +37,7 @@ def count_run(path):
 
 
 def state():
-    """What a script can tell about TensorFlow before it has done anything, as JSON."""
+    """Return TensorFlow's state that a script can see at its start, as JSON."""
     v1 = tf.compat.v1
     found = {
         "eager": tf.executing_eagerly(),
@@ -48,14 +48,14 @@ def state():
 
 
 def has_context():
-    """Whether TensorFlow has made its eager context, in the mode of that moment."""
+    """Return True if TensorFlow has made its eager context."""
     from tensorflow.python.eager import context
 
     return context._context is not None
 
 
 def is_eager_outside(records):
-    """Whether a function of a Dataset takes what is around it for eager code."""
+    """Return True if a function of a Dataset is built as in eager code."""
     from tensorflow.python.framework import ops
 
     found = []
@@ -69,7 +69,7 @@ def is_eager_outside(records):
 
 
 def enter(mode):
-    """Switches to a mode, as scripts do when they begin."""
+    """Switch to a mode, as scripts do at their start."""
     if mode in ("session", "graph"):
         tf.compat.v1.disable_eager_execution()
     elif mode == "v1":
@@ -84,9 +84,9 @@ def enter(mode):
 
 
 def read(config, mode):
-    """Yields ids, and whether functions of their Dataset take what is around them for eager code."""
+    """Yield (ids, True if functions of their Dataset are built as in eager code)."""
     if mode == "session":
-        # No function is built, and so TensorFlow needs nothing that it has for eager code.
+        # No function is built, so TensorFlow needs no eager context.
         yield read_by_placeholder(config), None
         return
     for records in datasets(config):
@@ -95,7 +95,7 @@ def read(config, mode):
 
 
 def read_by_placeholder(config):
-    """The ids, from Examples that a session is fed with."""
+    """Return the ids, from Examples that are fed to a session."""
     v1 = tf.compat.v1
     serialized = v1.placeholder(tf.string, [None])
     ids = tf.io.parse_example(serialized, config.feature_spec)["id"]
@@ -104,7 +104,7 @@ def read_by_placeholder(config):
 
 
 def datasets(config):
-    """Datasets of serialized Examples, by the feed's own means."""
+    """Yield Datasets of serialized Examples, by the feed's own method."""
     if hasattr(config, "datasets"):
         for records in config.datasets():
             yield records
@@ -115,7 +115,7 @@ def datasets(config):
 
 
 def read_in_graph(records, spec):
-    """The ids, by a session on the default graph, which an interactive session is left open on."""
+    """Return the ids, by a session on the default graph; leave an interactive session open on the graph."""
     v1 = tf.compat.v1
     rows = records.map(lambda record: tf.io.parse_single_example(record, spec)["id"])
     following = v1.data.make_one_shot_iterator(rows).get_next()
@@ -135,7 +135,7 @@ def read_in_graph(records, spec):
 
 
 def read_eagerly(records, spec):
-    """The ids, by iteration, and counted by a function that makes its variable outside of itself."""
+    """Return the ids by iteration; count them by a function whose variable is made outside."""
     made = []
 
     @tf.function

@@ -1,4 +1,4 @@
-"""A script without an entry function."""
+"""Script without an entry function."""
 
 
 def score(config):

@@ -1,16 +1,16 @@
-"""A task of a cluster in the style of TensorFlow 1, which starts its own server. Python 3.6 syntax."""
+"""Task of a cluster in the style of TensorFlow 1, which starts its own server. Python 3.6 syntax."""
 
 import tensorflow as tf
 
 
 def main(config):
-    """Reads the rows by a session on the task's server, in the default graph; counts them where the first task is."""
+    """Read the rows by a session on the task's server, in the default graph; count them on the first task."""
     v1 = tf.compat.v1
     v1.disable_v2_behavior()
     cluster = v1.train.ClusterSpec(config.cluster)
     server = v1.train.Server(cluster, job_name=config.task_type, task_index=config.task_index)
     task = "{}:{}".format(config.task_type, config.task_index)
-    # Said by name, as it must be: without it TensorFlow 1 may have another task read.
+    # Without a named device, TensorFlow 1 may let another task read.
     with tf.device("/job:{}/task:{}".format(config.task_type, config.task_index)):
         records = config.dataset_fn()
         parsed = records.batch(2).map(lambda batch: tf.io.parse_example(batch, config.feature_spec)["id"])

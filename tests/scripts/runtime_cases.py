@@ -1,4 +1,4 @@
-"""Columns of every type with rows of them, and what the checks of the runtime are made of. Python 3.6 syntax."""
+"""Columns of each type with rows, and helper functions for the runtime's checks. Python 3.6 syntax."""
 
 import datetime
 import os
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from beam_tfscript.runtime.columns import columns_from_wire
 
-# Goes when the checks are done.
+# Removed after the checks.
 FOLDER = tempfile.mkdtemp()
 
 _KINDS = {
@@ -96,7 +96,7 @@ def as_lists(value):
 
 
 def assert_same(found, expected):
-    """Equal, of the same dtype, and with the same signs of zero."""
+    """Assert that values are equal, of the same dtype, and with the same signs of zero."""
     if isinstance(expected, np.ndarray):
         assert found.dtype == expected.dtype, (found.dtype, expected.dtype)
         assert found.shape == expected.shape, (found.shape, expected.shape)
@@ -114,7 +114,7 @@ def save(records):
 
 
 def evaluate(make_dataset):
-    """A Dataset's elements as dicts of numpy arrays: in graph mode, and where there is one, in eager mode."""
+    """Return a Dataset's elements as dicts of numpy arrays, in graph mode and, if there is one, in eager mode."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         following = tf.compat.v1.data.make_one_shot_iterator(make_dataset()).get_next()
         batches = []
@@ -146,7 +146,7 @@ def assert_raises(error, words, function, *args, **options):
 
 
 def example(**features):
-    """An Example of features given as lists; None is a Feature without one."""
+    """Return an Example of features given as lists; None is a Feature without a list."""
     message = tf.train.Example()
     for name, values in features.items():
         feature = message.features.feature[name]

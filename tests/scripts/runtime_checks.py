@@ -1,4 +1,4 @@
-"""What the runtime's reading and writing promise on every interpreter; run as a program by test_runtime_reader.py.
+"""Checks of the runtime's reading and writing on each interpreter; test_runtime_reader.py runs them as a program.
 
     python runtime_checks.py [check …]
 
@@ -33,9 +33,10 @@ from runtime_cases import (
     save,
 )
 
-from beam_tfscript.runtime import reader, tf_state
 from beam_tfscript.runtime.columns import InputMismatch, columns_from_wire
-from beam_tfscript.runtime.encode import ExampleEncoder
+from beam_tfscript.runtime.reading import reader
+from beam_tfscript.runtime.tf import tf_state
+from beam_tfscript.runtime.writing.encode import ExampleEncoder
 
 
 def check_every_type_survives_writing_and_reading():
@@ -46,7 +47,7 @@ def check_every_type_survives_writing_and_reading():
     assert set(batch) == set(READ)
     for name in READ:
         assert_same(batch[name], READ[name])
-    # What was read can be written as it is.
+    # Values that were read can be written as they are.
     again = encoder.encode_batch(batch)
     one_by_one = [encoder.encode_row({name: ROWS[name][index] for name in ROWS}) for index in range(3)]
     for others in (again, one_by_one):
@@ -230,7 +231,7 @@ def check_memory_stays_flat_over_a_long_file():
     before = memory_bytes("VmRSS")
     assert sum(1 for _ in reader.numpy_batches(path, columns, 4)) == 128
     grown = memory_bytes("VmHWM") - before
-    # Half a GiB has gone through; what is in flight are some batches of 4 MiB.
+    # Half a GiB was read; only some batches of 4 MiB are in memory.
     assert grown < 150 << 20, grown
 
 
@@ -267,7 +268,7 @@ def check_pool_has_as_many_threads_as_the_limit_says_whatever_a_session_asks_for
     for operation in (in_session, in_eager_code):
         code = LIMITED + operation + "import os; print(len(os.listdir('/proc/self/task')))"
         few, many = [int(output) for output in run_programs([code.format(2), code.format(6)])]
-        # Were the limit not kept, they would differ by no more than a thread that comes and goes.
+        # Without the limit, they would differ by at most one short-lived thread.
         assert many - few > 2, (few, many)
 
 
@@ -280,7 +281,7 @@ def check_dataset_of_a_generator_works_where_eager_execution_was_just_turned_on(
 
 
 def run_programs(codes):
-    """What some programs print, that run side by side."""
+    """Run some programs in parallel, and return their outputs."""
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for code in codes
     ]
@@ -291,7 +292,7 @@ def run_programs(codes):
 
 
 LIMITED = (
-    "import tensorflow as tf; from beam_tfscript.runtime import tf_state\n"
+    "import tensorflow as tf; from beam_tfscript.runtime.tf import tf_state\n"
     "tf_state.note(tf); tf_state.limit_threads(tf, {})\n"
 )
 THREADS = 3
@@ -310,7 +311,7 @@ def main(names):
         error = None
         try:
             CHECKS[name]()
-        except Exception:  # noqa: BLE001 - a check that fails in any way is reported, and the others go on
+        except Exception:  # noqa: BLE001 - a check that fails in any way is reported, and the other checks run
             error = traceback.format_exc()
         print(json.dumps({"check": name, "error": error}), flush=True)
     shutil.rmtree(FOLDER)

@@ -1,11 +1,11 @@
-"""What the runtime's writing promises on every interpreter; run by runtime_checks.py. Python 3.6 syntax."""
+"""Checks of the runtime's writing on each interpreter; runtime_checks.py runs them. Python 3.6 syntax."""
 
 import tensorflow as tf
 from runtime_cases import as_lists, assert_raises, column, example, make_tensors, save
 
-from beam_tfscript.runtime import reader
 from beam_tfscript.runtime.columns import OutputMismatch, columns_from_wire
-from beam_tfscript.runtime.encode import ExampleEncoder
+from beam_tfscript.runtime.reading import reader
+from beam_tfscript.runtime.writing.encode import ExampleEncoder
 
 
 def check_integers_padded_to_one_width_are_read_by_every_parser():

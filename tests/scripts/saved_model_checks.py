@@ -1,4 +1,4 @@
-"""What `runtime/saved_model.py` promises on every interpreter; run as a program by test_runtime_saved_model.py.
+"""Checks of `runtime/tf/saved_model.py` on each interpreter; test_runtime_saved_model.py runs them as a program.
 
     python saved_model_checks.py
 
@@ -14,8 +14,8 @@ import traceback
 import tensorflow as tf
 from saved_models import save_graph, save_half_plus_two
 
-from beam_tfscript.runtime import saved_model
-from beam_tfscript.runtime.saved_model import SavedModelError
+from beam_tfscript.runtime.tf import saved_model
+from beam_tfscript.runtime.tf.saved_model import SavedModelError
 
 v1 = tf.compat.v1
 FOLDER = tempfile.mkdtemp()
@@ -23,7 +23,7 @@ MODEL = os.path.join(FOLDER, "half_plus_two")
 
 
 def folder(*names):
-    """A new directory with directories in it; those whose names end in "!" get the model."""
+    """Make a directory with directories in it; those whose names end in "!" get the model."""
     parent = tempfile.mkdtemp(dir=FOLDER)
     for name in names:
         path = os.path.join(parent, name.rstrip("!"))
@@ -69,11 +69,11 @@ def check_two_models_are_an_error_that_names_both():
 
 
 def check_no_model_is_an_error_that_says_what_to_write():
-    raises(["is not there"], saved_model.find_export, os.path.join(FOLDER, "nonesuch"))
+    raises(["does not exist"], saved_model.find_export, os.path.join(FOLDER, "nonesuch"))
     raises(["no SavedModel", "model.export(config.saved_model_dir)"], saved_model.find_export, folder("empty"))
     parent = folder("other")
     open(os.path.join(parent, "other", "model.keras"), "w").close()
-    raises(["other/model.keras", "another form"], saved_model.find_export, parent)
+    raises(["other/model.keras", "another format"], saved_model.find_export, parent)
 
 
 def check_the_newest_version_is_a_number_with_a_model_in_it():
@@ -200,7 +200,7 @@ def main():
         error = None
         try:
             CHECKS[name]()
-        except Exception:  # noqa: BLE001 - a check that fails in any way is reported, and the others go on
+        except Exception:  # noqa: BLE001 - a check that fails in any way is reported, and the other checks run
             error = traceback.format_exc()
         print(json.dumps({"check": name, "error": error}), flush=True)
     shutil.rmtree(FOLDER)

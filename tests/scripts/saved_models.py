@@ -1,4 +1,4 @@
-"""SavedModels for tests, made the same way on every TensorFlow. Python 3.6 syntax.
+"""SavedModels for tests, made in the same way on each TensorFlow. Python 3.6 syntax.
 
 python saved_models.py DIRECTORY [SLOPE]
 """
@@ -11,7 +11,7 @@ v1 = tf.compat.v1
 
 
 def save_half_plus_two(path, slope=0.5):
-    """y = slope * x + 2, with signatures that take serialized Examples and one, `serving_default`, that takes x.
+    """Export y = slope * x + 2, with signatures that take serialized Examples, and `serving_default`, which takes x.
 
     The model that TensorFlow Serving's own tutorials use, made here.
     """
@@ -36,7 +36,7 @@ def save_half_plus_two(path, slope=0.5):
 
 
 def save_graph(path, signatures, tags=("serve",)):
-    """Saves the default graph with its variables as they begin."""
+    """Save the default graph with the initial values of its variables."""
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())
         builder = v1.saved_model.builder.SavedModelBuilder(path)

@@ -1,4 +1,4 @@
-"""Scores with `score_saved_model`, and publishes a newer version of the model before the second batch."""
+"""Script that scores with `score_saved_model`, and publishes a newer version of the model before the second batch."""
 
 import os
 

@@ -1,8 +1,8 @@
-"""Scripts that are given side inputs."""
+"""Scripts with side inputs."""
 
 
 def join(config):
-    """Each row with the word that the side input has for it, and with what the side input is."""
+    """Write each row with its word in the side input."""
     words = {}
     for batch in config.side_batches("words", 100):
         words.update(zip(batch["id"], batch["word"]))
@@ -14,7 +14,7 @@ def join(config):
 
 
 def weight(config):
-    """Scores with the model that another transform has trained, by the row it gave."""
+    """Score with the model that another transform has trained; its row has the model's path."""
     import tensorflow as tf
 
     (model,) = config.side_batches("model", 1)
@@ -24,12 +24,12 @@ def weight(config):
 
 
 def missing(config):
-    """Asks for a side input that is not there."""
+    """Ask for a missing side input."""
     config.side_dataset("nothing")
 
 
 def double(config):
-    """Exports a model that doubles."""
+    """Export a model that doubles."""
     import tensorflow as tf
 
     module = tf.Module()
@@ -43,6 +43,6 @@ def double(config):
 
 
 def show(config):
-    """The only row of the side input, whatever it is."""
+    """Write the only row of the side input."""
     with open(config.side_files["words"], "rb") as file:
         config.write(word=file.read()[12:-4])

@@ -1,10 +1,10 @@
-"""Scores rows as they come, with a model of the run's own, as an online script would."""
+"""Script that scores rows as they come, with a model that it makes, as an online script would."""
 
 import tensorflow as tf
 
 
 def main(config):
-    """Writes a score for each row, and at the window's end how many rows there were."""
+    """Write a score for each row, and the number of rows at the window's end."""
     columns = config.user_params["columns"]
     model = tf.keras.Sequential([tf.keras.Input(shape=(columns,)), tf.keras.layers.Dense(1, activation="sigmoid")])
     rows = 0

@@ -1,4 +1,4 @@
-"""Scripts for unbounded input: each row is given back with the run that had it, and its place in that run."""
+"""Scripts for unbounded input: they return each row with its run, and its position in the run."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import uuid
 
 
 def trace(config):
-    """Each row in the order of its coming, then one row that says how many they were."""
+    """Write each row in the order of arrival, then one row with their number."""
     run = Run(config)
     for names in _batches(config, 16):
         run.give(names)
@@ -15,11 +15,11 @@ def trace(config):
 
 
 def trace_records(config):
-    """The same by way of the open-ended Dataset."""
+    """Write the same rows, by the open-ended Dataset."""
     import tensorflow as tf
 
     if not tf.executing_eagerly():
-        # TensorFlow 1 iterates over a Dataset in a session, unless it is told so.
+        # TensorFlow 1 needs a session to iterate over a Dataset.
         tf.compat.v1.enable_eager_execution()
     run = Run(config)
     for record in config.dataset_fn():
@@ -28,7 +28,7 @@ def trace_records(config):
 
 
 def dies_at(config):
-    """Is killed while it has the row `id`, for as many runs as `times` says."""
+    """Be killed while the row `id` is not done, in as many runs as `times` says."""
     run = Run(config)
     for names in _batches(config, 1):
         run.give(names)
@@ -39,7 +39,7 @@ def dies_at(config):
 
 
 def raises_at(config):
-    """Raises while it has the row `id`, for as many runs as `times` says."""
+    """Raise while the row `id` is not done, in as many runs as `times` says."""
     run = Run(config)
     for names in _batches(config, 1):
         run.give(names)
@@ -49,7 +49,7 @@ def raises_at(config):
 
 
 def stops_at(config):
-    """Asks for the end when it has seen the row `id`."""
+    """Stop the feed after the row `id`."""
     run = Run(config)
     for names in _batches(config, 1):
         run.give(names)
@@ -59,7 +59,7 @@ def stops_at(config):
 
 
 def slow(config):
-    """Takes its time for each row."""
+    """Sleep with each row."""
     run = Run(config)
     for names in _batches(config, 1):
         time.sleep(config.user_params["seconds"])
@@ -68,7 +68,7 @@ def slow(config):
 
 
 def leaves_early(config):
-    """Returns with the second row."""
+    """Return with the second row."""
     run = Run(config)
     for names in _batches(config, 1):
         run.give(names)
@@ -77,7 +77,7 @@ def leaves_early(config):
 
 
 class Run(object):
-    """Writes a row for each that it is given."""
+    """Run that writes one row per input row."""
 
     def __init__(self, config):
         self.count = 0
@@ -85,7 +85,7 @@ class Run(object):
         self._name = uuid.uuid4().hex
 
     def give(self, names):
-        """Gives rows back; with the first of them, the process notes itself in a directory."""
+        """Write rows; at the first row, note the process in a directory."""
         directory = self._config.user_params.get("pids")
         if directory and not self.count:
             with open(os.path.join(directory, str(os.getpid())), "w"):
@@ -95,7 +95,7 @@ class Run(object):
             self.count += 1
 
     def end(self):
-        """Says how many rows there were."""
+        """Write the number of rows."""
         self._write("end")
 
     def _write(self, name):
@@ -107,7 +107,7 @@ class Run(object):
 
 
 def _batches(config, n):
-    """The ids of each batch; where `raw` is given, without TensorFlow, which takes seconds to come up."""
+    """Yield the ids of each batch; with `raw`, without TensorFlow, whose import takes seconds."""
     n = config.user_params.get("n", n)
     if config.user_params.get("raw"):
         for records in config.example_batches(n):
@@ -118,9 +118,9 @@ def _batches(config, n):
 
 
 def _id_of(record):
-    """The one value of an Example whose one feature is `id`."""
+    """Return the value of an Example whose only feature is `id`."""
     at = 0
-    for what in ("features", "entry", "id", "feature", "bytes_list", "value"):
+    for level in ("features", "entry", "id", "feature", "bytes_list", "value"):
         at += 1  # the field's number
         length = shift = 0
         while True:
@@ -130,14 +130,14 @@ def _id_of(record):
             at += 1
             if byte < 128:
                 break
-        if what == "id":
+        if level == "id":
             at += length
     assert at + length == len(record), record
     return record[at:]
 
 
 def _mark(config):
-    """How often this was called, in whatever process."""
+    """Return the number of calls so far, in all processes."""
     with open(config.user_params["marks"], "a+") as marks:
         marks.write("x")
         marks.flush()
@@ -145,7 +145,7 @@ def _mark(config):
 
 
 def keeps_from(config):
-    """Gives rows back until the one that begins with `id`; keeps that in its first life, and notes that it has it."""
+    """Write rows up to the one that begins with `id`; in the first run, hold that row, and note this."""
     run = Run(config)
     for names in _batches(config, 1):
         if names[0].startswith(config.user_params["id"].encode()) and config.attempt == 1:
@@ -158,7 +158,7 @@ def keeps_from(config):
 
 
 def notes_size(config):
-    """Notes how long the first row's id is."""
+    """Note the length of the first row's id."""
     run = Run(config)
     for names in _batches(config, 1):
         with open(config.user_params["noted"], "w") as noted:
@@ -167,7 +167,7 @@ def notes_size(config):
 
 
 def leaves_a_child(config):
-    """Leaves a child behind that has a copy of all that its parent has open."""
+    """Leave a child behind that has all its parent's descriptors open."""
     run = Run(config)
     for names in _batches(config, 1):
         run.give(names)
@@ -179,7 +179,7 @@ def leaves_a_child(config):
 
 
 def fails_at_the_end(config):
-    """Raises when all rows are done, each time something else."""
+    """Raise when all rows are done, with another message each time."""
     run = Run(config)
     for names in _batches(config, 16):
         run.give(names)

@@ -1,4 +1,4 @@
-"""Trainings of a line through points, in one process: each entry is a way to train, export, or fail."""
+"""Trainings of a line through points, in one process; each entry trains, exports or fails in another way."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def keras_fit(config):
-    """Keras' fit on all rows, and what it reports on the way."""
+    """Train by Keras' fit on all rows, and report after each epoch."""
     import tensorflow as tf
 
     data = list(config.batches(1024))
@@ -23,7 +23,7 @@ def keras_fit(config):
 
 
 def place(config):
-    """Exports at once, and reports what this task is told of its cluster."""
+    """Export at once, and report the task's view of its cluster."""
     import tensorflow as tf
 
     assert config.cluster == {"chief": ["localhost:0"]} and (config.task_type, config.task_index) == ("chief", 0)
@@ -35,14 +35,14 @@ def place(config):
 
 
 def window_start(config):
-    """A model whose weight is the window's start, in a timestamp's directory as Estimators make them."""
+    """Export a model whose weight is the window's start, in a timestamp's directory as Estimators do."""
     import tensorflow as tf
 
     export(tf, os.path.join(config.saved_model_dir, "1700000000"), weight=config.window.start)
 
 
 def note_and_export(config):
-    """Counts in a file how often the training ran, and in its checkpoint directory how often it began there."""
+    """Count the runs of the training in a file, and in its checkpoint directory."""
     import tensorflow as tf
 
     with open(config.user_params["log"], "a") as log:
@@ -52,7 +52,7 @@ def note_and_export(config):
 
 
 def export(tf, directory, weight):
-    """A SavedModel that multiplies by a weight, without Keras."""
+    """Export a SavedModel that multiplies by a weight, without Keras."""
     module = tf.Module()
     module.weight = tf.Variable(weight)
 
@@ -65,11 +65,11 @@ def export(tf, directory, weight):
 
 
 def exports_nothing(config):
-    """Forgets to export."""
+    """Return without an export."""
 
 
 def exports_two(config):
-    """Exports two models where one is expected."""
+    """Export two models; one is expected."""
     import tensorflow as tf
 
     for name in ("first", "second"):
@@ -77,7 +77,7 @@ def exports_two(config):
 
 
 def exports_broken(config):
-    """Exports a model, and then loses its variables."""
+    """Export a model, and remove its variables."""
     import tensorflow as tf
 
     export(tf, config.saved_model_dir, weight=1.0)
@@ -86,12 +86,12 @@ def exports_broken(config):
 
 
 def reports_text(config):
-    """Reports what is no number."""
+    """Report a value that is not a number."""
     config.report(loss="small")
 
 
 def counts_rows(config):
-    """Exports a model, on the chief."""
+    """Export a model on the chief."""
     import tensorflow as tf
 
     rows = sum(1 for _ in config.example_batches(1))
@@ -100,7 +100,7 @@ def counts_rows(config):
 
 
 def leaves_checkpoint(config):
-    """Keeps something for the next attempt, where it must find nothing of another window."""
+    """Keep a file for the next attempt; check that there is no file of another window."""
     import tensorflow as tf
 
     assert "mine" not in os.listdir(config.checkpoint_dir)

@@ -1,4 +1,4 @@
-"""Trainings of clusters: each entry is a way in which TensorFlow 2 spreads one."""
+"""Trainings of clusters; each entry uses another strategy of TensorFlow 2."""
 
 import os
 
@@ -10,7 +10,7 @@ STEPS = 20
 
 
 def keras_mirrored(config):
-    """Keras' fit under MultiWorkerMirroredStrategy; shards may be uneven, so steps are those of the longest."""
+    """Train by Keras' fit under MultiWorkerMirroredStrategy, with the steps of the longest shard."""
     import tensorflow as tf
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -25,14 +25,14 @@ def keras_mirrored(config):
     model.fit(data.with_options(options), epochs=3, steps_per_epoch=steps, verbose=0)
     weights = [float(value) for weight in model.get_weights() for value in np.ravel(weight)]
     config.report(**{"kernel_{}".format(config.shard): weights[0], "bias_{}".format(config.shard): weights[1]})
-    # All workers take part in saving; what counts is the chief's.
+    # All workers must save; only the chief's model is published.
     own = os.path.join(config.work_dir, "model-{}".format(config.task_index))
     own = config.saved_model_dir if config.task_type == "chief" else own
     model.save(own, save_format="tf")
 
 
 def custom_loop(config):
-    """Gradient descent on global batches, rows `id // GLOBAL_BATCH`, wherever in the cluster those rows are."""
+    """Train by gradient descent on global batches of the rows `id // GLOBAL_BATCH`, on any task of the cluster."""
     import tensorflow as tf
 
     is_cluster = "TF_CONFIG" in os.environ
@@ -62,7 +62,7 @@ def custom_loop(config):
 
 
 def export(tf, config, weights):
-    """A SavedModel of the line."""
+    """Export a SavedModel of the line."""
     module = tf.Module()
     module.weights = tf.Variable(weights.numpy())
     module.serve = tf.function(
@@ -73,7 +73,7 @@ def export(tf, config, weights):
 
 
 def meet(config):
-    """An all-reduce over all tasks of their rows' count and sum; the chief exports and says when all had met."""
+    """All-reduce the number and sum of all tasks' rows; the chief exports, and reports when all tasks had met."""
     import time
 
     import tensorflow as tf

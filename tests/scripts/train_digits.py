@@ -1,4 +1,4 @@
-"""Learns handwritten digits with a softmax over dense layers, without Keras: alone, or with parameter servers."""
+"""Script that learns handwritten digits with dense layers, without Keras: alone, or with parameter servers."""
 
 import os
 
@@ -11,7 +11,7 @@ LEARNING_RATE = 0.1
 
 
 def alone(config):
-    """One process."""
+    """Train in one process."""
     import tensorflow as tf
 
     model = Model(tf)
@@ -23,7 +23,7 @@ def alone(config):
 
 
 def parameter_servers(config):
-    """ParameterServerStrategy: the chief coordinates, workers step on the rows of all, variables are on the servers."""
+    """Train by ParameterServerStrategy: the chief coordinates, workers compute steps, servers hold the variables."""
     import tensorflow as tf
 
     if config.task_type != "chief":
@@ -42,7 +42,7 @@ def parameter_servers(config):
     def step(batches):
         image, label = next(batches)
         model.step(image, label)
-        # The process that computes this, read there: its name comes from the data, so that it is not computed ahead.
+        # The id of the process that computes this. The name depends on the data, so that no constant folding happens.
         nothing = tf.strings.substr(tf.strings.as_string(label[0]), 0, 0)
         return tf.io.read_file(tf.strings.join(["/proc/self/stat", nothing]))
 
@@ -55,7 +55,7 @@ def parameter_servers(config):
 
 
 def training_batches(tf, config):
-    """Batches of (image, label) without end, of the rows for training."""
+    """Return endless batches of (image, label) of the rows for training."""
     from beam_tfscript.runtime import get_config
 
     spec = get_config().feature_spec
@@ -66,7 +66,7 @@ def training_batches(tf, config):
 
 
 class Model(object):
-    """64 pixels -> a hidden layer -> 10 digits."""
+    """Model: 64 pixels -> a hidden layer -> 10 digits."""
 
     def __init__(self, tf):
         random = np.random.RandomState(1)
@@ -83,7 +83,7 @@ class Model(object):
         return hidden @ kernel_out + bias_out
 
     def step(self, image, label):
-        """One step of gradient descent."""
+        """Do one step of gradient descent."""
         tf = self._tf
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=self(image))
@@ -93,7 +93,7 @@ class Model(object):
 
 
 def finish(tf, config, model):
-    """Reports the accuracy on the rows that were held out, and exports."""
+    """Report the accuracy on the rows that were held out, and export."""
     seen = right = 0
     data = tf.data.TFRecordDataset(config.dataset_files).batch(512)
     for records in data:

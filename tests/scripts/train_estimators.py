@@ -1,4 +1,4 @@
-"""Trainings by Estimators, TensorFlow 1.15 to 2.15: with every kind of feature column, alone, or in a cluster."""
+"""Trainings by Estimators, TensorFlow 1.15 to 2.15: with each kind of feature column, alone or in a cluster."""
 
 import json
 import os
@@ -12,7 +12,7 @@ WORDS = ["a", "b", "c", "d"]
 
 
 def main(config):
-    """Trains, evaluates and exports by `train_and_evaluate`; what the exporter wrote is the model."""
+    """Train, evaluate and export by `train_and_evaluate`; the exporter's output is the model."""
     with open("vocabulary.txt", "w") as file:
         file.write("\n".join(WORDS))
     estimator = tf.estimator.Estimator(
@@ -36,12 +36,12 @@ def main(config):
     elif "TF_CONFIG" not in os.environ:
         config.report(evaluated_at=results[0]["global_step"], loss=results[0]["loss"])
     if config.task_type == "evaluator" or "TF_CONFIG" not in os.environ:
-        # The exporter writes beneath the model's directory, and is the evaluator's, or one's who is alone.
+        # The exporter writes below the model's directory; it runs in the evaluator, or in a run without a cluster.
         shutil.copytree(os.path.join(config.checkpoint_dir, "export", "final"), config.saved_model_dir)
 
 
 def read(config):
-    """Batches of (features, label)."""
+    """Return batches of (features, label)."""
     spec = config.feature_spec
     data = tf.data.TFRecordDataset(config.dataset_file).batch(32)
     data = data.map(lambda records: tf1.io.parse_example(records, spec))
@@ -49,7 +49,7 @@ def read(config):
 
 
 def make_columns():
-    """Columns of every kind: (for a dense layer, for a linear model, of sequences). Shared ones want a graph."""
+    """Return columns of each kind: (for a dense layer, for a linear model, of sequences). Shared ones need a graph."""
     x = columns.numeric_column("x")
     buckets = columns.bucketized_column(x, [0.25, 0.5, 0.75])
     listed = columns.categorical_column_with_vocabulary_list("word", WORDS, num_oov_buckets=1)
@@ -78,11 +78,11 @@ def make_columns():
 
 
 def model_fn(features, labels, mode):
-    """Dense, linear and sequence columns added up, fit to a number; says where its variables are."""
+    """Fit the sum of dense, linear and sequence columns to a number; write the devices of the variables."""
     dense, wide, sequences = make_columns()
     dense = tf.keras.layers.DenseFeatures(dense)(features)
     total = tf1.feature_column.linear_model(features, wide) + tf1.layers.dense(dense, 1)
-    # Those of one layer must be equally long.
+    # The sequences of one layer must be of one length.
     for group in (sequences[:1], sequences[1:2], sequences[2:]):
         steps, _ = tf.keras.experimental.SequenceFeatures(group)(features)
         total += tf1.layers.dense(tf.reduce_sum(steps, axis=1), 1)
@@ -98,7 +98,7 @@ def model_fn(features, labels, mode):
 
 
 def check_devices():
-    """Where there are parameter servers, variables are theirs."""
+    """Check that variables are on the parameter servers, if there are any."""
     told = json.loads(os.environ.get("TF_CONFIG", "{}"))
     if not told or told["task"]["type"] == "evaluator":
         return

@@ -1,4 +1,4 @@
-"""Trainings of clusters in which a task dies, raises, or goes on for too long."""
+"""Trainings of clusters in which a task dies, raises, or runs for too long."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ SAVED_EVERY = 10
 
 
 def counts(config):
-    """Steps of ParameterServerStrategy that count up a variable, with checkpoints; tasks are killed as told.
+    """Count up a variable by steps of ParameterServerStrategy, with checkpoints; kill tasks as `user_params` says.
 
     user_params: `kills`, for each attempt [moment, number of the task], and `log`, a file for the steps it began at.
     """
@@ -50,7 +50,7 @@ def counts(config):
 
 
 def kill_task(config, moment, then_wait=False):
-    """Kills the task whose turn it is in this attempt, if this is the moment."""
+    """Kill the task that is to die in this attempt, if its step has come."""
     kills = config.user_params["kills"]
     if config.attempt > len(kills) or kills[config.attempt - 1][0] != moment:
         return
@@ -60,7 +60,7 @@ def kill_task(config, moment, then_wait=False):
 
 
 def tasks():
-    """The processes of the cluster's tasks, the chief first: they are started in that order, by one process."""
+    """Return the processes of the cluster's tasks, the chief first: one process starts them in that order."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -76,7 +76,7 @@ def tasks():
 
 
 def raises(config):
-    """One task raises between two all-reduces, and the other waits for it in the second."""
+    """Raise in one task between two all-reduces, while the other task waits in the second."""
     import tensorflow as tf
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -89,7 +89,7 @@ def raises(config):
 
 
 def chief_ends_first(config):
-    """The chief is done, and the worker goes on for ever."""
+    """Return in the chief, and run forever in the worker."""
     if config.task_type == "chief":
         if hasattr(config, "saved_model_dir"):
             import tensorflow as tf

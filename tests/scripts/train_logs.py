@@ -1,4 +1,4 @@
-"""A training that logs to `config.log_dir`: by TensorBoard's callback, or without TensorBoard by what that rests on."""
+"""Training that logs to `config.log_dir`: by TensorBoard's callback, or without TensorBoard by `tf.summary`."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""Runs of a cluster that write rows: what each task is told, and its own rows."""
+"""Runs of a cluster that write rows: each task's view of its cluster, and its own rows."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import signal
 
 
 def tell(config):
-    """Each task with rows writes them, with its place; all tasks count themselves."""
+    """Write the task's rows, with its role and index; all tasks count themselves."""
     told = json.loads(os.environ["TF_CONFIG"])
     assert told["cluster"] == config.cluster and told["task"] == {
         "type": config.task_type,
@@ -27,11 +27,11 @@ def tell(config):
         assert config.dataset_lengths[config.shard] == rows
     else:
         config.write(id=-1, task=task, attempt=config.attempt)
-        # A server's end is not waited for, so that what it writes comes while others work.
+        # The run does not wait for a server's end, so that its rows come while other tasks work.
         assert rows == 0
 
 
 def hosted(config):
-    """As `tell`, where nobody calls a server's main."""
+    """Write as `tell` does; servers do not call `main`."""
     assert config.task_type != "ps"
     tell(config)

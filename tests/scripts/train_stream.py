@@ -1,4 +1,4 @@
-"""Trainings and clusters that are fed while they run."""
+"""Trainings and clusters that get rows during the run."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def learn(config):
-    """Learns y = w x online; exports a model after every some rows, and one at the end."""
+    """Learn y = w x online; export a model after some rows each, and one at the end."""
     weight, rows, exported = 0.0, 0, 0
     for batch in config.batches(8):
         for x, y in zip(batch["x"], batch["y"]):
@@ -23,13 +23,13 @@ def learn(config):
 
 
 def export(config, weight):
-    """A model that multiplies, to be published."""
+    """Export a model that multiplies, and publish it."""
     save(config, weight)
     config.export()
 
 
 def save(config, weight):
-    """A model that multiplies."""
+    """Save a model that multiplies."""
     module = tf.Module()
     module.weight = tf.Variable(np.float32(weight))
 
@@ -42,7 +42,7 @@ def save(config, weight):
 
 
 def with_ps(config):
-    """Each worker says where it is, and counts its rows; the parameter server is there to be asked."""
+    """Write each row with its task; the parameter server only serves."""
     assert config.cluster["ps"] and len(config.cluster.get("worker", [])) == 1
     for batch in config.batches(8):
         rows = len(batch["id"])
@@ -50,7 +50,7 @@ def with_ps(config):
 
 
 def learn_together(config):
-    """All-reduces what the workers have been fed, when the feed ends; the chief exports it."""
+    """All-reduce the workers' rows when the feed ends; the chief exports the result."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     total = sum(float(batch["x"].sum()) for batch in config.batches(8))
     summed = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(total)), axis=None).numpy()
@@ -60,7 +60,7 @@ def learn_together(config):
 
 
 def worker_dies_once(config):
-    """The worker ends itself in the middle, once."""
+    """Kill the worker in the middle of its rows, once."""
     for batch in config.batches(8):
         rows = len(batch["id"])
         config.write_batch(id=batch["id"], task=["{}:{}".format(config.task_type, config.task_index)] * rows)
@@ -70,7 +70,7 @@ def worker_dies_once(config):
 
 
 def remember(config):
-    """Fails once; goes on from its checkpoint, and says how many runs before it have left theirs."""
+    """Fail once; resume from the checkpoint, and write the number of earlier runs that left one."""
     checkpoint = os.path.join(config.checkpoint_dir, "checkpoint")
     seen = config.user_params["seen"]
     if not os.path.exists(seen):
@@ -88,19 +88,19 @@ def remember(config):
 
 
 def exports_without_saying_so(config):
-    """Leaves a model where models are expected, and says nothing."""
+    """Save a model, without a call of `export()`."""
     rows = sum(len(batch["id"]) for batch in config.batches(8))
     save(config, float(rows))
 
 
 def exports_nothing(config):
-    """Trains for nothing."""
+    """Train without a model."""
     for _ in config.batches(8):
         pass
 
 
 def every_task_exports(config):
-    """Each task exports as often as its strategy has it, and the chief is not alone."""
+    """Export on each task, as some strategies do."""
     for batch in config.batches(8):
         config.report(rows=len(batch["id"]))
     for _ in range(2):
@@ -108,7 +108,7 @@ def every_task_exports(config):
 
 
 def one_model_a_batch(config):
-    """A model for each batch; dies after the batch that it is told to, once."""
+    """Export a model for each batch; die once, after the batch that `user_params` names."""
     for number, _ in enumerate(config.batches(4)):
         export(config, float(number))
         mark = config.user_params.get("mark")

@@ -1,4 +1,4 @@
-"""Looks at the script's files, and tries to change them, as a script may that takes them for its own."""
+"""Script that lists its files, and tries to change them."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import shutil
 
 
 def show(directory):
-    """Path -> what is there, for all in a directory: text, or the kind; with an x where it is a program."""
+    """Return path -> content of all files in a directory: text, or the kind of file; with an x for a program."""
     found = {}
     for folder, inner, names in os.walk(directory):
         for name in inner + names:
@@ -18,7 +18,7 @@ def show(directory):
 
 
 def write_all(directory):
-    """Tries every way to change what is in a directory; the paths where one of them succeeded."""
+    """Try each way to change the files in a directory; return the paths that were changed."""
     changed = []
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:

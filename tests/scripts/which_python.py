@@ -1,4 +1,4 @@
-"""Writes in what interpreter it runs, with what it finds there, and how many rows it was given."""
+"""Script that writes its interpreter, the versions of modules there, and the number of its rows."""
 
 import importlib
 import sys
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def find(name):
-    """The version of a module, or "" where there is none."""
+    """Return the version of a module; "" without it."""
     try:
         return importlib.import_module(name).VERSION
     except ImportError:

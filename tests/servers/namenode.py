@@ -16,7 +16,7 @@ _JARS = BUILD / "hdfs"
 
 
 def build() -> None:
-    """Resolves the jars."""
+    """Resolve the jars."""
     find_tool("java", engine=NAME)
     resolve_jars(_POM, _JARS, engine=NAME)
 

@@ -47,7 +47,7 @@ class Proxy:
             self._threads.append(thread)
 
     def end(self) -> None:
-        """Closes everything."""
+        """Close everything."""
         self._ended.set()
         self._accepting.join()
         self._listener.close()
@@ -71,7 +71,7 @@ class Proxy:
 
 
 def _copy(source: socket.socket, target: socket.socket, limit: int | None) -> bool:
-    """Copies until one side ends, or that many bytes have passed; whether they have."""
+    """Copy until one side ends, or that many bytes have passed; return True if they have."""
     passed = 0
     try:
         while chunk := source.recv(65536 if limit is None else min(65536, limit - passed)):

@@ -69,7 +69,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(with_content=False)
 
     def do_GET(self) -> None:
-        """Serves the content in the way that the path says."""
+        """Serve the content in the way that the path says."""
         self._answer(with_content=True)
 
     def _answer(self, *, with_content: bool) -> None:

@@ -1,20 +1,20 @@
-"""The module names that scripts for other platforms import: made when a script imports one of them.
+"""Modules that scripts for other platforms import: a name such as `akdl.runner.config` in, a module out.
 
-Comes in: the name of a module, such as `akdl.runner.config`. Goes out: a module with what such scripts take from it,
-from this room. The finder stands behind all others, so that a module of the script's own folder, or one
-installed in its environment, is the one that counts.
+The finder is the last one on `sys.meta_path`. So a module in the script's folder, or one that is installed in its
+environment, comes first.
 
     task_configs    the three config classes
-    example_inputs  feature specs, parsers, placeholders and datasets of an example config
+    example_inputs  feature specs, parsers, placeholders and Datasets of an example config
     run_configs     RunConfig of an Estimator
     estimators      trainings from configs
     early_stopping  hooks that end a training
-    model_files     models as rows, and the files that an Estimator leaves
+    model_files     models as rows, and removal of an Estimator's files
     output_writers  writers of Examples
-    tf_settings     threads, and a look at TFRecord files
-    flink_context   the class of what an entry function is handed
-    flink_tables    readers and writers by the schema
+    tf_settings     threads, and printing of TFRecord files
+    flink_context   class of the entry function's argument
     flink_servers   server, device and session configuration of parameter-server training
+
+`flink_tables` and the context are in `runtime/config/`, as a config's methods return them too.
 """
 
 import importlib
@@ -22,11 +22,11 @@ import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
-from beam_tfscript.docs import page
+from beam_tfscript.runtime.docs import page
 
 _ROOM = "beam_tfscript.runtime.compat."
 
-# Name that a script imports -> where it is made; None for a package that holds nothing but others.
+# Name that a script imports -> module of this package; None for a package that only holds modules.
 NAMES = {
     "akdl": None,
     "akdl.runner": None,
@@ -40,12 +40,12 @@ NAMES = {
     "akdl.engine.run_config": _ROOM + "run_configs",
     "akdl.engine.train": _ROOM + "estimators",
 }
-# The same by the names of three releases.
+# The same modules had three names in three releases.
 for _package in ("dl_on_flink_tensorflow", "flink_ml_tensorflow", "flink_ml_tensorflow2"):
     NAMES[_package] = None
-    NAMES[_package + ".tensorflow_context"] = "beam_tfscript.runtime.context"
-    NAMES[_package + ".flink_row_writer"] = _ROOM + "flink_tables"
-    NAMES[_package + ".flink_tables"] = _ROOM + "flink_tables"
+    NAMES[_package + ".tensorflow_context"] = "beam_tfscript.runtime.config.tf_context"
+    NAMES[_package + ".flink_row_writer"] = "beam_tfscript.runtime.config.flink_tables"
+    NAMES[_package + ".flink_tables"] = "beam_tfscript.runtime.config.flink_tables"
     NAMES[_package + ".flink_servers"] = _ROOM + "flink_servers"
 for _package in ("dl_on_flink_framework", "flink_ml_framework"):
     NAMES[_package] = None
@@ -53,38 +53,38 @@ for _package in ("dl_on_flink_framework", "flink_ml_framework"):
 
 
 class _CompatFinder(MetaPathFinder, Loader):
-    """Finds and loads the modules of `NAMES`."""
+    """Finder and loader of the modules in `NAMES`."""
 
     def find_spec(self, name, path=None, target=None):
-        """A spec for a name that is here and nowhere else; None for any other."""
-        # A path means that the package is someone else's: what it lacks is not mixed with what is here.
+        """Return a spec for a name in `NAMES`, None for any other; raise for a missing module of these packages."""
+        # With a path, the package is a real one, which the user installed: its modules are not mixed with these.
         if path:
             return None
         if name in NAMES:
             return ModuleSpec(name, self, is_package=NAMES[name] is None)
         if name.rpartition(".")[0] in NAMES:
             raise ModuleNotFoundError(
-                "No module named {!r}: of this package only what {} lists is here. Install the package in the script's "
-                "environment, or give it in user_files.".format(name, page("compat")),
+                "No module named {!r}: of this package, beam_tfscript has only the modules that {} lists. Install the "
+                "package in the script's environment, or add its files to user_files.".format(name, page("compat")),
                 name=name,
             )
         return None
 
     def create_module(self, spec):
-        """An ordinary module."""
+        """Return None: Python then makes an ordinary module."""
 
     def exec_module(self, module):
-        """Fills the module."""
-        place = NAMES[module.__name__]
-        if place is not None:
-            made = importlib.import_module(place)
-            module.__doc__ = made.__doc__
-            module.__all__ = list(made.__all__)
-            for name in made.__all__:
-                setattr(module, name, getattr(made, name))
+        """Fill the module with the public names of this package's module."""
+        target = NAMES[module.__name__]
+        if target is not None:
+            source = importlib.import_module(target)
+            module.__doc__ = source.__doc__
+            module.__all__ = list(source.__all__)
+            for name in source.__all__:
+                setattr(module, name, getattr(source, name))
 
 
 def install():
-    """Lets scripts import the names; nothing is loaded until they do."""
+    """Let scripts import the names; a module is loaded when a script imports it."""
     if not any(isinstance(finder, _CompatFinder) for finder in sys.meta_path):
         sys.meta_path.append(_CompatFinder())

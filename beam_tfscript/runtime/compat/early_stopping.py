@@ -1,6 +1,6 @@
-"""`akdl.engine.early_stopping`: hooks that end an Estimator's training, which TensorFlow has by another name."""
+"""`akdl.engine.early_stopping`: hooks that end an Estimator's training, from `tf.estimator.experimental`."""
 
-from beam_tfscript.runtime import tf_versions
+from beam_tfscript.runtime.tf import tf_versions
 
 __all__ = [
     "make_early_stopping_hook",

@@ -12,14 +12,14 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def train_estimator(estimator, input_config, train_config, export_config, task_config):
-    """Trains and evaluates an Estimator on the task's rows; the chief then exports it to `saved_model_dir`.
+    """Train and evaluate an Estimator on the task's rows; the chief then exports it to `saved_model_dir`.
 
     Args:
-      estimator: the Estimator.
-      input_config: `example_config`, a list of columns, and `label_col`.
-      train_config: `raw_dataset_fn`, `batch_size`, `num_epochs` and what else `get_dataset` takes.
-      export_config: `placeholders_config`, a list of the columns that the model is given when it serves.
-      task_config: what `main` was handed.
+      estimator: a `tf.estimator.Estimator`.
+      input_config: dict with `example_config`, a list of columns, and `label_col`, the label's name.
+      train_config: dict with `raw_dataset_fn`, `batch_size`, `num_epochs`, and other arguments of `get_dataset`.
+      export_config: dict with `placeholders_config`, a list of the columns that the serving model takes.
+      task_config: the run's config.
     """
     import tensorflow as tf
 
@@ -33,18 +33,18 @@ def train_estimator(estimator, input_config, train_config, export_config, task_c
 
 
 def train_estimator_one_worker(estimator, input_config, train_config, export_config, task_config):
-    """Trains an Estimator that is evaluated meanwhile, and exports its last or its best state to `saved_model_dir`.
+    """Train an Estimator with evaluations meanwhile, and export its last or its best state to `saved_model_dir`.
 
     Args:
       estimator, input_config, task_config: as in `train_estimator`.
-      train_config: the same, and `valid_raw_dataset_fn`, which gives the rows to evaluate on. With
-        `early_stopping_patience_steps`, and `save_checkpoints_steps`, which says how often it is looked at, the
-        training ends when `best_exporter_metric` has not become better for so many steps.
-      export_config: the same, and `exporter_type`: "latest", which is the default, or "best", by the metric
-        `best_exporter_metric`, of which more is better if `metric_bigger`.
+      train_config: as in `train_estimator`; `valid_raw_dataset_fn` returns the rows of evaluations. With
+        `early_stopping_patience_steps`, the training ends if `best_exporter_metric` does not improve for that many
+        steps. The metric is checked every `save_checkpoints_steps` steps.
+      export_config: as in `train_estimator`; `exporter_type` is "latest" (the default) or "best". "best" goes by the
+        metric `best_exporter_metric`; `metric_bigger` is True if more is better.
 
     Raises:
-      ValueError: another `exporter_type`.
+      ValueError: `exporter_type` is neither "latest" nor "best".
     """
     import tensorflow as tf
 
@@ -68,10 +68,10 @@ def train_estimator_one_worker(estimator, input_config, train_config, export_con
 
 
 def train_keras_model(model, input_config, train_config, task_config):
-    """Fits a compiled Keras model on the task's rows; the script exports it.
+    """Fit a compiled Keras model on the task's rows; the script exports the model.
 
     Args:
-      model: the model; it takes a dict of columns, or the one column there is.
+      model: the Keras model; its input is a dict of columns, or the one column that there is.
       input_config, train_config, task_config: as in `train_estimator`.
     """
     model.fit(_dataset_fn(input_config, train_config)())
@@ -87,7 +87,7 @@ def _dataset_fn(input_config, train_config):
 
 def _valid_dataset_fn(input_config, train_config):
     if "valid_raw_dataset_fn" not in train_config:
-        # Nothing is evaluated, but exporters are called by an evaluation.
+        # An evaluation without rows: exporters run after an evaluation only.
         train_dataset_fn = _dataset_fn(input_config, train_config)
         return lambda: train_dataset_fn().take(0)
     config = {
@@ -97,9 +97,9 @@ def _valid_dataset_fn(input_config, train_config):
 
 
 def _stop_hooks(estimator, train_config, export_config):
-    """A hook that ends the training when the metric is no longer getting better; none where that is not asked for."""
-    wanted = {"early_stopping_patience_steps", "save_checkpoints_steps"} - set(train_config)
-    if wanted or not {"metric_bigger", "best_exporter_metric"} <= set(export_config):
+    """Return a list with the hook that ends the training when the metric stops to improve; empty without settings."""
+    missing = {"early_stopping_patience_steps", "save_checkpoints_steps"} - set(train_config)
+    if missing or not {"metric_bigger", "best_exporter_metric"} <= set(export_config):
         return []
     from beam_tfscript.runtime.compat import early_stopping
 
@@ -117,7 +117,7 @@ def _stop_hooks(estimator, train_config, export_config):
 
 
 def _make_exporter(tf, model_dir, export_config):
-    """(exporter, directory that it exports to)."""
+    """Return (exporter, path of the directory that it exports to)."""
     kind = export_config.get("exporter_type", "latest")
     if kind == "latest":
         exporter = tf.estimator.LatestExporter("latest", _receiver_fn(export_config), exports_to_keep=1)
@@ -131,8 +131,8 @@ def _make_exporter(tf, model_dir, export_config):
         return current > best if is_bigger else current < best
 
     exports = os.path.join(model_dir, "export", "best_exporter")
-    # Where an earlier training has exported, this one must be better. Of a new one TensorFlow 1.15 would take the
-    # first evaluation for an earlier one, and not export it.
+    # If an earlier training has exported, this one must be better, so its evaluations are read. Without an export,
+    # TensorFlow 1.15 would take this training's first evaluation for an earlier one, and would not export.
     events = "eval/*.tfevents.*" if tf.io.gfile.isdir(exports) else None
     exporter = tf.estimator.BestExporter(
         serving_input_receiver_fn=_receiver_fn(export_config),
@@ -146,7 +146,7 @@ def _make_exporter(tf, model_dir, export_config):
 def _receiver_fn(export_config):
     import tensorflow as tf
 
-    # In a graph of their own, as they are but a pattern: the export makes them again.
+    # In a graph of their own: the placeholders are only a pattern, of which the export makes new ones.
     with tf.Graph().as_default():
         placeholders = get_feature_placeholders(**export_config)
     return tf.estimator.export.build_raw_serving_input_receiver_fn(placeholders)

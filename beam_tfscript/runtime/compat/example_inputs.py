@@ -1,7 +1,7 @@
 """`akdl.engine.inputs`: an example config in, feature specs, parsers, placeholders and datasets out.
 
-An example config is a list with a dict a column: `name`, `dtype` (`int`, `long`, `float`, `double`, `string` …) and
-`shape`; `feature_type` may say another class than FixedLenFeature.
+An example config is a list with one dict per column: `name`, `dtype` (`int`, `long`, `float`, `double`, `string` …) and
+`shape`; `feature_type` may be another class than `tf.io.FixedLenFeature`.
 """
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
 
 
 def _dtypes():
-    """As Examples hold them: whole numbers of 64 bits, and floats of 32."""
+    """Return a dict, name of a type -> dtype in an Example, which holds int64 and float32 only."""
     import tensorflow as tf
 
     return {
@@ -34,7 +34,7 @@ dtype_str_map = _dtypes()
 
 
 def parse_feature_specs(example_config):
-    """Column name -> feature, for `tf.io.parse_example` and its like.
+    """Return a dict, column name -> feature, for `tf.io.parse_example`.
 
     Raises:
       ValueError: a `dtype` is not known.
@@ -55,7 +55,7 @@ def parse_feature_specs(example_config):
 
 
 def get_example_parser(feature_specs, label_col):
-    """A function: serialized Example -> (features without the label, label)."""
+    """Return a function, serialized Example -> (dict of the features without the label, label)."""
 
     def parse(serialized):
         import tensorflow as tf
@@ -67,13 +67,13 @@ def get_example_parser(feature_specs, label_col):
     return parse
 
 
-def get_feature_placeholders(placeholders_config, export_batch_dim=False, **others):
-    """Column name -> placeholder, for `tf.estimator.export.build_raw_serving_input_receiver_fn`.
+def get_feature_placeholders(placeholders_config, export_batch_dim=False, **unused):
+    """Return a dict, column name -> placeholder, for `tf.estimator.export.build_raw_serving_input_receiver_fn`.
 
     Args:
-      placeholders_config: a list of columns.
+      placeholders_config: an example config.
       export_batch_dim: puts a dimension of 1 in front of each shape.
-      **others: of an export config that holds more; left out.
+      **unused: other entries of an export config; ignored.
 
     Raises:
       ValueError: a `dtype` is not known.
@@ -99,21 +99,21 @@ def get_dataset(
     shuffle_factor=10,
     prefetch_buffer_size=None,
     post_process_dataset=None,
-    **others,
+    **unused,
 ):
-    """Batches of (features, label) from a Dataset of serialized Examples.
+    """Return a Dataset of batches of (features, label), from a Dataset of serialized Examples.
 
     Args:
-      feature_specs: what `parse_feature_specs` gives.
-      raw_dataset_fn: gives the Dataset of serialized Examples.
-      label_col: name of the label.
-      batch_size: rows in a batch; the last one may have fewer.
-      num_epochs: how many times the rows are gone through. Rows of a stream are there once.
-      num_parallel_calls: how many rows are parsed side by side.
+      feature_specs: result of `parse_feature_specs`.
+      raw_dataset_fn: function that returns the Dataset of serialized Examples.
+      label_col: name of the label's column.
+      batch_size: rows per batch; the last batch may have fewer.
+      num_epochs: number of passes over the rows; a stream's rows can be read once only.
+      num_parallel_calls: number of rows that are parsed in parallel.
       shuffle_factor: size of the shuffle buffer in batches; 0 or None keeps the order.
-      prefetch_buffer_size: batches to hold ready; 0 or None for none.
-      post_process_dataset: a function from Dataset to Dataset, for the parsed rows.
-      **others: of a train config that holds more; left out.
+      prefetch_buffer_size: number of batches that wait for the script; 0 or None for none.
+      post_process_dataset: function, Dataset of parsed rows -> Dataset.
+      **unused: other entries of a train config; ignored.
     """
     parser = get_example_parser(feature_specs, label_col)
     rows = raw_dataset_fn().map(parser, num_parallel_calls=num_parallel_calls)
@@ -128,7 +128,7 @@ def get_dataset(
 
 
 def get_dataset_fn(**arguments):
-    """A function without arguments that gives `get_dataset(**arguments)`, as Estimators take it."""
+    """Return a function without arguments that returns `get_dataset(**arguments)`; Estimators take such a function."""
     return lambda: get_dataset(**arguments)
 
 

@@ -1,19 +1,19 @@
-"""`dl_on_flink_framework.context`: the class of what an entry function is handed, which scripts name.
+"""`dl_on_flink_framework.context`: the class of an entry function's argument, which scripts name.
 
-The config is an instance of it (`isinstance` says so), and has its methods: `TaskConfig` looks for them in `TFContext`.
+The config counts as an instance for `isinstance`, and has the class's methods: `Config` finds them in `TFContext`.
 """
 
 from abc import ABCMeta
 
-from beam_tfscript.runtime.config import TaskConfig
-from beam_tfscript.runtime.context import TFContext
+from beam_tfscript.runtime.config.task_config import Config
+from beam_tfscript.runtime.config.tf_context import TFContext
 
 __all__ = ["Context"]
 
 
 class Context(metaclass=ABCMeta):  # noqa: B024 - for register()
-    """Stands in annotations; scripts do not make one."""
+    """Class for annotations; scripts make no instance."""
 
 
-Context.register(TaskConfig)
+Context.register(Config)
 Context.register(TFContext)

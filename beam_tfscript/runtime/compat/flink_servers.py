@@ -1,18 +1,17 @@
-"""Server, device and session configuration of TensorFlow 1 parameter-server training, for the task at hand.
+"""Parameter-server training of TensorFlow 1: the context in, the task's server, device and session configuration out.
 
-In comes the context, out go the three that every script of this kind makes in the same way. docs/compat.md tells
-which session to make with them.
+docs/compat.md tells which session to make with them.
 """
 
 from collections import namedtuple
 
-from beam_tfscript.runtime import tf_versions
+from beam_tfscript.runtime.tf import tf_versions
 
 __all__ = ["flink_cluster_device", "flink_server_device"]
 
 
 class ServerDevice(namedtuple("ServerDevice", ["device", "server", "session_config"])):
-    """A tuple of the three; in a `with` statement its device is the one that operations are put on."""
+    """Tuple of device, server and session configuration; a `with` statement puts operations on the device."""
 
     __slots__ = ()
 
@@ -25,20 +24,24 @@ class ServerDevice(namedtuple("ServerDevice", ["device", "server", "session_conf
 
 
 def flink_server_device(context):
-    """Starts this task's server.
+    """Start this task's server.
 
         with flink_server_device(tf_context) as (device, server, session_config):
             train_op = build_graph()
             with tf.train.MonitoredTrainingSession(master=server.target, config=session_config, …) as session:
 
-    On a parameter server, which gets here where `ps_main=True`, it serves until the work is done, and does not return.
+    On a parameter server, which runs `main` with `ps_main=True`, the call serves until the work is done, and does not
+    return.
 
     Args:
       context: the `TFContext`.
 
     Returns:
-      A tuple: `device`, which puts variables on the parameter servers and all else here; `server`, whose `target` is
-      the session's master; `session_config`, by which workers do not wait for each other.
+      A `ServerDevice`. `device` puts variables on the parameter servers, and other operations on this task.
+      `server.target` is the session's master. `session_config` keeps workers from waiting for each other.
+
+    Raises:
+      SystemExit: with status 0 on a parameter server, after the cluster's work.
     """
     import tensorflow as tf
 
@@ -47,7 +50,7 @@ def flink_server_device(context):
         context.serve()
         raise SystemExit(0)
     here = "/job:{}/task:{}".format(context.task_type, context.task_index)
-    # By the runtime's names of the tasks, as the parameter servers that it hosts know them.
+    # With the role "chief": the parameter servers that the runtime starts know the task by that name.
     server = tf_versions.start_server(tf, context.cluster, context.task_type, context.task_index)
     cluster = tf1.train.ClusterSpec(context.cluster)
     device = tf1.device(tf1.train.replica_device_setter(worker_device=here, cluster=cluster))

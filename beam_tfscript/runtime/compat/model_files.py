@@ -1,4 +1,4 @@
-"""`akdl.runner.io_helper`: a model's directory in, its rows out; and what an Estimator has left, removed."""
+"""`akdl.runner.io_helper`: a model's directory as rows, copies of files, and removal of an Estimator's files."""
 
 import base64
 import fnmatch
@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 
-from beam_tfscript.runtime import saved_model
+from beam_tfscript.runtime.tf import saved_model
 
 __all__ = [
     "file_io_copy_fix",
@@ -17,9 +17,9 @@ __all__ = [
     "unpack_model_from_flink",
 ]
 
-# Base64 makes 1 MiB of text of it, and a multiple of 3 needs no padding.
+# Bytes per row. Base64 makes 1 MiB of text of them; a multiple of 3 needs no padding.
 _PART_BYTES = 768 << 10
-# The same files make the same rows: a zip file would hold the time of day.
+# A fixed date, so that the same files give the same rows.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _LEFT_FILES = (
     "atexit_sync_*",
@@ -34,7 +34,7 @@ _LEFT_DIRECTORIES = ("best_ckpt", "eval_val", "export", "keras", "pretrained_ckp
 
 
 def find_timestamp_dir(saved_model_dir):
-    """The newest export in a directory, as `export_saved_model` makes them; the directory itself if there is none."""
+    """Return the path of the newest export of `export_saved_model` in a directory; else the directory itself."""
     if saved_model.is_saved_model(saved_model_dir):
         return saved_model_dir
     names = [name for name in os.listdir(saved_model_dir) if os.path.isdir(os.path.join(saved_model_dir, name))]
@@ -46,14 +46,14 @@ def find_timestamp_dir(saved_model_dir):
 
 
 def output_model_to_flink(model_dir, output_writer):
-    """Writes a model as rows of `model_id bigint, model_info string`.
+    """Write a model as rows of `model_id bigint, model_info string`.
 
-    Row 0 holds the name of a zip file, rows 1, 2, 3 … its bytes as base64, in parts. `ModelRowsToSavedModel` in the
-    pipeline makes the directory of them again.
+    Row 0 holds the name of a zip file. Rows 1, 2, 3 … hold the file's bytes as base64, in parts. In the pipeline,
+    `ModelRowsToSavedModel` makes a directory from the rows.
 
     Args:
-      model_dir: the directory of an export, or the one that its timestamp is in.
-      output_writer: takes a `tf.train.Example`.
+      model_dir: path of an export, or of the directory that holds exports named by a timestamp.
+      output_writer: `write(example)` takes a `tf.train.Example`.
     """
     directory = find_timestamp_dir(model_dir)
     name = os.path.basename(os.path.normpath(directory)) + ".zip"
@@ -71,11 +71,11 @@ def output_model_to_flink(model_dir, output_writer):
 
 
 def unpack_model_from_flink(model_path, work_dir):
-    """Makes a model's directory of its rows again, and returns its path.
+    """Make a model's directory from its rows, and return its path.
 
     Args:
-      model_path: a text file with a row a line: `model_id`, a space, `model_info`; in any order.
-      work_dir: where the directory goes, under the model's name.
+      model_path: path of a text file with one row per line: `model_id`, a space, `model_info`; in any order.
+      work_dir: path of the parent directory; the directory is named as the model.
 
     Raises:
       ValueError: a row is missing or damaged.
@@ -87,7 +87,11 @@ def unpack_model_from_flink(model_path, work_dir):
             rows[int(number)] = info.strip()
     absent = sorted(set(range(max(rows, default=0) + 1)) - set(rows))
     if absent:
-        raise ValueError("{} does not hold row {} of the model".format(model_path, absent[0]))
+        raise ValueError(
+            "{} lacks row {} of the model: write all rows of output_model_to_flink() into the file".format(
+                model_path, absent[0]
+            )
+        )
     name = os.path.basename(rows.pop(0))
     directory = os.path.join(work_dir, name[: -len(".zip")] if name.endswith(".zip") else name)
     with tempfile.TemporaryFile() as packed:
@@ -99,7 +103,7 @@ def unpack_model_from_flink(model_path, work_dir):
 
 
 def gfile_copy_dir_content(remote_dir, local_dir):
-    """Copies what is in a directory, with all below it, to another one; either may be a URI that TensorFlow opens."""
+    """Copy a directory's contents to another directory; both may be paths or URIs that `tf.io.gfile` opens."""
     import tensorflow as tf
 
     tf.io.gfile.makedirs(local_dir)
@@ -115,23 +119,23 @@ def gfile_copy_dir_content(remote_dir, local_dir):
 
 
 def file_io_copy_fix(src, dst, overwrite=False):
-    """Copies a file; either path may be a URI that TensorFlow opens.
+    """Copy a file; both may be paths or URIs that `tf.io.gfile` opens.
 
     Raises:
-      ValueError: `dst` is there, and `overwrite` is not given.
+      ValueError: `dst` exists, and `overwrite` is False.
     """
     import tensorflow as tf
 
     if not overwrite and tf.io.gfile.exists(dst):
-        raise ValueError("{} is there already: give overwrite=True to replace it".format(dst))
+        raise ValueError("{} exists already: pass overwrite=True to replace it".format(dst))
     tf.io.gfile.copy(src, dst, overwrite=True)
 
 
 def remove_checkpoint_files(model_dir):
-    """Removes checkpoints, summaries and exports from a model's directory, so that a training begins anew.
+    """Remove checkpoints, summaries and exports from a model's directory, so that a training starts anew.
 
     Args:
-      model_dir: a path that TensorFlow can open; it need not be there.
+      model_dir: path or URI that `tf.io.gfile` opens; need not exist.
     """
     import tensorflow as tf
 
@@ -172,7 +176,7 @@ def _pack(directory, target):
 
 
 def _pack_file(archive, path, entry):
-    # Python 3.6 is the first to write an entry in parts; a variables file may be larger than memory.
+    # In parts, which Python 3.6 and newer can do: a file of variables may be larger than memory.
     entry.file_size = os.path.getsize(path)
     with open(path, "rb") as source, archive.open(entry, "w") as out:
         while True:

@@ -1,10 +1,10 @@
-"""`akdl.runner.output_writer`: the classes of what `config.output_writer` is, for scripts that name or make them."""
+"""`akdl.runner.output_writer`: classes of `config.output_writer`, for scripts that name or instantiate them."""
 
 import logging
 from abc import ABCMeta
 
-from beam_tfscript.runtime import writer
-from beam_tfscript.runtime.config import get_config
+from beam_tfscript.runtime.config.current import get_config
+from beam_tfscript.runtime.writing import writer
 
 __all__ = ["DirectOutputWriter", "OutputWriter", "get_fake_output_writer"]
 
@@ -12,10 +12,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class OutputWriter(metaclass=ABCMeta):  # noqa: B024 - for register()
-    """Writes Examples by an operation, in a graph and a session of its own.
+    """Writer of Examples by an operation, in a graph and a session of its own.
 
     Args:
-      output_writer_op: takes a list of one string tensor, gives (operation that writes, operation that closes), such
+      output_writer_op: function, list of one string tensor -> (operation that writes, operation that closes), such
         as `tf_context.output_writer_op`.
     """
 
@@ -29,46 +29,46 @@ class OutputWriter(metaclass=ABCMeta):  # noqa: B024 - for register()
         self._session = tf.compat.v1.Session(graph=graph)
 
     def write(self, example):
-        """Writes one `tf.train.Example`."""
+        """Write one `tf.train.Example`."""
         self._session.run(self._write, {self._record: example.SerializeToString()})
 
     def close(self):
-        """Sends on what is written, and ends the session."""
+        """Send the written rows, and close the session."""
         self._session.run(self._close)
         self._session.close()
 
 
 class DirectOutputWriter(metaclass=ABCMeta):  # noqa: B024 - for register()
-    """Writes Examples without TensorFlow: what `config.output_writer` is.
+    """Writer of Examples without TensorFlow; `config.output_writer` counts as an instance for `isinstance`.
 
     Args:
-      *addresses: of the platform this name is from; not looked at.
+      *addresses: ignored; Alink's scripts give addresses of its queues.
     """
 
     def __init__(self, *addresses):
         self._writer = get_config().output_writer
 
     def write(self, example):
-        """Writes one `tf.train.Example`."""
+        """Write one `tf.train.Example`."""
         self._writer.write(example)
 
     def close(self):
-        """Sends on what is written."""
+        """Send the written rows."""
         self._writer.flush()
 
 
 class _LoggingWriter(object):
-    """Logs what it is given."""
+    """Writer that logs the Examples."""
 
     def write(self, example):
         _LOGGER.info("%s", example)
 
     def close(self):
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
 def get_fake_output_writer():
-    """A writer for trying things out: it logs the Examples it is given."""
+    """Return a writer for experiments: it logs the Examples that it gets."""
     return _LoggingWriter()
 
 

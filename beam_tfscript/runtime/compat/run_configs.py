@@ -1,13 +1,13 @@
 """`akdl.engine.run_config`: threads, devices and TF_CONFIG in, the `RunConfig` of an Estimator out.
 
-Importing it turns TensorFlow 2's behaviour off, as scripts that use it count on: they make placeholders and
-graphs with `tf.compat.v1`. Where TensorFlow has no Estimators, importing it fails and says so.
+The import turns TensorFlow 2's behaviour off: the scripts that import it make placeholders and graphs with
+`tf.compat.v1`. Without Estimators in TensorFlow, the import raises ImportError.
 """
 
 import json
 import os
 
-from beam_tfscript.runtime import tf_versions
+from beam_tfscript.runtime.tf import tf_versions
 
 __all__ = ["generate_run_config"]
 
@@ -21,19 +21,19 @@ def generate_run_config(
     keep_checkpoint_max=1,
     device_count=None,
     gpu_devices=None,
-    **others,
+    **unused,
 ):
-    """The `RunConfig` for this task.
+    """Return the `RunConfig` for this task.
 
-    With parameter servers in TF_CONFIG it is asynchronous training; with several workers and no parameter server,
-    MultiWorkerMirroredStrategy; else training in this process.
+    With parameter servers in TF_CONFIG, training is asynchronous. With several workers and no parameter server, it uses
+    MultiWorkerMirroredStrategy. Otherwise it runs in this process.
 
     Args:
-      intra_op_parallelism_threads, inter_op_parallelism_threads, log_device_placement: of the session.
+      intra_op_parallelism_threads, inter_op_parallelism_threads, log_device_placement: of the session's ConfigProto.
       save_checkpoints_steps, log_step_count_steps, keep_checkpoint_max: of the RunConfig.
-      device_count: devices of the session, such as `{"CPU": 1}`.
-      gpu_devices: numbers of the GPUs to use, without a cluster; several are mirrored.
-      **others: of a train config that holds more; left out.
+      device_count: dict of the session's devices, such as `{"CPU": 1}`.
+      gpu_devices: list of the numbers of the GPUs to use, without a cluster; several are mirrored.
+      **unused: other entries of a train config; ignored.
     """
     import tensorflow
 
@@ -64,14 +64,14 @@ def generate_run_config(
 
 
 def _distribution(tf, gpus):
-    """(strategy, device filters) of this task."""
+    """Return (strategy, device filters) of this task; each may be None."""
     if "TF_CONFIG" not in os.environ:
         mirrored = len(gpus) > 1
         return (tf.distribute.MirroredStrategy(["/gpu:{}".format(gpu) for gpu in gpus]) if mirrored else None), None
     config = json.loads(os.environ["TF_CONFIG"])
     cluster, task = config["cluster"], config["task"]
     if "ps" in cluster:
-        # An Estimator does asynchronous training by itself; workers must not wait for each other to be there.
+        # No strategy: an Estimator trains asynchronously by itself. Without filters, workers would wait for each other.
         return None, ["/job:ps", "/job:{}/task:{}".format(task["type"], task["index"])]
     if "worker" in cluster:
         return tf.distribute.experimental.MultiWorkerMirroredStrategy(), None

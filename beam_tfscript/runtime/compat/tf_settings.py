@@ -1,4 +1,4 @@
-"""`akdl.runner.tf_helper`: TensorFlow's threads, and a look at the first records of a TFRecord file."""
+"""`akdl.runner.tf_helper`: TensorFlow's threads, and printing of a TFRecord file's records."""
 
 import itertools
 
@@ -15,18 +15,18 @@ ConfigProto, GPUOptions, gfile = _names_of_tensorflow_1()
 
 
 def set_intra_op_parallelism(intra_op_parallelism_threads=1):
-    """Nothing: the runtime has set the transform's `intra_op_parallelism` before the script is loaded."""
+    """Do nothing: the runtime has applied the transform's `intra_op_parallelism` before it loads the script."""
 
 
 def preview_tfrecords_file(filepath, count=None):
-    """Prints the Examples of a file with their numbers.
+    """Print the Examples of a file with their numbers.
 
     Args:
-      filepath: of a TFRecord file.
-      count: how many are printed; None for all.
+      filepath: path of a TFRecord file.
+      count: number of Examples to print; None for all.
     """
     import tensorflow as tf
 
     records = tf.compat.v1.python_io.tf_record_iterator(filepath)
     for number, record in enumerate(itertools.islice(records, count)):
-        print(number, tf.train.Example.FromString(record))  # noqa: T201 - what it is for
+        print(number, tf.train.Example.FromString(record))  # noqa: T201 - printing is its purpose

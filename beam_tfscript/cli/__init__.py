@@ -1,0 +1,1 @@
+"""Command line `beam-tfscript`: arguments in, text for a person out."""

@@ -1,0 +1,160 @@
+"""Rows to chunks, before the shuffle: DoFns that buffer rows, encode them and assign them to shards."""
+
+# Annotations are not postponed here: Beam reads those of `process` as type hints.
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_tfscript.data import tfrecord
+from beam_tfscript.data.chunks import Chunk, Chunker, shards_of
+from beam_tfscript.data.encoding import ARROW, Encoded, RowEncoder
+from beam_tfscript.dofns.dead_letters import DeadLetters
+from beam_tfscript.dofns.row_gatherer import RowGatherer
+from beam_tfscript.dofns.row_windows import RowWindows, values_at
+from beam_tfscript.dofns.script_dofns import UsesScript, in_window
+from beam_tfscript.options.script_options import ScriptOptions
+from beam_tfscript.runtime.transport import wire
+
+
+class ChunkRows(UsesScript):
+    """Rows of the global window -> (shard, (count, bytes)); in `stream` and clusters, (key, (shard, count, bytes)).
+
+    The bytes are TFRecords in the `dataset` feed and packed records (`wire.pack_records`) in `stream`. Windowed rows go
+    through `ChunkWindowedRows`: asking Beam for a row's window takes as long as all the work here.
+
+    Args:
+      options: the transform's arguments.
+      encoder: encoder of the rows.
+      dead_letters: settings for rows that do not fit; None fails the bundle.
+    """
+
+    def __init__(self, options: ScriptOptions, encoder: RowEncoder, dead_letters: DeadLetters | None):
+        # The graph holds the script's files once, with the stage that runs the script.
+        super().__init__(options.without_files())
+        self._encoder = encoder
+        self._dead_letters = dead_letters
+        self._keyed: Callable[[Chunk], Any] = _by_shard
+        if options.cluster is not None:
+            self._keyed = _by_cluster
+        elif options.feed == "stream":
+            self._keyed = _by_shard_of_stream
+
+    def start_bundle(self) -> None:
+        """Begin with no rows, at a random shard: bundles may have fewer rows than there are shards."""
+        self._rows: list[Any] = []
+        self._gatherer = RowGatherer(self._encoder, self._dead_letters)
+        num_shards = self._options.num_workers
+        pack = wire.pack_records if self._options.feed == "stream" else tfrecord.frame
+        self._chunker = Chunker(num_shards, random.randrange(num_shards), pack)
+
+    def process(self, row: Any) -> Iterable[Any]:
+        """Take one row, or an Arrow batch of rows; return the chunks that are full."""
+        if isinstance(row, ARROW):
+            return self._encode_batch(row)
+        self._rows.append(row)
+        return self._encode_rows() if len(self._rows) >= self._gatherer.limit else ()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yield the remaining chunks."""
+        window = GlobalWindow()
+        for output in self._encode_rows():
+            yield in_window(output, window, window.max_timestamp())
+        for chunk in self._chunker.flush():
+            yield in_window(self._keyed(chunk), window, window.max_timestamp())
+
+    def _encode_rows(self) -> Iterator[Any]:
+        rows, self._rows = self._rows, []
+        encoded = self._gatherer.encode(rows)
+        for index, error in encoded.errors:
+            yield self._gatherer.record(rows[index], error)
+        yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
+
+    def _encode_batch(self, batch: Any) -> Iterator[Any]:
+        """Encode an Arrow batch or table in slices, without a Python object per row."""
+        for part, encoded in self._gatherer.encode_batch(batch):
+            for index, error in encoded.errors:
+                yield self._gatherer.record(part.slice(index, 1), error)
+            yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
+
+    def _shards(self, encoded: Encoded) -> list[int] | None:
+        return None if encoded.keys is None else shards_of(encoded.keys, self._options.num_workers)
+
+
+class ChunkWindowedRows(ChunkRows):
+    """Rows of any windows -> the pairs of `ChunkRows`, each chunk in the window of its rows.
+
+    A chunk has its window's last timestamp, which is never late, and which a GroupByKey sets anyway. In the global
+    window the last timestamp is the end of time, so chunks have the timestamp of the newest row.
+    """
+
+    def start_bundle(self) -> None:
+        """Begin with no rows."""
+        super().start_bundle()
+        self._row_windows = RowWindows()
+        self._newest: Timestamp | None = None
+
+    def process(self, row: Any, windowed_value: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
+        """Take one row, or an Arrow batch, with its windows; return the chunks that are full."""
+        if isinstance(row, ARROW):
+            return self._encode_batch_in(row, windowed_value)
+        self._row_windows.add(windowed_value)
+        return super().process(row)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yield the remaining chunks."""
+        yield from self._encode_rows()
+        for chunk in self._chunker.flush():
+            yield self._in_window(self._keyed(chunk), chunk.window)
+
+    def _encode_rows(self) -> Iterator[Any]:
+        rows, self._rows = self._rows, []
+        row_windows, self._row_windows = self._row_windows, RowWindows()
+        if not rows:
+            return
+        self._note_newest(Timestamp(micros=max(row_windows.timestamps_micros)))
+        # Encoded across windows: there may be many windows with a few rows each.
+        encoded = self._gatherer.encode(rows)
+        for index, error in encoded.errors:
+            for window in row_windows.of_row(index).windows:
+                yield self._in_window(self._gatherer.record(rows[index], error), window)
+        shards = self._shards(encoded)
+        for window, indices in row_windows.without(dict(encoded.errors)).by_window():
+            examples = values_at(encoded.examples, indices)
+            window_shards = None if shards is None else values_at(shards, indices)
+            for chunk in self._chunker.add(examples, window=window, shards=window_shards):
+                yield self._in_window(self._keyed(chunk), chunk.window)
+
+    def _encode_batch_in(self, batch: Any, windowed_value: Any) -> Iterator[Any]:
+        """Encode an Arrow batch in slices; its rows are in the batch's windows."""
+        self._note_newest(windowed_value.timestamp)
+        for part, encoded in self._gatherer.encode_batch(batch):
+            shards = self._shards(encoded)
+            for window in windowed_value.windows:
+                for index, error in encoded.errors:
+                    yield self._in_window(self._gatherer.record(part.slice(index, 1), error), window)
+                for chunk in self._chunker.add(encoded.examples, window=window, shards=shards):
+                    yield self._in_window(self._keyed(chunk), chunk.window)
+
+    def _note_newest(self, timestamp: Timestamp) -> None:
+        self._newest = timestamp if self._newest is None else max(self._newest, timestamp)
+
+    def _in_window(self, output: Any, window: Any) -> Any:
+        is_global = isinstance(window, GlobalWindow)
+        return in_window(output, window, self._newest if is_global else window.max_timestamp())
+
+
+def _by_shard(chunk: Chunk) -> tuple[int, tuple[int, bytes]]:
+    return chunk.shard, (chunk.count, chunk.payload)
+
+
+def _by_shard_of_stream(chunk: Chunk) -> tuple[int, tuple[int, int, bytes]]:
+    return chunk.shard, (chunk.shard, chunk.count, chunk.payload)
+
+
+def _by_cluster(chunk: Chunk) -> tuple[int, tuple[int, int, bytes]]:
+    """Return a chunk under the one key that all shards of a window share: their runs are one cluster."""
+    return 0, (chunk.shard, chunk.count, chunk.payload)

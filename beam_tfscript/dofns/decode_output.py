@@ -1,0 +1,67 @@
+"""Outputs of a run: the Examples that the script wrote in; checked elements of the output PCollection out."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from beam_tfscript.data.examples import ExampleDecoder
+from beam_tfscript.data.plain_arrow import plain_record_batches
+from beam_tfscript.data.rows import record_batch_to_columns
+from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.beam_types import beam_rows, beam_timestamps, row_hint
+
+
+class OutputDecoder:
+    """Decodes Examples to output elements of one schema and form.
+
+    Args:
+      schema: columns of the output.
+      form: `row` (with a Beam schema), `dict`, `example` (serialized) or `record_batch`.
+    """
+
+    def __init__(self, schema: Schema, form: str):
+        self._schema = schema
+        self._form = form
+        self._decoder = ExampleDecoder(schema)
+
+    def decode(self, examples: list[bytes]) -> Iterable[Any]:
+        """Check all Examples, and return their elements as an iterator that makes one at a time.
+
+        Thousands of rows in memory at the same time would be thousands of objects for Python's garbage collector.
+
+        Raises:
+          OutputError: an Example does not fit the schema.
+        """
+        return self._elements(self._decoder.decode(examples), examples)
+
+    def decode_good(self, examples: list[bytes]) -> tuple[Iterable[Any], list[tuple[bytes, Exception]]]:
+        """Return the elements of the Examples that fit the schema, and the other Examples, each with its error."""
+        batch, bad = self._decoder.decode_good(examples)
+        if bad and self._form == "example":
+            bad_indices = {error.index for _, error in bad}
+            examples = [example for index, example in enumerate(examples) if index not in bad_indices]
+        return self._elements(batch, examples), bad
+
+    def _elements(self, batch: pa.RecordBatch, examples: list[bytes]) -> Iterable[Any]:
+        if self._form == "row":
+            return beam_rows(batch, self._schema)
+        if self._form == "example":
+            return examples
+        if self._form == "record_batch":
+            return plain_record_batches(batch, self._schema)
+        names = self._schema.names
+        columns = record_batch_to_columns(batch, self._schema, timestamps=beam_timestamps)
+        return (dict(zip(names, values)) for values in zip(*columns))
+
+
+def output_type(schema: Schema | None, form: str) -> Any:
+    """Return the element type of the output PCollection."""
+    if schema is None:
+        return Any
+    if form == "row":
+        return row_hint(schema)
+    return {"dict": typing.Dict[str, typing.Any], "example": bytes, "record_batch": pa.RecordBatch}[form]  # noqa: UP006 - Beam knows typing's

@@ -1,0 +1,98 @@
+"""Arguments about the cluster: its tasks, and what each of them does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beam_tfscript.options.arguments import checks
+from beam_tfscript.options.arguments.argument import Argument, Flag, attribute
+
+PLACEMENTS = ("independent", "one_host", "spread")
+
+_GROUP = "script"
+# Feed `bundles` has no clusters; `options.script_options` refuses them there.
+_FEEDS = ("dataset", "stream")
+
+
+def _count(name: str) -> Any:
+    return lambda options: None if options.cluster is None else getattr(options.cluster.counts, name)
+
+
+NUM_WORKERS = Argument(
+    "num_workers",
+    int | None,
+    "number of shards, or of a cluster's workers, the chief included; None for 1.",
+    default=None,
+    feeds=_FEEDS,
+    wrong_feed="Rows are not shuffled there, so there are no shards. max_processes limits the processes per worker.",
+    check=checks.whole_number(1),
+    show=attribute("num_workers"),
+    flag=Flag(_GROUP, "N", parse=int),
+)
+NUM_PS = Argument(
+    "num_ps",
+    int | None,
+    "number of the cluster's parameter servers; None for 0, or for the rest of `parallelism`.",
+    default=None,
+    feeds=_FEEDS,
+    check=checks.whole_number(0),
+    show=_count("num_ps"),
+    flag=Flag(_GROUP, "N", parse=int),
+)
+NUM_EVALUATORS = Argument(
+    "num_evaluators",
+    int,
+    "number of the cluster's evaluators.",
+    default=0,
+    feeds=_FEEDS,
+    check=checks.whole_number(0),
+    show=_count("num_evaluators"),
+)
+PARALLELISM = Argument(
+    "parallelism",
+    int | None,
+    "number of workers and parameter servers together. If neither count is given, a quarter of them are parameter "
+    "servers. If one count is given, the other is the rest.",
+    default=None,
+    feeds=_FEEDS,
+    check=checks.whole_number(1),
+)
+PLACEMENT = Argument(
+    "placement",
+    str | None,
+    'layout of the shards: `"independent"` if each is alone, `"one_host"` if the runs of all shards are one '
+    'TensorFlow cluster. A cluster is started on one machine. None for `"one_host"` if there are parameter servers '
+    'or evaluators, else `"independent"`.',
+    default=None,
+    feeds=_FEEDS,
+    choices=PLACEMENTS,
+    flag=Flag(_GROUP),
+)
+TF_CONFIG = Argument(
+    "tf_config",
+    str | None,
+    '`"always"` to set `TF_CONFIG` for a cluster of one task as well. TensorFlow describes the variable in '
+    "https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable.",
+    default=None,
+    feeds=_FEEDS,
+    choices=("always",),
+)
+PS_MAIN = Argument(
+    "ps_main",
+    bool,
+    "True to call `main` on parameter servers too, which otherwise only serve.",
+    default=False,
+    feeds=_FEEDS,
+    check=checks.boolean,
+    flag=Flag(_GROUP, parse=bool),
+)
+CLUSTER_GRACE = Argument(
+    "cluster_grace",
+    float,
+    "seconds that workers and evaluators may go on after the chief has ended.",
+    default=60,
+    feeds=_FEEDS,
+    check=checks.seconds_or_zero,
+)
+
+CLUSTER = (NUM_WORKERS, NUM_PS, NUM_EVALUATORS, PARALLELISM, PLACEMENT, TF_CONFIG, PS_MAIN, CLUSTER_GRACE)

@@ -1,0 +1,141 @@
+"""Arguments about runs: the feed, the attempts, the processes and the timeouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beam_tfscript.options.arguments import checks
+from beam_tfscript.options.arguments.argument import FEEDS, Argument, Flag, Show, attribute
+
+# A script has at most some 16 MiB of rows on their way to it, and a few chunks wait. So a single run loses no rows
+# with this limit, unless a batch takes longer than the time below.
+_KEEP_BYTES = 64 << 20
+_KEEP_S = 600
+
+_STREAM = ("stream",)
+
+
+def _replay(options: Any) -> int | None:
+    return None if options.replay is None or options.feed != "stream" else int(options.replay)
+
+
+def _without_replay(field: str) -> Show:
+    return lambda options: None if options.feed != "stream" or options.replay else getattr(options, field)
+
+
+FEED = Argument(
+    "feed",
+    str | None,
+    'the feed, by which a run gets its rows: `"dataset"`, `"bundles"` or `"stream"`. In `"dataset"` the rows are '
+    'complete before `main`. In `"bundles"` they come as the runner brings them, without a shuffle. In `"stream"` '
+    'they come until their window ends. None for `"dataset"` on bounded input, else `"stream"`. docs/delivery.md '
+    "says what each feed loses or repeats after a fault.",
+    default=None,
+    choices=FEEDS,
+    field="feed",
+    show=attribute("feed"),
+    flag=Flag("script", note="dataset by default"),
+)
+MAX_ATTEMPTS = Argument(
+    "max_attempts",
+    int | None,
+    'number of attempts of a run, or in `"bundles"` of a batch, before the bundle fails. None for 1 in `"dataset"`, '
+    'else 3. With more than 1 in `"dataset"`, the outputs of a run stay on disk until it has ended well, so that '
+    "they go downstream once.",
+    default=None,
+    # In `dataset` a repeat means spooling all outputs, so it must be asked for; in the others it costs nothing.
+    feed_defaults={"dataset": 1, "bundles": 3, "stream": 3},
+    check=checks.whole_number(1),
+    field="max_attempts",
+    show=attribute("max_attempts"),
+)
+MAX_PROCESSES = Argument(
+    "max_processes",
+    int | None,
+    "limit of this transform's script processes that work at a time, per worker process. None for the number of the "
+    'machine\'s cores, and at least 2; in `"stream"` at least 2 per shard.',
+    default=None,
+    check=checks.whole_number(1),
+    field="max_processes",
+    show=attribute("max_processes"),
+)
+REPLAY = Argument(
+    "replay",
+    bool | None,
+    'in `"stream"`, True to give all rows of a window again to the run that takes over from a dead process. The '
+    "rows come from the runner's state, so a script that keeps something from row to row has it again. Outputs that "
+    "it wrote before come once more. False to send only those rows again that no process has acknowledged. None for "
+    "True in windows that end, and for False in the global window.",
+    default=None,
+    feeds=_STREAM,
+    wrong_feed="There, max_attempts says how often a run is repeated.",
+    check=checks.true_or_false,
+    field="replay",
+    show=_replay,
+)
+KEEP_UNACKED_BYTES = Argument(
+    "keep_unacked_bytes",
+    int,
+    'in `"stream"` without `replay`, limit of the unacknowledged rows in the runner\'s state, in bytes. Rows beyond '
+    "it, the oldest first, are lost if their process dies, and are counted as `rows_lost`.",
+    default=_KEEP_BYTES,
+    feeds=_STREAM,
+    check=checks.whole_number(0),
+    field="keep_unacked_bytes",
+    show=_without_replay("keep_unacked_bytes"),
+)
+KEEP_UNACKED_SECONDS = Argument(
+    "keep_unacked_seconds",
+    float,
+    'in `"stream"` without `replay`, seconds that unacknowledged rows stay in the runner\'s state. Older rows are '
+    "lost if their process dies, and are counted as `rows_lost`.",
+    default=_KEEP_S,
+    feeds=_STREAM,
+    check=checks.seconds,
+    field="keep_unacked_s",
+    show=_without_replay("keep_unacked_s"),
+)
+POLL_INTERVAL = Argument(
+    "poll_interval",
+    float,
+    'in `"stream"`, seconds between two polls for outputs while no rows come.',
+    default=0.5,
+    feeds=_STREAM,
+    check=checks.seconds,
+    field="poll_interval_s",
+)
+START_TIMEOUT = Argument(
+    "start_timeout",
+    float,
+    "seconds that the script's interpreter may take to start and to import TensorFlow.",
+    default=120,
+    check=checks.seconds,
+    field="start_timeout_s",
+    show=attribute("start_timeout_s"),
+    flag=Flag("the script's Python", "SECONDS", parse=float),
+)
+FEED_TIMEOUT = Argument(
+    "feed_timeout",
+    float,
+    'seconds of silence after which the log says which line the script is at. In `"bundles"` and `"stream"` the '
+    "silence is an error while rows wait to be read. There it is an error, too, if the feed has ended and `main` "
+    "does not return.",
+    default=600,
+    check=checks.seconds,
+    field="feed_timeout_s",
+    show=attribute("feed_timeout_s"),
+)
+IDLE_TIMEOUT = Argument(
+    "idle_timeout",
+    float | None,
+    "seconds after which a process without work is ended; None for 60.",
+    default=None,
+    check=checks.seconds,
+    field="idle_timeout_s",
+    show=attribute("idle_timeout_s"),
+)
+
+RUNS = (
+    FEED, MAX_ATTEMPTS, MAX_PROCESSES, REPLAY, KEEP_UNACKED_BYTES, KEEP_UNACKED_SECONDS,
+    POLL_INTERVAL, START_TIMEOUT, FEED_TIMEOUT, IDLE_TIMEOUT,
+)  # fmt: skip

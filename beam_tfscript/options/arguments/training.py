@@ -1,0 +1,61 @@
+"""Arguments of trainings alone, and those whose default or meaning is another in a training."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from beam_tfscript.options.arguments import checks
+from beam_tfscript.options.arguments.argument import Argument
+from beam_tfscript.options.arguments.cluster import NUM_WORKERS, PLACEMENT
+from beam_tfscript.options.arguments.runs import FEED, MAX_ATTEMPTS
+from beam_tfscript.options.arguments.script import LOG_DIR
+
+MODEL_DIR = Argument(
+    "model_dir",
+    str | None,
+    "directory in which versions are published, by a local path or a URI of any of Beam's file systems; None for "
+    "outputs that are the model itself. Beam's file systems: "
+    "https://beam.apache.org/releases/pydoc/current/apache_beam.io.filesystems.html.",
+    check=checks.optional(checks.path_or_uri),
+)
+CHECKPOINT_DIR = Argument(
+    "checkpoint_dir",
+    str | None,
+    "directory of the script's checkpoints, `config.checkpoint_dir`, from which a repeated training goes on. A path "
+    "or a URI that the script's TensorFlow can open. None for a directory that lasts as long as this training.",
+    default=None,
+    check=checks.path_or_uri,
+)
+NUM_WORKERS_OF_TRAINING = dataclasses.replace(
+    NUM_WORKERS,
+    meaning="number of workers, the chief included; None for 1. Several workers are one cluster.",
+)
+PLACEMENT_OF_TRAINING = dataclasses.replace(
+    PLACEMENT,
+    meaning='layout of the workers: None or `"one_host"` for one TensorFlow cluster, which is started on one machine. '
+    '`"independent"` is possible only for a single worker.',
+)
+FEED_OF_TRAINING = dataclasses.replace(
+    FEED,
+    meaning='the feed, by which a training gets its rows: None or `"dataset"` for a training with all rows complete; '
+    '`"stream"` for one that goes on while rows come. There the script calls `config.export()` for each model '
+    "that is ready in `config.saved_model_dir`.",
+)
+MAX_ATTEMPTS_OF_TRAINING = dataclasses.replace(
+    MAX_ATTEMPTS,
+    annotation=int,
+    meaning="number of attempts of a training before the bundle fails. Each goes on from the checkpoints.",
+    default=3,
+    feed_defaults={},
+    check=checks.optional(checks.whole_number(1)),
+)
+LOG_DIR_OF_TRAINING = dataclasses.replace(
+    LOG_DIR,
+    meaning="a path or URI where the files that the script writes to `config.log_dir` are kept, such as TensorBoard's "
+    "logs. Each attempt has a directory of its own there. None for `model_dir/logs`.",
+)
+
+TRAINING = (
+    MODEL_DIR, CHECKPOINT_DIR, NUM_WORKERS_OF_TRAINING, PLACEMENT_OF_TRAINING, FEED_OF_TRAINING,
+    MAX_ATTEMPTS_OF_TRAINING, LOG_DIR_OF_TRAINING,
+)  # fmt: skip

@@ -1,1 +1,0 @@
-"""The script's files and its interpreter: where they come from, and how they reach a run."""

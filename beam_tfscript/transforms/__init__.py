@@ -1,0 +1,1 @@
+"""Public transforms: their arguments, and the stages that they expand to."""
