@@ -187,7 +187,7 @@ def test_only_the_chiefs_models_are_published_with_the_rows_of_every_worker(in_m
     rows = in_memory.run(
         TrainTFScript(
             script("train_stream.py"), str(tmp_path / "models"), input_schema=SCHEMA, entry="every_task_exports",
-            num_workers=2, feed="stream",
+            num_workers=2, feed="stream", user_params={"barrier": str(tmp_path / "barrier")},
         ),
         points(*range(10)),
     )  # fmt: skip

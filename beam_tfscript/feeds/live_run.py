@@ -127,10 +127,8 @@ class LiveRun:
           ScriptError: a task failed; the message names it.
           IdleProcessDied: the process, which earlier runs had used, ended before it took this one.
         """
-        for task, run in self.tasks.items():
-            run.pump()
-            for frame in self._group.hear(run, run.poll()):
-                yield self._with_lengths(frame, task) if frame.kind == wire.EXPORT else frame
+        for task in self.tasks:
+            yield from self._collect_from(task)
         for server in self._group.servers:
             yield from self._group.hear(server, iter(functools.partial(server.receive, 0.0), None))
 
@@ -155,6 +153,20 @@ class LiveRun:
             if self._group.chief.is_over:
                 deadline = min(deadline, time.monotonic() + self._grace_s)
             self._group.check_grace(deadline, self._grace_s)
+
+    def _collect_from(self, task: Task) -> Iterator[wire.Frame]:
+        """Yield one task's outputs; before a model of the chief's, those that the other tasks sent earlier."""
+        run = self.tasks[task]
+        run.pump()
+        for frame in self._group.hear(run, run.poll()):
+            if frame.kind == wire.EXPORT:
+                if run is self._group.chief:
+                    # Acknowledgements of rows that the model has seen may still be unread.
+                    for other in self.tasks:
+                        if other != task:
+                            yield from self._collect_from(other)
+                frame = self._with_lengths(frame, task)
+            yield frame
 
     def _by_shard(self) -> dict[int, LiveTask]:
         return {task.shard: run for task, run in self.tasks.items() if task.shard is not None}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -100,11 +101,23 @@ def exports_nothing(config):
 
 
 def every_task_exports(config):
-    """Export on each task, as some strategies do."""
+    """Export on each task, as some strategies do, after all tasks have read their rows."""
     for batch in config.batches(8):
         config.report(rows=len(batch["id"]))
+    wait_for_all(config)
     for _ in range(2):
         export(config, 1.0)
+
+
+def wait_for_all(config):
+    """Wait until every task has come here, for a minute at most."""
+    barrier = config.user_params["barrier"]
+    os.makedirs(barrier, exist_ok=True)
+    open(os.path.join(barrier, "{}-{}".format(config.task_type, config.task_index)), "w").close()
+    deadline = time.monotonic() + 60
+    while len(os.listdir(barrier)) < sum(len(tasks) for tasks in config.cluster.values()):
+        assert time.monotonic() < deadline, os.listdir(barrier)
+        time.sleep(0.01)
 
 
 def one_model_a_batch(config):
