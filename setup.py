@@ -91,7 +91,7 @@ setup(
         # The benchmarks read other processes' memory; Beam's RunInference for TensorFlow needs its hub,
         # which needs a package that setuptools has dropped.
         "bench": ["psutil>=5.9", "setuptools<80", "tensorflow_hub>=0.16"],
-        "test": [*TEST, "pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
+        "test": [*TEST, "pytest>=8", "pytest-rerunfailures>=14", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     },

@@ -99,7 +99,9 @@ def test(environment: Environment, python: str) -> int:
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT / "tests" / "installed", copy, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "pytest.ini").write_text("[pytest]\naddopts = -ra\ntimeout = 600\n")
-    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    # Options of pytest are for the checkout's, which has plugins that this one lacks.
+    own = ("PYTHONPATH", "VIRTUAL_ENV", "PYTEST_ADDOPTS")
+    variables = {name: value for name, value in os.environ.items() if name not in own}
     variables["BEAM_TFSCRIPT_CHECKOUT"] = str(ROOT)
     command = [python, "-m", "pytest", "--quiet", "."]
     return _run_and_show(environment.name, command, cwd=copy, env=variables)
