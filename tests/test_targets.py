@@ -24,7 +24,7 @@ def option(name):
 
 
 # Marks that say how a test is run, not by which target.
-EVERYWHERE = {"cold", "slow", "job_server", "without_tensorflow", "tensorflow"}
+EVERYWHERE = {"cold", "slow", "job_server", "tensorflow"}
 MARKS = {line.split(":")[0] for line in option("markers")} - EVERYWHERE
 
 
