@@ -114,6 +114,7 @@ def test_resolved_options_have_the_defaults_of_the_feed(feed):
     ("arguments", "message"),
     [
         ({"feed": "bundles", "num_workers": 2}, 'num_workers has no meaning in feed="bundles": leave it out.*max_proc'),
+        ({"feed": "bundles", "parallelism": 3, "num_ps": 0}, 'parallelism has no meaning in feed="bundles"'),
         ({"feed": "bundles", "shard_by": "id"}, 'shard_by has no meaning in feed="bundles": leave it out'),
         ({"feed": "dataset", "replay": True}, 'replay has no meaning in feed="dataset": leave it out.*max_attempts'),
         ({"replay": "yes"}, "replay must be True, False or None, got 'yes'"),

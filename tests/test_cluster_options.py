@@ -57,6 +57,12 @@ def test_shards_of_a_run_are_alone_unless_asked_for(arguments):
     assert check_cluster({**DEFAULTS, **arguments}, is_training=False) is None
 
 
+@pytest.mark.parametrize("arguments", [{}, {"placement": "independent"}, {"num_workers": 3}])
+def test_shards_that_are_alone_may_be_counted_by_parallelism(arguments):
+    options = run_script(parallelism=3, num_ps=0, **arguments)._options
+    assert (options.num_workers, options.cluster) == (3, None)
+
+
 @pytest.mark.parametrize("make", [run_script, train_script])
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -395,6 +395,8 @@ class TestIdleProcess:
         assert sorted(names(in_memory.run(transform, ids(20))), key=int) == IDS
         self.check(in_memory.metrics, killed, caplog)
         assert in_memory.metrics["runs"] == 2
+        if feed == "dataset":
+            assert in_memory.metrics["run_ms"].count == 2
 
     def test_death_as_bundles_begin_costs_no_attempt(self, in_memory, no_tensorflow, killed, caplog):
         class Both(beam.PTransform):

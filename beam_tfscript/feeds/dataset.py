@@ -10,6 +10,7 @@ from typing import Any
 
 from beam_tfscript import metrics
 from beam_tfscript.feeds.demultiplexer import Demultiplexer
+from beam_tfscript.feeds.failures import IdleProcessDied
 from beam_tfscript.feeds.retries import Retries, repeat_whole
 from beam_tfscript.feeds.run import Run, RunRequest
 from beam_tfscript.feeds.run_logs import RunLogs
@@ -74,10 +75,15 @@ class ShardRun:
             side_inputs=self._side_inputs, **message,
         )  # fmt: skip
         begin = time.monotonic()
+        is_counted = True
         try:
             yield from self._run(request)
+        except IdleProcessDied:
+            is_counted = False  # nothing of the run has happened: `begin_run` counts no run either
+            raise
         finally:
-            metrics.observe_seconds("run_ms", time.monotonic() - begin)
+            if is_counted:
+                metrics.observe_seconds("run_ms", time.monotonic() - begin)
             logs.finish(request.label)
             scratch.remove_tree(request.message["work_dir"])
 

@@ -161,12 +161,21 @@ class LiveRun:
         for frame in self._group.hear(run, run.poll()):
             if frame.kind == wire.EXPORT:
                 if run is self._group.chief:
-                    # Acknowledgements of rows that the model has seen may still be unread.
-                    for other in self.tasks:
-                        if other != task:
-                            yield from self._collect_from(other)
+                    yield from self._collect_from_peers()
                 frame = self._with_lengths(frame, task)
             yield frame
+
+    def _collect_from_peers(self) -> Iterator[wire.Frame]:
+        """Yield the outputs of all tasks but the chief: acknowledgements of rows in its model may be unread.
+
+        A failure of theirs is raised after the model, in their own turn. The model is complete, and would be lost: its
+        rows may be done already. So the failure's cause is not looked for here, as that drops frames of the chief's.
+        """
+        _, *peers = self.tasks.items()
+        for task, run in peers:
+            run.pump()
+            for frame in run.poll_early():
+                yield self._with_lengths(frame, task) if frame.kind == wire.EXPORT else frame
 
     def _by_shard(self) -> dict[int, LiveTask]:
         return {task.shard: run for task, run in self.tasks.items() if task.shard is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from beam_tfscript.errors import ScriptEnvironmentError, ScriptError
 from beam_tfscript.feeds.fed_run import FedRun
 from beam_tfscript.feeds.held_outputs import HeldOutputs
 from beam_tfscript.feeds.row_backlog import PackedRows, RowBacklog
@@ -38,6 +39,7 @@ class LiveTask(FedRun):
         self._held = HeldOutputs(lambda: directory)
         self._is_ending = False
         self._quiet_polls = 0
+        self._failure: ScriptError | ScriptEnvironmentError | None = None  # for the next `receive`
         self.start()
 
     @property
@@ -111,6 +113,20 @@ class LiveTask(FedRun):
             yield from self._held.take()
             # A script that asks for the end of its feed has done with all rows that it was given.
             self.done = self.given
+
+    def poll_early(self) -> Iterator[wire.Frame]:
+        """Yield outputs as `poll` does, before the outputs of another task; a failure waits for the next `receive`."""
+        try:
+            yield from self.poll()
+        except (ScriptError, ScriptEnvironmentError) as error:
+            self._failure = error
+
+    def receive(self, timeout_s: float | None = None) -> wire.Frame | None:
+        """As `FedRun.receive`; raises a failure that `poll_early` has met."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return super().receive(timeout_s)
 
     def discard(self) -> None:
         """Forget rows that wait, and outputs that are held."""

@@ -27,6 +27,18 @@ class ClusterOptions:
     grace_s: float
 
 
+def count_tasks(values: Mapping[str, Any]) -> Counts:
+    """Return the number of tasks of each type, in one cluster or each alone.
+
+    Args:
+      values: argument's name -> its value, each checked by itself.
+
+    Raises:
+      ArgumentError: the counts do not add up.
+    """
+    return resolve_counts(values["num_workers"], values["num_ps"], values["parallelism"], values["num_evaluators"])
+
+
 def check_cluster(values: Mapping[str, Any], *, is_training: bool) -> ClusterOptions | None:
     """Check the rules that tie the arguments of a cluster together.
 
@@ -40,7 +52,7 @@ def check_cluster(values: Mapping[str, Any], *, is_training: bool) -> ClusterOpt
     Raises:
       ArgumentError: the arguments do not fit together; the message says which, and the rule.
     """
-    counts = resolve_counts(values["num_workers"], values["num_ps"], values["parallelism"], values["num_evaluators"])
+    counts = count_tasks(values)
     placement, tf_config, ps_main = values["placement"], values["tf_config"], values["ps_main"]
     _check_placement(placement, counts, is_training=is_training)
     if ps_main and not counts.num_ps:

@@ -17,7 +17,7 @@ from beam_tfscript.files.staging import ScriptFile
 from beam_tfscript.options.arguments.argument import Argument
 from beam_tfscript.options.arguments.runs import MAX_ATTEMPTS
 from beam_tfscript.options.arguments.signatures import RUN_TF_SCRIPT, TRAIN_TF_SCRIPT
-from beam_tfscript.options.cluster_options import ClusterOptions, check_cluster
+from beam_tfscript.options.cluster_options import ClusterOptions, check_cluster, count_tasks
 from beam_tfscript.options.log_dir import check_log_dir
 from beam_tfscript.options.script_files import collect_script
 from beam_tfscript.options.secret_arguments import check_env, check_user_params
@@ -192,7 +192,8 @@ def _make_options(values: Mapping[str, Any], *, is_training: bool, log_dir: str 
         python_env=check_python_env(
             values["python_env"], requirements=values["requirements"], python_version=values["python_version"]
         ),
-        num_workers=(values["num_workers"] or 1) if cluster is None else cluster.counts.num_workers,
+        # Shards that are alone may be counted by `parallelism` too, if there is no parameter server.
+        num_workers=count_tasks(values).num_workers,
         cluster=cluster,
         log_dir=log_dir,
         **{argument.field: values[argument.name] for argument in RUN_TF_SCRIPT if argument.field},

@@ -12,6 +12,7 @@ PLACEMENTS = ("independent", "one_host", "spread")
 _GROUP = "script"
 # Feed `bundles` has no clusters; `options.script_options` refuses them there.
 _FEEDS = ("dataset", "stream")
+_NO_SHARDS = "Rows are not shuffled there, so there are no shards. max_processes limits the processes per worker."
 
 
 def _count(name: str) -> Any:
@@ -24,7 +25,7 @@ NUM_WORKERS = Argument(
     "number of shards, or of a cluster's workers, the chief included; None for 1.",
     default=None,
     feeds=_FEEDS,
-    wrong_feed="Rows are not shuffled there, so there are no shards. max_processes limits the processes per worker.",
+    wrong_feed=_NO_SHARDS,
     check=checks.whole_number(1),
     show=attribute("num_workers"),
     flag=Flag(_GROUP, "N", parse=int),
@@ -55,6 +56,7 @@ PARALLELISM = Argument(
     "servers. If one count is given, the other is the rest.",
     default=None,
     feeds=_FEEDS,
+    wrong_feed=_NO_SHARDS,
     check=checks.whole_number(1),
 )
 PLACEMENT = Argument(
