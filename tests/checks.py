@@ -20,7 +20,14 @@ PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":"
 shared: pathlib.Path | None = None
 _ROOT = pathlib.Path(__file__).parent.parent
 # Several imports of TensorFlow on a busy machine.
-_TIMEOUT_S = 240
+_TIMEOUT_S = 280
+
+
+@functools.cache
+def has_estimators(python: str) -> bool:
+    """Return True if the interpreter's TensorFlow has Estimators: TensorFlow 2.16 has none any more."""
+    code = "import importlib.util; print(importlib.util.find_spec('tensorflow_estimator') is not None)"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
 
 
 def names_of_checks(*programs: str) -> list[str]:

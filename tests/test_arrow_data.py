@@ -23,6 +23,8 @@ from tests.strategies import schemas_and_rows
 from tests.test_conformance import ECHO
 from tests.without_tensorflow import blocked, ids, run_of
 
+pytestmark = pytest.mark.tensorflow
+
 TAGGED = "id string, tags array<string>, raw varbinary"
 
 

@@ -9,15 +9,14 @@ import resource
 import socket
 import struct
 import subprocess
-import sys
 
 import pytest
 
 from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy
 from beam_tfscript.errors import ScriptEnvironmentError
+from tests.checks import PYTHONS
 from tests.running import script
 
-PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
 _TIMEOUT_S = 120
 # Linux 6.3: the range that a socket's own port is chosen from; not yet in Python's socket module.
 _IP_LOCAL_PORT_RANGE = 51

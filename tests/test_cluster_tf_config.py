@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 
 import pytest
 
@@ -14,9 +13,9 @@ from beam_tfscript.cluster.counts import Counts
 from beam_tfscript.cluster.ports import HeldPorts
 from beam_tfscript.cluster.tf_config import make_addresses, make_tasks, num_addresses, tf_config, tf_config_text
 from beam_tfscript.errors import ArgumentError
+from tests.checks import PYTHONS, has_estimators
 from tests.running import script
 
-PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
 # TensorFlow's import and a training of 40 steps, up to three at a time on a busy machine.
 _TIMEOUT_S = 150
 
@@ -74,12 +73,6 @@ def test_changing_a_config_doesnt_change_the_cluster():
     addresses = make_addresses(Counts(2, 0, 0), ["h:1", "h:2"])
     tf_config(addresses, "chief", 0)["cluster"]["chief"].append("h:3")
     assert addresses["chief"] == ["h:1"] and make_addresses(Counts(1, 0, 0)) is not make_addresses(Counts(1, 0, 0))
-
-
-def has_estimators(python: str) -> bool:
-    code = "import tensorflow as tf; tf.estimator.train_and_evaluate"
-    done = subprocess.run([python, "-c", code], capture_output=True, timeout=_TIMEOUT_S, check=False)
-    return done.returncode == 0
 
 
 @pytest.mark.trainings

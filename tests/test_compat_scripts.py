@@ -6,7 +6,6 @@ tests. Where TensorFlow has no Estimators any more, the scripts that need them f
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pathlib
@@ -17,10 +16,12 @@ import sys
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
+from tests.checks import PYTHONS, has_estimators
 from tests.model_rows import rows_to_model
 from tests.running import script
 
-PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
+pytestmark = pytest.mark.tensorflow
+
 SCHEMA = "id bigint not null, x0 float not null, x1 float not null, label bigint not null"
 MODEL_ROWS = "model_id bigint, model_info string"
 # Such scripts read text: booleans, numbers and lists become JSON text.
@@ -40,12 +41,6 @@ def make_rows(count: int, seed: int) -> list[dict]:
 
 ROWS = make_rows(320, seed=1)
 UNSEEN = make_rows(40, seed=2)
-
-
-@functools.cache
-def has_estimators(python: str) -> bool:
-    code = "import importlib.util; print(importlib.util.find_spec('tensorflow_estimator') is not None)"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
 
 
 def environment(python: str) -> str:

@@ -17,6 +17,8 @@ from tests.test_faults import error_of, run_entry
 from tests.test_run_batch import by_id, numbered
 from tests.without_tensorflow import blocked, ids, run_of
 
+pytestmark = pytest.mark.tensorflow
+
 FEEDS = ["dataset", "bundles", "stream"]
 ECHO = {"dataset": "echo_file", "bundles": "echo", "stream": "echo"}
 

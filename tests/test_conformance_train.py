@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import apache_beam as beam
+import pytest
 
 from tests.training import POINTS, line_training, read_row, serve
+
+pytestmark = pytest.mark.tensorflow
 
 
 class TrainAndCount(beam.PTransform):

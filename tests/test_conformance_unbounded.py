@@ -22,7 +22,10 @@ from tests.without_tensorflow import blocked
 SOON_S = 3
 IN_TENS = beam.WindowInto(FixedWindows(10))
 # The in-memory engine is for bounded input.
-pytestmark = pytest.mark.parametrize("engine", [name for name in TESTED if name != "in_memory"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("engine", [name for name in TESTED if name != "in_memory"], indirect=True),
+    pytest.mark.tensorflow,
+]
 
 
 @pytest.fixture

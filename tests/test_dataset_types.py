@@ -15,6 +15,8 @@ from beam_tfscript import RunTFScript
 from tests.checks import PYTHONS
 from tests.running import script
 
+pytestmark = pytest.mark.tensorflow
+
 COLUMNS = "id bigint not null, label bigint not null"
 ROWS = [{"id": number, "label": 0} for number in range(7)]
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gzip
 
+import pytest
+
 from beam_tfscript import RunTFScript
 from pipelines import digits
+
+pytestmark = pytest.mark.tensorflow
 
 
 def test_digits_script_learns_in_this_interpreter(in_memory):

@@ -26,7 +26,6 @@ from beam_tfscript.runtime.transport.scratch import PREFIX
 from tests.running import SCRIPTS_PYTHON, script
 from tests.without_tensorflow import BLOCKED
 
-
 IDS = [{"id": str(i)} for i in range(95)]
 
 

@@ -11,6 +11,8 @@ from beam_tfscript.worker.pool import get_pool
 from tests.running import script
 from tests.unbounded import OUTPUT, FailOnce, Pause, Watermark, rows, run_stream
 
+pytestmark = pytest.mark.tensorflow
+
 CHECKPOINTS = (
     "--checkpointing_interval=500",
     # Without it, outputs that go into a GroupByKey vanish.

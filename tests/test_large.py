@@ -12,6 +12,8 @@ import pytest
 
 from benchmarks import memory
 
+pytestmark = pytest.mark.tensorflow
+
 # The in-memory runner alone holds a key's group at more than four times its size.
 NEEDED_GIB = 14
 

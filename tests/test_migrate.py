@@ -16,6 +16,8 @@ from beam_tfscript.cli.main import main
 from tests.cli_files import write_rows
 from tests.running import SCRIPTS, script
 
+pytestmark = pytest.mark.tensorflow
+
 PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "migrate.md").read_text("utf-8")
 NAMES = ("alink", "tensorflowonspark", "run_inference", "plain")
 # In the page's order: (before, after) of each table row.

@@ -14,6 +14,8 @@ from beam_tfscript import RunTFScript
 from tests.checks import PYTHONS
 from tests.running import script
 
+pytestmark = pytest.mark.tensorflow
+
 ROWS = [{"id": str(number), "part": str(number % 5)} for number in range(60)]
 
 

@@ -22,6 +22,8 @@ from beam_tfscript import RunTFScript
 from pipelines import digits
 from pipelines.digits_report import Prediction, confusion_matrix, format_accuracy, most_confused
 
+pytestmark = pytest.mark.tensorflow
+
 PROJECT = Path(__file__).resolve().parents[1]
 HELD_OUT = list(range(0, 1797, 3))
 

@@ -15,7 +15,7 @@ from PIL import Image
 from beam_tfscript.runtime.tf import saved_model
 from tests.test_pipelines_digits import HELD_OUT, PROJECT
 
-pytestmark = pytest.mark.trainings
+pytestmark = [pytest.mark.trainings, pytest.mark.tensorflow]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ScriptRaised
 from tests.running import SCRIPTS, script
 
+pytestmark = pytest.mark.tensorflow
+
 SCORE = str(pathlib.Path(__file__).parent.parent / "pipelines" / "scripts" / "score_saved_model.py")
 ROWS = [{"id": "a", "x": 1.0}, {"id": "b", "x": 2.0}, {"id": "c", "x": 5.0}]
 ANSWERS = {"a": 2.5, "b": 3.0, "c": 4.5}

@@ -25,6 +25,8 @@ from tests.engines.server import started
 from tests.engines.tools import ToolMissing
 from tests.running import Runner
 
+pytestmark = pytest.mark.tensorflow
+
 PROJECT = Path(__file__).resolve().parents[1]
 START = 1_700_000_000
 WINDOW_S = 4

@@ -25,6 +25,8 @@ from beam_tfscript.worker.pool import get_pool
 from tests import strategies
 from tests.running import script
 
+pytestmark = pytest.mark.tensorflow
+
 # Building a parser for each schema takes TensorFlow a good part of a second, so the ways through it get fewer.
 EXAMPLES = {"echo_typed": 200, "echo_rows": 200, "echo_records": 600}
 

@@ -16,6 +16,8 @@ from apache_beam.transforms.window import FixedWindows, SlidingWindows, Timestam
 from beam_tfscript import RunTFScript
 from tests.running import Runner, script
 
+pytestmark = pytest.mark.tensorflow
+
 
 class Reading(typing.NamedTuple):
     id: str

@@ -21,6 +21,8 @@ from tests.running import script
 from tests.test_run_batch import by_id, numbered
 from tests.without_tensorflow import blocked
 
+pytestmark = pytest.mark.tensorflow
+
 SCHEMA = "id string, x float"
 
 EVERY_KIND = (

@@ -19,6 +19,8 @@ from tests.memory_file_system import MEMORY
 from tests.training import train
 from tests.without_tensorflow import blocked, ids
 
+pytestmark = pytest.mark.tensorflow
+
 FEEDS = ["dataset", "bundles", "stream"]
 WRITES = """
 import os

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import subprocess
 import sys
@@ -15,16 +14,18 @@ from apache_beam.transforms.display import DisplayData
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.python_env import environment
+from tests.checks import PYTHONS
 from tests.environments import pack_python, pack_wrapper, write_wheel
 from tests.interpreters import find_python
 from tests.running import script
+
+pytestmark = pytest.mark.tensorflow
 
 SCHEMA = "python string, prefix string, tensorflow string, tiny string, rows bigint"
 ROWS = [{"x": float(i)} for i in range(200)]
 OWN = sysconfig.get_python_version()
 # Where this interpreter has TensorFlow: the environments of these tests borrow it, as it takes minutes to install.
 SITE = sysconfig.get_path("purelib")
-PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ import pytest
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_tfscript import RunTFScript
-from tests.checks import PYTHONS
+from tests.checks import PYTHONS, has_estimators
 from tests.running import SCRIPTS, script
 
 # Each first run needs a process that has had none.
-pytestmark = pytest.mark.cold
+pytestmark = [pytest.mark.cold, pytest.mark.tensorflow]
 
 SCHEMA = "id string, run int, mode string, pid bigint, found string, context boolean, outside boolean"
 # Graph and eager mode, each first, again, and after the other.
@@ -91,3 +91,32 @@ def test_run_that_follows_a_failed_one_in_the_bundles_feed_reads_in_its_own_mode
     assert {(row["run"], row["mode"]) for row in got} == {(1, "eager")}
     # A process of this feed serves one run.
     assert in_memory.metrics["process_starts"] == in_memory.metrics["runs"] == 2
+
+
+LEAVES_EAGER_MODE = """
+import os
+import tensorflow as tf
+from akdl.engine.run_config import generate_run_config
+
+def main(config):
+    for batch in config.batches(8):
+        for name in batch["id"]:
+            config.write(id=name, pid=os.getpid(), eager=tf.executing_eagerly())
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=name_of)
+def test_module_that_leaves_eager_mode_when_it_is_imported_does_so_in_each_run(in_memory, tmp_path, python):
+    (tmp_path / "leaves.py").write_text(LEAVES_EAGER_MODE)
+    transform = RunTFScript(
+        str(tmp_path / "leaves.py"), "id string, pid bigint, eager boolean", input_schema="id string not null",
+        python_env=str(pathlib.Path(python).parent.parent), max_processes=1, max_attempts=1,
+    )  # fmt: skip
+    rows = [{"id": str(number)} for number in range(12)]
+    if not has_estimators(python):
+        with pytest.raises(Exception, match="has no Estimators"):
+            in_memory.run(transform, rows, before=in_windows)
+        return
+    got = in_memory.run(transform, rows, before=in_windows)
+    assert len(got) == 12 and len({row["pid"] for row in got}) == 1
+    assert {row["eager"] for row in got} == {False}

@@ -25,7 +25,7 @@ from tests.running import script
 from tests.without_tensorflow import blocked
 
 # Files of side inputs stay for a next run until the pool's scratch directory goes.
-pytestmark = pytest.mark.cold
+pytestmark = [pytest.mark.cold, pytest.mark.tensorflow]
 ROWS = [{"id": str(i), "x": float(i)} for i in range(20)]
 WORDS = [beam.Row(id=str(i), word=f"word {i}") for i in range(20)]
 

@@ -16,7 +16,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_tfscript import RunTFScript, TrainTFScript
 from tests.running import Runner, SaveOutputs, _load, script
 
-pytestmark = pytest.mark.trainings
+pytestmark = [pytest.mark.trainings, pytest.mark.tensorflow]
 
 SCHEMA = "id string not null, x float not null, y float not null"
 NUMBERS = [*range(20), *range(60, 80)]

@@ -27,6 +27,8 @@ from tests.test_faults import wait_until
 from tests.unbounded import OUTPUT
 from tests.without_tensorflow import blocked
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.fixture
 def stage(tmp_path):

@@ -20,6 +20,8 @@ from beam_tfscript.models.trained_model import TrainedModel
 from tests.running import Runner, script
 from tests.training import POINTS, line_training, read_row, serve, train
 
+pytestmark = pytest.mark.tensorflow
+
 
 def test_keras_fit_publishes_a_model_that_tensorflow_loads(runner, tmp_path):
     row = train(runner, "train.py", tmp_path / "models", "keras_fit", user_params={"epochs": 3})

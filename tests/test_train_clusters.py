@@ -12,7 +12,7 @@ from pipelines.digits import INPUT, INPUT_SCHEMA, parse_digits
 from tests.running import script
 from tests.training import LINE, POINTS, serve, train
 
-pytestmark = pytest.mark.trainings
+pytestmark = [pytest.mark.trainings, pytest.mark.tensorflow]
 
 DIGITS_STEPS = 1000
 # Two points of a hundred.

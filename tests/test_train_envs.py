@@ -13,6 +13,8 @@ import pytest
 
 from tests.training import line_training, read_row
 
+pytestmark = pytest.mark.tensorflow
+
 PYTHONS = [python for python in os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", "").split(":") if python]
 SCHEMA = """
     x float not null, y float not null, word string, other string, number bigint not null, tags array<string>,

@@ -22,7 +22,7 @@ from beam_tfscript import RunTFScript
 from tests.running import script
 from tests.training import LINE, POINTS, line_training, serve, train
 
-pytestmark = pytest.mark.trainings
+pytestmark = [pytest.mark.trainings, pytest.mark.tensorflow]
 
 TASKS = ["chief:0", "worker:0", "ps:0"]
 FILES = [script("train_clusters.py")]

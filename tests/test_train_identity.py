@@ -24,6 +24,8 @@ from tests.running import script
 from tests.stages import Shard
 from tests.training import LINE, POINTS
 
+pytestmark = pytest.mark.tensorflow
+
 SCHEMA = "id string not null, x float not null, y float not null"
 
 

@@ -10,6 +10,8 @@ from tests.running import Runner, script
 from tests.test_feed_bundles import names
 from tests.without_tensorflow import SCHEMA, blocked, ids, run_of
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.fixture
 def no_tensorflow(tmp_path):

@@ -19,6 +19,8 @@ from beam_tfscript.dofns.beam_types import row_hint, schema_of
 from beam_tfscript.errors import OutputError, RowError, SchemaError
 from tests.test_run_batch import by_id
 
+pytestmark = pytest.mark.tensorflow
+
 IMAGES = np.arange(5 * 4 * 3 * 3, dtype=np.uint8).reshape(5, 4, 3, 3)
 SCHEMA = (
     "id string, image tensor<uint8>(4, 3, 3), raw array<uint8>, a uint8, b uint16 default 7, c uint32, d array<uint32>"

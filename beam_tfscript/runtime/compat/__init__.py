@@ -82,9 +82,19 @@ class _CompatFinder(MetaPathFinder, Loader):
             module.__all__ = list(source.__all__)
             for name in source.__all__:
                 setattr(module, name, getattr(source, name))
+            # What other platforms' modules do to TensorFlow when they are imported.
+            if hasattr(source, "on_import"):
+                source.on_import()
 
 
 def install():
     """Let scripts import the names; a module is loaded when a script imports it."""
     if not any(isinstance(finder, _CompatFinder) for finder in sys.meta_path):
         sys.meta_path.append(_CompatFinder())
+
+
+def forget():
+    """Have the next run import the names anew: what an import does to TensorFlow is undone after each run."""
+    for name in NAMES:
+        if isinstance(getattr(sys.modules.get(name), "__loader__", None), _CompatFinder):
+            del sys.modules[name]

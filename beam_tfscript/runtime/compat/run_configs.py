@@ -78,11 +78,9 @@ def _distribution(tf, gpus):
     return None, None
 
 
-def _prepare_tensorflow():
+def on_import():
+    """Turn TensorFlow 2's behavior off, as the import of this module does elsewhere."""
     import tensorflow as tf
 
     tf_versions.estimators()
     tf.compat.v1.disable_v2_behavior()
-
-
-_prepare_tensorflow()

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 
+from beam_tfscript.runtime import compat
 from beam_tfscript.runtime.transport import stdio
 
 
@@ -79,6 +80,7 @@ class RunIsolation(object):
             paths = [getattr(module, "__file__", None)] + _package_path(module)
             if any(isinstance(path, str) and path.startswith((inside, plain)) for path in paths):
                 del sys.modules[name]
+        compat.forget()
 
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD]
