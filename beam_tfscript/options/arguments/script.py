@@ -39,7 +39,7 @@ def _variables(texts: Sequence[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             # The text is not shown: it may be the value of a variable whose name was forgotten.
-            raise ArgumentError(f"--env must be NAME=VALUE, got {'no name' if equals else 'no equals sign'} in one.")
+            raise ArgumentError(f"--env must be NAME=VALUE, got {'no name' if equals else 'no equals sign'}.")
         variables[name] = value
     return variables
 
