@@ -13,6 +13,8 @@ FROM apache/beam_python${PYTHON_VERSION}_sdk:${BEAM_VERSION}
 WORKDIR /opt/beam_tfscript
 COPY setup.py pyproject.toml constraints.txt README.md ./
 COPY beam_tfscript/__init__.py beam_tfscript/
+# setup.py reads the version above, and the project's address here.
+COPY beam_tfscript/runtime/docs.py beam_tfscript/runtime/
 RUN pip install --no-cache-dir --constraint constraints.txt .
 
 COPY beam_tfscript beam_tfscript

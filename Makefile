@@ -10,21 +10,21 @@ JOBS ?= 2
 .PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint docs bench dist clean
 
 help:
-	@echo "make install   set up $(VENV) with all that demo and test need"
-	@echo "make demo      train and score on real handwritten digits; says where the pictures are"
+	@echo "make install   set up $(VENV) with everything that the demo, the tests and the docs need"
+	@echo "make demo      train and score on real handwritten digits; prints the paths of the pictures"
 	@echo "make test      the tests, without the heavy ones"
-	@echo "make test-heavy   the heavy ones: built environments, benchmarks, kills at many places, random rows, trainings"
-	@echo "make test-prism   what holds on every engine, on Prism; needs go"
+	@echo "make test-heavy   the heavy ones: built environments, benchmarks, kills, random rows, trainings"
+	@echo "make test-prism   the tests that all engines must pass, on Prism; needs go"
 	@echo "make test-flink   the same on Flink; needs java and mvn"
-	@echo "make test-cluster  a stream on a Flink of two machines that are killed; needs java, mvn, ip and root"
-	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, where their Pythons are"
-	@echo "make test-install  the wheel as pip and uv install it, on Python 3.10 and 3.13; lowest and newest versions"
+	@echo "make test-cluster  kills machines of a two-machine Flink during a stream; needs java, mvn, ip and root"
+	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, if their Pythons are installed"
+	@echo "make test-install  the wheel, installed by pip and uv on Python 3.10 and 3.13; lowest and newest versions"
 	@echo "make test-large   a shard of 2 GiB; takes 14 GiB of memory"
-	@echo "make soak      ten minutes of a stream on Flink, does anything grow? then an hour of drawn"
-	@echo "               faults on every engine here, is all kept that is promised? needs java, mvn and go"
-	@echo "make lint      formatting, lint and types"
+	@echo "make soak      ten minutes of a stream on Flink, which must not leak; then an hour of random faults"
+	@echo "               on every installed engine, which must not break a guarantee; needs java, mvn and go"
+	@echo "make lint      formatting, lint, types and plain English"
 	@echo "make docs      the documentation as a site, in build/site"
-	@echo "make bench     throughput and memory, beside other ways to do the same"
+	@echo "make bench     throughput, latency and memory, next to other tools"
 
 install: $(STAMP)
 

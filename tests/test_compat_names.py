@@ -47,5 +47,5 @@ def test_params_are_strings_where_that_is_asked_for(in_memory):
 def test_rejects_other_values_of_compat_params(transform):
     with pytest.raises(ArgumentError, match='compat_params must be "strings" or None, got True'):
         transform(script("compat_own_akdl.py"), None, compat_params=True)
-    with pytest.raises(ArgumentError, match="user_params with names"):
+    with pytest.raises(ArgumentError, match="user_params that are a dict"):
         transform(script("compat_own_akdl.py"), None, user_params=[1], compat_params="strings")

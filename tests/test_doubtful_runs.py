@@ -39,7 +39,7 @@ def warnings_of(runner, tmp_path, caplog, feed, text, *, level=logging.WARNING, 
 def test_rows_that_are_returned_in_place_of_written_are_told(in_memory, tmp_path, caplog, feed, value, shown):
     text = f"def main(config):\n    rows = read(config)\n    return {value}\n"
     (said,) = warnings_of(in_memory, tmp_path, caplog, feed, text)
-    assert "score.py" in said and f"20 rows in, 0 written; main returned {shown}, which goes nowhere: write" in said
+    assert "score.py" in said and f"20 rows in, 0 written; main returned {shown}, which is ignored: write" in said
     assert in_memory.metrics.get("runs_doubtful") == (None if feed == "bundles" else 1)
 
 
@@ -95,4 +95,4 @@ def test_check_shows_it(tmp_path, capsys, feed):
     ((name, value),) = blocked(tmp_path).items()
     flags = ["--data", str(tmp_path / "rows.csv"), "--output-schema", "id string", "--env", f"{name}={value}"]
     assert main(["check", str(tmp_path / "score.py"), f"--feed={feed}", *flags]) == 0
-    assert "5 rows in, 0 written; main returned a list, which goes nowhere" in capsys.readouterr().out
+    assert "5 rows in, 0 written; main returned a list, which is ignored" in capsys.readouterr().out

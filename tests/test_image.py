@@ -32,7 +32,7 @@ def copy_as_docker_does(source, target):
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     else:
-        target.mkdir(exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
 
 
@@ -53,6 +53,22 @@ def test_image_installs_what_setup_py_asks_for_at_the_pinned_versions():
     needed = re.findall(r'^        "([\w-]+)[<>=]', setup_py(), re.MULTILINE)
     assert {"apache-beam", "tensorflow", "tfx-bsl", "protobuf", "pyarrow"} <= set(needed)
     assert {name for name in needed if name not in pinned()} <= {"google-crc32c"}
+
+
+def test_each_installation_has_the_files_that_setup_py_reads(tmp_path):
+    installs = 0
+    for instruction, text in dockerfile():
+        if instruction == "COPY":
+            *sources, target = text.split()
+            for source in sources:
+                copy_as_docker_does(ROOT / source, tmp_path / target)
+        elif instruction == "RUN" and "pip install" in text:
+            installs += 1
+            asked = subprocess.run(
+                [sys.executable, "setup.py", "--version"], cwd=tmp_path, capture_output=True, text=True
+            )
+            assert asked.returncode == 0, asked.stderr
+    assert installs == 2
 
 
 def test_image_has_all_files_of_the_package(tmp_path):

@@ -84,7 +84,7 @@ def test_calls_name_arguments_that_exist(code):
 
 
 def test_table_names_arguments_that_exist():
-    table = PAGE.partition("The parameters by their names there")[2].partition("##")[0]
+    table = PAGE.partition("Alink's parameters, and the arguments that replace them")[2].partition("##")[0]
     rows = re.findall(r"^\| `(\w+)[^`]*` \| `(\w+)` \|", table, re.MULTILINE)
     arguments = {*inspect.signature(RunTFScript).parameters, TrainTFScript.__name__}
     assert len(rows) >= 9 and not {here for _, here in rows} - arguments

@@ -524,7 +524,7 @@ def test_an_environment_that_lost_some_files_is_built_again(tmp_path, caplog):
     assert ask(str(python), "import json; print(json.loads('1'))") == "1"
     (told,) = messages(caplog, f"the environment {tmp_path}/env.tar.gz in ")
     assert "is damaged, and is built again: 2 of its " in told and "files are gone" in told
-    assert told.endswith("set BEAM_TFSCRIPT_CACHE to a directory that is left alone.")
+    assert told.endswith("set BEAM_TFSCRIPT_CACHE to a directory that it does not clean.")
     assert look_again(env) == str(python)
     assert len(messages(caplog, "building")) == 2
 

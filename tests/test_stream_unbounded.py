@@ -312,7 +312,7 @@ def test_bundle_does_not_wait_for_ever_for_another_that_deals_with_the_same_rows
     shard = Shard(stage())
     with (
         get_pool().live_runs.guard((shard.dofn._name, 0, (0.0, 10.0))),
-        pytest.raises(ScriptEnvironmentError, match="another bundle of this worker has dealt with"),
+        pytest.raises(ScriptEnvironmentError, match="another bundle of this worker has worked on"),
     ):
         shard.bring("a")
 

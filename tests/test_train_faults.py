@@ -119,7 +119,7 @@ def test_worker_that_would_still_write_rows_isnt_cut_off_without_an_error(in_mem
         script("train_faults.py"), "id bigint", input_schema=LINE, entry="chief_ends_first", user_files=FILES,
         placement="one_host", num_workers=2, cluster_grace=0,
     )  # fmt: skip
-    with pytest.raises(Exception, match=r"worker:0 shard 1/2 attempt 1 has not ended 0 s .*would still write is lost"):
+    with pytest.raises(Exception, match=r"worker:0 shard 1/2 attempt 1 has not ended 0 s .*would still write are lost"):
         in_memory.run(transform, POINTS)
 
 

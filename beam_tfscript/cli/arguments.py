@@ -72,6 +72,6 @@ def _help(argument: Argument, flag: Flag) -> str:
         argument.summary,
         flag.note,
         f"{default} by default" if has_default else "",
-        "again for more" if flag.is_list else "",
+        "repeat the flag for more" if flag.is_list else "",
     )
     return "; ".join(filter(None, parts))

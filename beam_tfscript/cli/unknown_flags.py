@@ -43,7 +43,10 @@ def check_beam_flags(flags: Sequence[str], own: Iterable[str]) -> None:
     own, beams = list(own), names_of(parser)
     names = [argument.partition("=")[0] for argument in unknown if _FLAG.match(argument)]
     if unknown and not names:
-        raise ArgumentError(f"run takes one script, and no argument {unknown[0]!r} beside it.")
+        raise ArgumentError(
+            f"beam-tfscript run takes one argument, the script, but got {unknown[0]!r} too: remove it, or pass it "
+            "to the script with --script-arg."
+        )
     for name in names:
         if has_job_server and not nearest(name, own):
             hint = suggest(name, beams)

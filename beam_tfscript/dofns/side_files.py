@@ -129,7 +129,10 @@ def _write(scratch: str, names: Iterable[str], chunks: Iterable[Any]) -> _Files:
     try:
         directory = tempfile.mkdtemp(prefix="side-inputs-", dir=scratch)
     except OSError as error:
-        raise ScriptEnvironmentError(f"a directory for the side inputs cannot be made in {scratch}: {error}") from error
+        raise ScriptEnvironmentError(
+            f"a directory for the side inputs cannot be made in {scratch}: {error}. Set TMPDIR to a directory with "
+            "space."
+        ) from error
     digest = 0
     try:
         for name in names:

@@ -185,8 +185,8 @@ class BundleFeed:
             return
         if self._rows.is_spooled:
             raise FeedError(
-                f"{run.label}: the script asks for batches of a bundle that the attempt before had as a whole: use "
-                "either config.datasets() or config.batches() in all attempts."
+                f"{run.label}: the script reads by config.batches() a bundle that the previous attempt read by "
+                "config.datasets(): use the same one of the two in all attempts."
             )
         while run.has_room and (part := self._rows.next_unsent()) is not None:
             bounds = self._bounds(part.window)

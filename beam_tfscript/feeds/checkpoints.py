@@ -37,7 +37,9 @@ def make_checkpoint_dir(staged: StagedScript, train: TrainOptions, window: tuple
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise ScriptEnvironmentError(f"the training's checkpoint_dir {path} cannot be made: {error}") from error
+        raise ScriptEnvironmentError(
+            f"the training's checkpoint_dir {path} cannot be made: {error}. Give a directory that workers can write to."
+        ) from error
     return path
 
 

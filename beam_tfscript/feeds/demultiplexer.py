@@ -70,7 +70,7 @@ class Demultiplexer:
                 elif frame.kind == wire.EXPORT:
                     yield Model(frame.json())
                 else:
-                    raise ProtocolError(f"{frame.name} is no output of a run")
+                    raise ProtocolError(f"{frame.name} is not an output of a run")
 
     def rows(self, frames: Generator[wire.Frame, None, None]) -> Generator[list[bytes], None, None]:
         """Yield the rows among some frames, as lists of serialized Examples; close the frames as `outputs` does."""

@@ -41,7 +41,7 @@ def translate_failure(label: str, failure: dict[str, Any], printed: str = "") ->
     if failure["type"] == "ModuleNotFoundError":
         hint = (
             f"It runs in {failure['python']}: install the module there, or add its file to user_files. "
-            "Of the modules beside a local script, those are there that an import statement names.\n"
+            "Of the modules beside a local script, only those that an import statement names travel with it.\n"
         )
     elif failure["type"] == "ImportError":
         hint = f"It runs in {failure['python']}.\n"

@@ -138,8 +138,8 @@ class FedRun(Run):
             return
         reason = f"{unread} rows that it was sent are unread" if unread else "its feed goes on"
         raise FeedError(
-            f"{self.label}: main returned, but {reason}. A script in this feed reads until its feed ends: loop over "
-            "config.batches(n), config.datasets() or config.dataset_fn(), without a break. config.stop() ends a feed."
+            f"{self.label}: main returned, but {reason}. A script in this feed reads until the feed ends: loop over "
+            "config.batches(n), config.datasets() or config.dataset_fn(). config.stop() ends a feed early."
         )
 
     @property
@@ -169,7 +169,7 @@ class FedRun(Run):
         if self._has_ended_feed and not rows:
             return (
                 f"{self.label}: the feed of the script has ended, and main has neither returned nor written anything "
-                f"for feed_timeout={silence_s:g} s. If what it does behind its loop takes that long, give a larger "
+                f"for feed_timeout={silence_s:g} s. If the script's work after its loop takes that long, give a larger "
                 "feed_timeout."
             )
         return (

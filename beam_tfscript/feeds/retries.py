@@ -127,7 +127,7 @@ class Retries:
         first, failures = self._record.first_error, self._record.failures
         if self._shows_first and failures > 1 and first != str(error)[:_ERROR_CHARS]:
             error.args = (
-                f"{first}\nThat was the first of {failures} attempts that got no further. The last one: {error}",
+                f"{first}\nThat was the first of {failures} attempts without progress. The last one: {error}",
             )
         return error
 

@@ -212,7 +212,9 @@ class Run:
     def _look_into_silence(self) -> None:
         """Ask a silent script for its stack; deal with one that was asked and has not answered."""
         if not self._started:
-            raise self.process.hangs(f"{self.label} was not taken up within {self.process.spec.start_timeout_s:g} s")
+            raise self.process.hangs(
+                f"{self.label} did not start within start_timeout={self.process.spec.start_timeout_s:g} s"
+            )
         if self._asked_at is None:
             self._asked_at = time.monotonic()
             self._cpu_s = cpu_seconds(self.process.pid)

@@ -87,8 +87,8 @@ class RunGroup:
         late = self.workers_unfinished
         if late and time.monotonic() >= deadline:
             raise ScriptError(
-                f"{late[0].label} has not ended {grace_s:g} s after the chief was done (cluster_grace): what it would "
-                "still write is lost. Give it longer, or have the chief wait."
+                f"{late[0].label} has not ended {grace_s:g} s after the chief was done (cluster_grace): rows that it "
+                "would still write are lost. Give a larger cluster_grace, or let the chief wait for the workers."
             )
 
 

@@ -58,7 +58,9 @@ def make_request(
             os.mkdir(work_dir)
             link_files(staged.files, work_dir)
     except OSError as error:
-        raise ScriptEnvironmentError(f"the run's directory {work_dir} cannot be made: {error}") from error
+        raise ScriptEnvironmentError(
+            f"the run's directory {work_dir} cannot be made: {error}. Set TMPDIR to a directory with space."
+        ) from error
     window_text = "" if window is None else f" window [{window[0]:.15g}, {window[1]:.15g})"
     rows_text = feed if feed == "bundles" else f"shard {shard}/{num_shards}"
     message = {

@@ -104,8 +104,8 @@ class OutputSpool:
                     file.write(frame.payload)
         except OSError as error:
             raise ScriptEnvironmentError(
-                f"rows or outputs of the run cannot be spooled to {self._path}: {error}. What may be needed again is "
-                "kept there until the run is done with it: free space, or set TMPDIR to a larger disk."
+                f"rows or outputs of the run cannot be spooled to {self._path}: {error}. Data that a retry may need is "
+                "kept there during the run: free space there, or set TMPDIR to a larger disk."
             ) from error
 
     def frames(self) -> Iterator[wire.Frame]:

@@ -112,7 +112,9 @@ class StreamRuns:
         try:
             directory = tempfile.mkdtemp(prefix="run-", dir=self._pool.scratch())
         except OSError as error:
-            raise ScriptEnvironmentError(f"the directory of a run cannot be made: {error}") from error
+            raise ScriptEnvironmentError(
+                f"the run's directory cannot be made: {error}. Set TMPDIR to a directory with space."
+            ) from error
         logs = RunLogs(
             self._options.log_dir, directory,
             attempt=common["attempt"], window=common["window"], shard=shard if counts.total == 1 else None,

@@ -132,7 +132,8 @@ def _check_space(entries: list[Entry], directory: str, name: str) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise ScriptEnvironmentError(
-            f"{name} cannot be unpacked into {directory}: it needs {needed >> 20} MiB, and {free >> 20} MiB are free."
+            f"{name} cannot be unpacked into {directory}: it needs {needed >> 20} MiB, and {free >> 20} MiB are free. "
+            "Free space there."
         )
 
 

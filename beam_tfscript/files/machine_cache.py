@@ -45,7 +45,7 @@ NOTICE_S = 15.0
 _POLL_S = 0.1
 # Further entries of one key, each built because processes run in the damaged ones. More have a cause to be found.
 _MAX_FURTHER = 9
-_ADVICE = "Where old files are cleaned away, set BEAM_TFSCRIPT_CACHE to a directory that is left alone."
+_ADVICE = "If a program removes old files there, set BEAM_TFSCRIPT_CACHE to a directory that it does not clean."
 
 
 class Built(NamedTuple):
@@ -242,8 +242,8 @@ def _wait_for_lock(lock: int, label: str) -> None:
         now = time.monotonic()
         if now - started_at > _WAIT_TIMEOUT_S:
             raise ScriptEnvironmentError(
-                f"{label} is still being built by {_holder(lock)} after {now - started_at:.0f} s of waiting for it. "
-                "If that process is stuck, end it."
+                f"{label} is still being built by {_holder(lock)}; this process has waited {now - started_at:.0f} s. "
+                "If the builder is stuck, end it."
             )
         if now >= notice_at:
             notice_at = now + NOTICE_S

@@ -165,7 +165,9 @@ def unpack(packed: IO[bytes], directory: str) -> None:
     """
     directory = os.path.abspath(directory)
     if os.path.isdir(directory) and os.listdir(directory):
-        raise ScriptEnvironmentError(f"a model cannot be unpacked to {directory}: it must be empty or not exist.")
+        raise ScriptEnvironmentError(
+            f"a model cannot be unpacked to {directory}: the directory must be empty or not exist."
+        )
     parent = os.path.dirname(directory)
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=parent) as scratch:

@@ -87,7 +87,9 @@ class RemoteStore:
             if not rivals and version not in self._versions():
                 return version, claim
             FileSystems.delete([claim])
-        raise OSError(f"no version could be claimed in {_CLAIM_ATTEMPTS} attempts: too many publish at once")
+        raise OSError(
+            f"no version could be claimed in {_CLAIM_ATTEMPTS} attempts: too many models are published at once"
+        )
 
     def _find(self, key: str) -> int | None:
         version = version_of(_read_remote(FileSystems.join(self._staging, key)))

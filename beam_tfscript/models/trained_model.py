@@ -16,7 +16,7 @@ class TrainedModel(typing.NamedTuple):
       dataset_lengths: number of rows of each worker, the chief first.
       seconds: time from the start of the training's processes to the model.
       metrics: JSON: the last value of each name that the script passed to `config.report`.
-      history: JSON: a list of all values passed to `config.report`, in order.
+      history: JSON: a list of the last 10,000 reports by `config.report`, in order.
       attempt: number of the attempt that succeeded, from 1.
     """
 

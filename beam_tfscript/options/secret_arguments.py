@@ -26,7 +26,7 @@ def check_user_params(value: Any, compat_params: str | None) -> Any:
     if compat_params is None:
         return params
     if not isinstance(params, dict):
-        raise ArgumentError(f'compat_params="strings" is for user_params with names, got {type_name(params)}.')
+        raise ArgumentError(f'compat_params="strings" needs user_params that are a dict, got {type_name(params)}.')
     # Null stays null: no text would be read as null by a script.
     kept = (str, type(None))
     return {

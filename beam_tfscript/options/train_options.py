@@ -37,7 +37,7 @@ def check_directories(model_dir: str | None, checkpoint_dir: str | None) -> tupl
     if checkpoint_dir is not None and "@" in checkpoint_dir and local_path(checkpoint_dir) is None:
         raise ArgumentError(
             f"checkpoint_dir must be a URI without keys, since the script's TensorFlow opens it, got "
-            f"{mask_uri(checkpoint_dir)!r}: give keys by the environment of the workers."
+            f"{mask_uri(checkpoint_dir)!r}: set the keys in the workers' environment."
         )
     # A script has a current directory of its own, to which a relative path must not refer.
     if model_dir is not None:

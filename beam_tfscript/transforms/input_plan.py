@@ -68,8 +68,8 @@ def _check_unread(element_type: Any, *, reader: str | None, **column_arguments: 
     if reader or is_arrow(element_type):
         source = f"{reader} gives" if reader else "the elements are"
         raise ArgumentError(
-            f"The columns of the input are not known: {source} Arrow tables or batches, whose columns show only when "
-            f"the pipeline runs. {_ARROW_WAY}"
+            f"The columns of the input are not known: {source} Arrow tables or batches, whose columns are known only "
+            f"when the pipeline runs. {_ARROW_WAY}"
         )
     if not _is_serialized(element_type):
         raise ArgumentError(f"The columns of the input are not known: its elements are {element_type}. {_THREE_WAYS}")

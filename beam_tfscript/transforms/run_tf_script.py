@@ -45,71 +45,72 @@ class RunTFScript(beam.PTransform):
       output_schema: columns of the output, such as `"id string, score float"`; None for no output. docs/types.md lists
         the types.
       user_files: files that the script needs beside it, where they are read-only. Archives (.zip, .tar.gz, .tgz, .tar)
-        are unpacked there, and directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together,
-        travel in the job graph; larger ones travel as artifacts of the job. Modules that a local script imports from
-        its own folder need not be named.
+        are unpacked there, and directories are copied as a whole. Local files and directories of up to 1 MiB each, and
+        4 MiB together, travel in the job graph; larger ones travel as artifacts of the job. Modules that a local script
+        imports from its own folder need not be named.
       user_params: any JSON value, or its text, that the script finds as `config.user_params`. Scalars and arrays of
         numpy become plain values.
       selected_cols: names of the columns that the script is given, in that order; None for all columns.
       num_workers: number of shards, or of a cluster's workers, the chief included; None for 1.
-      num_ps: number of the cluster's parameter servers; None for 0, or for the rest of `parallelism`.
+      num_ps: number of the cluster's parameter servers; None for 0, or for the remainder of `parallelism`.
       num_evaluators: number of the cluster's evaluators.
-      parallelism: number of workers and parameter servers together. If neither count is given, a quarter of them are
-        parameter servers. If one count is given, the other is the rest.
+      parallelism: number of workers and parameter servers together. If neither `num_workers` nor `num_ps` is given, a
+        quarter of them are parameter servers. If one of the two is given, the other is the remainder.
       placement: layout of the shards: `"independent"` if each is alone, `"one_host"` if the runs of all shards are one
         TensorFlow cluster. A cluster is started on one machine. None for `"one_host"` if there are parameter servers or
         evaluators, else `"independent"`.
       tf_config: `"always"` to set `TF_CONFIG` for a cluster of one task as well. TensorFlow describes the variable in
         https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable.
-      ps_main: True to call `main` on parameter servers too, which otherwise only serve.
-      cluster_grace: seconds that workers and evaluators may go on after the chief has ended.
-      intra_op_parallelism: threads of TensorFlow's and OpenMP's pools in the script process, set before `main`; 0
-        leaves them unset. TensorFlow's pool:
+      ps_main: calls `main` on parameter servers too, which otherwise only serve.
+      cluster_grace: seconds that workers and evaluators may continue after the chief has ended.
+      intra_op_parallelism: number of threads in TensorFlow's and OpenMP's pools of the script process, set before
+        `main`; 0 leaves the numbers unset. TensorFlow's pool:
         https://www.tensorflow.org/api_docs/python/tf/config/threading/set_intra_op_parallelism_threads.
       input_schema: columns of the input, such as `"id string, x array<float>"`; None for those of the PCollection's
-        Beam schema. Dicts need it, and so do serialized Examples that the script reads by `config.batches()` and the
-        like. A Beam schema is described in https://beam.apache.org/documentation/programming-guide/#schemas.
+        Beam schema. Dicts need it, and so do serialized Examples that the script reads parsed, as by
+        `config.batches()`. A Beam schema is described in
+        https://beam.apache.org/documentation/programming-guide/#schemas.
       python_env: the Python that runs the script: a directory with `bin/python`, or an archive of one by any URI. None
-        for the pipeline's own interpreter. More: docs/environments.md.
-      requirements: packages of an environment to build, once per machine, instead of `python_env`. Each is a line of a
-        requirements file, such as `"tensorflow==2.3.4"`.
+        for the worker's own interpreter. More: docs/environments.md.
+      requirements: packages of an environment that each machine builds once, in place of `python_env`. Each is a line
+        of a requirements file, such as `"tensorflow==2.3.4"`.
       python_version: the Python of the environment that is built, such as `"3.8"`; None for the version of the worker's
         Python.
-      feed: the feed, by which a run gets its rows: `"dataset"`, `"bundles"` or `"stream"`. In `"dataset"` the rows are
-        complete before `main`. In `"bundles"` they come as the runner brings them, without a shuffle. In `"stream"`
+      feed: the way in which a run gets its rows: `"dataset"`, `"bundles"` or `"stream"`. In `"dataset"` the rows are
+        complete before `main` is called. In `"bundles"` they come bundle by bundle, without a shuffle. In `"stream"`
         they come until their window ends. None for `"dataset"` on bounded input, else `"stream"`. docs/delivery.md says
         what each feed loses or repeats after a fault.
       entry: name of the function to call.
       script_args: `sys.argv[1:]` of the script.
-      max_attempts: number of attempts of a run, or in `"bundles"` of a batch, before the bundle fails. None for 1 in
-        `"dataset"`, else 3. With more than 1 in `"dataset"`, the outputs of a run stay on disk until it has ended well,
-        so that they go downstream once.
-      max_processes: limit of this transform's script processes that work at a time, per worker process. None for the
-        number of the machine's cores, and at least 2; in `"stream"` at least 2 per shard.
-      replay: in `"stream"`, True to give all rows of a window again to the run that takes over from a dead process. The
-        rows come from the runner's state, so a script that keeps something from row to row has it again. Outputs that
-        it wrote before come once more. False to send only those rows again that no process has acknowledged. None for
-        True in windows that end, and for False in the global window.
+      max_attempts: number of attempts at a run, or in `"bundles"` at a batch, before the bundle fails. None for 1 in
+        `"dataset"`, else 3. With more than 1 in `"dataset"`, the outputs of a run stay on disk until the run has
+        succeeded, so that they go downstream once.
+      max_processes: maximum number of script processes that this transform uses at the same time, per worker process.
+        None for the number of the machine's cores, and at least 2; in `"stream"` at least 2 per shard.
+      replay: in `"stream"`, True to send all rows of a window again, from the runner's state, to the run that replaces
+        a dead one. So a script that keeps values from row to row computes them again. Outputs that the dead run has
+        written come again too. False to send only the rows that no process has acknowledged. None for True in windows
+        that end, and for False in the global window.
       keep_unacked_bytes: in `"stream"` without `replay`, limit of the unacknowledged rows in the runner's state, in
         bytes. Rows beyond it, the oldest first, are lost if their process dies, and are counted as `rows_lost`.
       keep_unacked_seconds: in `"stream"` without `replay`, seconds that unacknowledged rows stay in the runner's state.
         Older rows are lost if their process dies, and are counted as `rows_lost`.
       poll_interval: in `"stream"`, seconds between two polls for outputs while no rows come.
       start_timeout: seconds that the script's interpreter may take to start and to import TensorFlow.
-      feed_timeout: seconds of silence after which the log says which line the script is at. In `"bundles"` and
-        `"stream"` the silence is an error while rows wait to be read. There it is an error, too, if the feed has ended
-        and `main` does not return.
+      feed_timeout: seconds without a sign of life from the script, after which the log shows the script's stack. In
+        `"bundles"` and `"stream"` this silence is an error while rows wait to be read. In `"stream"` it is also an
+        error if the feed has ended and `main` does not return.
       idle_timeout: seconds after which a process without work is ended; None for 60.
       env: environment variables of the script process. Their values are not shown on the job's page.
       shard_by: name of a column whose equal values go to the same shard; None assigns rows to the shards in turn.
-      side_inputs: name -> PCollection of rows, or (PCollection, schema), that each run is given as a whole. The script
-        reads it from the file `config.side_files[name]`, or by `config.side_dataset(name)`. It has the rows of the
-        run's window (https://beam.apache.org/documentation/programming-guide/#side-inputs). Not in `"bundles"`, nor in
-        `"stream"` on unbounded input.
+      side_inputs: dict, name -> PCollection of rows, or name -> (PCollection, schema). Each run gets all rows of the
+        PCollection in the run's window (https://beam.apache.org/documentation/programming-guide/#side-inputs). The
+        script reads them from the file `config.side_files[name]`, or by `config.side_dataset(name)` or
+        `config.side_batches(name, n)`. Not in `"bundles"`, nor in `"stream"` on unbounded input.
       output_as: form of the output elements: `"row"`, with a Beam schema; `"dict"`; `"example"`, a serialized
         `tf.train.Example`; or `"record_batch"`, a `pyarrow.RecordBatch` of several rows with the schema
         `output_arrow_schema`.
-      compat_params: `"strings"` to give each of `user_params` as a string, as scripts for other platforms expect
+      compat_params: `"strings"` to pass each value of `user_params` as a string, as scripts for other platforms expect
         (docs/compat.md); None keeps JSON's types.
       log_level: the level at which lines that the script prints are logged; a name such as `"WARNING"`, or a number
         (https://docs.python.org/3/library/logging.html#logging-levels). Lines at INFO are shown only if the pipeline's

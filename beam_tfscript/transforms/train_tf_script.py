@@ -33,59 +33,61 @@ class TrainTFScript(beam.PTransform):
 
     Args:
       main_script_file: the Python file that defines `main(config)`; a local path or a URI (docs/uris.md).
-      model_dir: directory in which versions are published, by a local path or a URI of any of Beam's file systems; None
-        for outputs that are the model itself. Beam's file systems:
+      model_dir: directory in which versions are published: a local path, or a URI of any of Beam's file systems. None
+        to output the model itself, as rows. Beam's file systems:
         https://beam.apache.org/releases/pydoc/current/apache_beam.io.filesystems.html.
       user_files: files that the script needs beside it, where they are read-only. Archives (.zip, .tar.gz, .tgz, .tar)
-        are unpacked there, and directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together,
-        travel in the job graph; larger ones travel as artifacts of the job. Modules that a local script imports from
-        its own folder need not be named.
+        are unpacked there, and directories are copied as a whole. Local files and directories of up to 1 MiB each, and
+        4 MiB together, travel in the job graph; larger ones travel as artifacts of the job. Modules that a local script
+        imports from its own folder need not be named.
       user_params: any JSON value, or its text, that the script finds as `config.user_params`. Scalars and arrays of
         numpy become plain values.
       selected_cols: names of the columns that the script is given, in that order; None for all columns.
       num_workers: number of workers, the chief included; None for 1. Several workers are one cluster.
-      num_ps: number of the cluster's parameter servers; None for 0, or for the rest of `parallelism`.
+      num_ps: number of the cluster's parameter servers; None for 0, or for the remainder of `parallelism`.
       num_evaluators: number of the cluster's evaluators.
-      parallelism: number of workers and parameter servers together. If neither count is given, a quarter of them are
-        parameter servers. If one count is given, the other is the rest.
+      parallelism: number of workers and parameter servers together. If neither `num_workers` nor `num_ps` is given, a
+        quarter of them are parameter servers. If one of the two is given, the other is the remainder.
       placement: layout of the workers: None or `"one_host"` for one TensorFlow cluster, which is started on one
         machine. `"independent"` is possible only for a single worker.
       tf_config: `"always"` to set `TF_CONFIG` for a cluster of one task as well. TensorFlow describes the variable in
         https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable.
-      ps_main: True to call `main` on parameter servers too, which otherwise only serve.
-      cluster_grace: seconds that workers and evaluators may go on after the chief has ended.
+      ps_main: calls `main` on parameter servers too, which otherwise only serve.
+      cluster_grace: seconds that workers and evaluators may continue after the chief has ended.
       checkpoint_dir: directory of the script's checkpoints, `config.checkpoint_dir`, from which a repeated training
-        goes on. A path or a URI that the script's TensorFlow can open. None for a directory that lasts as long as this
-        training.
-      intra_op_parallelism: threads of TensorFlow's and OpenMP's pools in the script process, set before `main`; 0
-        leaves them unset. TensorFlow's pool:
+        continues. A path or a URI that the script's TensorFlow can open. None for a directory that is removed after
+        this training.
+      intra_op_parallelism: number of threads in TensorFlow's and OpenMP's pools of the script process, set before
+        `main`; 0 leaves the numbers unset. TensorFlow's pool:
         https://www.tensorflow.org/api_docs/python/tf/config/threading/set_intra_op_parallelism_threads.
       input_schema: columns of the input, such as `"id string, x array<float>"`; None for those of the PCollection's
-        Beam schema. Dicts need it, and so do serialized Examples that the script reads by `config.batches()` and the
-        like. A Beam schema is described in https://beam.apache.org/documentation/programming-guide/#schemas.
+        Beam schema. Dicts need it, and so do serialized Examples that the script reads parsed, as by
+        `config.batches()`. A Beam schema is described in
+        https://beam.apache.org/documentation/programming-guide/#schemas.
       python_env: the Python that runs the script: a directory with `bin/python`, or an archive of one by any URI. None
-        for the pipeline's own interpreter. More: docs/environments.md.
-      requirements: packages of an environment to build, once per machine, instead of `python_env`. Each is a line of a
-        requirements file, such as `"tensorflow==2.3.4"`.
+        for the worker's own interpreter. More: docs/environments.md.
+      requirements: packages of an environment that each machine builds once, in place of `python_env`. Each is a line
+        of a requirements file, such as `"tensorflow==2.3.4"`.
       python_version: the Python of the environment that is built, such as `"3.8"`; None for the version of the worker's
         Python.
-      feed: the feed, by which a training gets its rows: None or `"dataset"` for a training with all rows complete;
-        `"stream"` for one that goes on while rows come. There the script calls `config.export()` for each model that is
-        ready in `config.saved_model_dir`.
+      feed: the way in which a training gets its rows: None or `"dataset"` for all rows before `main` is called;
+        `"stream"` for rows that come during the training. There the script calls `config.export()` for each model that
+        is ready in `config.saved_model_dir`.
       entry: name of the function to call.
       script_args: `sys.argv[1:]` of the script.
-      max_attempts: number of attempts of a training before the bundle fails. Each goes on from the checkpoints.
+      max_attempts: number of attempts at a training before the bundle fails. Each attempt continues from the
+        checkpoints.
       start_timeout: seconds that the script's interpreter may take to start and to import TensorFlow.
-      feed_timeout: seconds of silence after which the log says which line the script is at. In `"bundles"` and
-        `"stream"` the silence is an error while rows wait to be read. There it is an error, too, if the feed has ended
-        and `main` does not return.
+      feed_timeout: seconds without a sign of life from the script, after which the log shows the script's stack. In
+        `"bundles"` and `"stream"` this silence is an error while rows wait to be read. In `"stream"` it is also an
+        error if the feed has ended and `main` does not return.
       env: environment variables of the script process. Their values are not shown on the job's page.
       shard_by: name of a column whose equal values go to the same shard; None assigns rows to the shards in turn.
-      side_inputs: name -> PCollection of rows, or (PCollection, schema), that each run is given as a whole. The script
-        reads it from the file `config.side_files[name]`, or by `config.side_dataset(name)`. It has the rows of the
-        run's window (https://beam.apache.org/documentation/programming-guide/#side-inputs). Not in `"bundles"`, nor in
-        `"stream"` on unbounded input.
-      compat_params: `"strings"` to give each of `user_params` as a string, as scripts for other platforms expect
+      side_inputs: dict, name -> PCollection of rows, or name -> (PCollection, schema). Each run gets all rows of the
+        PCollection in the run's window (https://beam.apache.org/documentation/programming-guide/#side-inputs). The
+        script reads them from the file `config.side_files[name]`, or by `config.side_dataset(name)` or
+        `config.side_batches(name, n)`. Not in `"bundles"`, nor in `"stream"` on unbounded input.
+      compat_params: `"strings"` to pass each value of `user_params` as a string, as scripts for other platforms expect
         (docs/compat.md); None keeps JSON's types.
       log_level: the level at which lines that the script prints are logged; a name such as `"WARNING"`, or a number
         (https://docs.python.org/3/library/logging.html#logging-levels). Lines at INFO are shown only if the pipeline's

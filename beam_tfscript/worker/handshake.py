@@ -39,7 +39,9 @@ def check_versions(python: str, ready: dict[str, Any]) -> None:
         f"{wire.PROTOCOL_VERSION}"
     )
     if ready["protocol"] != wire.PROTOCOL_VERSION:
-        raise ProtocolError(f"{versions}: another copy of beam_tfscript is on the script's path (PYTHONPATH in env=)")
+        raise ProtocolError(
+            f"{versions}: another copy of beam_tfscript is on the script's path. Remove it from PYTHONPATH in env=."
+        )
     numbers = [int(number) for number in re.findall(r"\d+", ready["tensorflow"] or "")[:2]]
     if numbers and numbers < _OLDEST_TENSORFLOW:
         raise ScriptEnvironmentError(f"{versions}: TensorFlow 1.15 or newer is needed")

@@ -51,7 +51,8 @@ class LiveRuns:
             has_lock = lock.acquire(timeout=_GUARD_LIMIT_S) if wait else lock.acquire(blocking=False)
             if wait and not has_lock:
                 raise ScriptEnvironmentError(
-                    f"another bundle of this worker has dealt with {name} for {_GUARD_LIMIT_S:g} s: see where it hangs."
+                    f"another bundle of this worker has worked on {name} for {_GUARD_LIMIT_S:g} s: see where that "
+                    "bundle hangs."
                 )
             try:
                 yield has_lock

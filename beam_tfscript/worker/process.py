@@ -194,8 +194,8 @@ class ScriptProcess:
         tail = self._show_tail()
         self.kill()
         return ScriptDied(
-            f"{silence}, and its process (pid {self.pid}) does not answer when it is asked where it is: {activity}. A "
-            f"process that cannot answer counts as dead, and was killed.{tail}",
+            f"{silence}, and its process (pid {self.pid}) does not answer a request for its stack: {activity}. "
+            f"The process counts as dead and was killed.{tail}",
             returncode=self.returncode,
         )
 

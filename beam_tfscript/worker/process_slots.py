@@ -117,9 +117,9 @@ class ProcessSlots:
             )  # fmt: skip
             return
         raise ScriptEnvironmentError(
-            f"{name}: a run has waited {now - began_at:.0f} s for one of {limit} processes (max_processes), and for "
-            f"{now - heard_at:.0f} s nothing was heard of those that have them: {'; '.join(shown) or 'none'}. See "
-            "whether their bundles hang downstream of the script, or give a larger max_processes."
+            f"{name}: a run has waited {now - began_at:.0f} s for one of {limit} processes (max_processes). The runs "
+            f"that have the processes showed no sign of life for {now - heard_at:.0f} s: {'; '.join(shown) or 'none'}. "
+            "Check if their bundles hang downstream of the script, or give a larger max_processes."
         )
 
     def _count(self, key: str) -> int:

@@ -33,7 +33,7 @@ NUM_WORKERS = Argument(
 NUM_PS = Argument(
     "num_ps",
     int | None,
-    "number of the cluster's parameter servers; None for 0, or for the rest of `parallelism`.",
+    "number of the cluster's parameter servers; None for 0, or for the remainder of `parallelism`.",
     default=None,
     feeds=_FEEDS,
     check=checks.whole_number(0),
@@ -52,8 +52,8 @@ NUM_EVALUATORS = Argument(
 PARALLELISM = Argument(
     "parallelism",
     int | None,
-    "number of workers and parameter servers together. If neither count is given, a quarter of them are parameter "
-    "servers. If one count is given, the other is the rest.",
+    "number of workers and parameter servers together. If neither `num_workers` nor `num_ps` is given, a quarter of "
+    "them are parameter servers. If one of the two is given, the other is the remainder.",
     default=None,
     feeds=_FEEDS,
     wrong_feed=_NO_SHARDS,
@@ -82,7 +82,7 @@ TF_CONFIG = Argument(
 PS_MAIN = Argument(
     "ps_main",
     bool,
-    "True to call `main` on parameter servers too, which otherwise only serve.",
+    "calls `main` on parameter servers too, which otherwise only serve.",
     default=False,
     feeds=_FEEDS,
     check=checks.boolean,
@@ -91,7 +91,7 @@ PS_MAIN = Argument(
 CLUSTER_GRACE = Argument(
     "cluster_grace",
     float,
-    "seconds that workers and evaluators may go on after the chief has ended.",
+    "seconds that workers and evaluators may continue after the chief has ended.",
     default=60,
     feeds=_FEEDS,
     check=checks.seconds_or_zero,

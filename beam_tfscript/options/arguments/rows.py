@@ -43,7 +43,7 @@ INPUT_SCHEMA = Argument(
     "input_schema",
     str | Schema | None,
     'columns of the input, such as `"id string, x array<float>"`; None for those of the PCollection\'s Beam schema. '
-    "Dicts need it, and so do serialized Examples that the script reads by `config.batches()` and the like. A Beam "
+    "Dicts need it, and so do serialized Examples that the script reads parsed, as by `config.batches()`. A Beam "
     "schema is described in https://beam.apache.org/documentation/programming-guide/#schemas.",
     default=None,
     check=checks.schema,
@@ -65,10 +65,10 @@ SHARD_BY = Argument(
 SIDE_INPUTS = Argument(
     "side_inputs",
     Mapping[str, Any] | None,
-    "name -> PCollection of rows, or (PCollection, schema), that each run is given as a whole. The script reads it "
-    "from the file `config.side_files[name]`, or by `config.side_dataset(name)`. It has the rows of the run's "
-    'window (https://beam.apache.org/documentation/programming-guide/#side-inputs). Not in `"bundles"`, nor in '
-    '`"stream"` on unbounded input.',
+    "dict, name -> PCollection of rows, or name -> (PCollection, schema). Each run gets all rows of the PCollection in "
+    "the run's window (https://beam.apache.org/documentation/programming-guide/#side-inputs). The script reads them "
+    "from the file `config.side_files[name]`, or by `config.side_dataset(name)` or `config.side_batches(name, n)`. Not "
+    'in `"bundles"`, nor in `"stream"` on unbounded input.',
     default=None,
     feeds=("dataset", "stream"),
     # transforms/side_inputs.py checks it, as this room does not import Beam. The names are known from then on.

@@ -26,8 +26,8 @@ def _without_replay(field: str) -> Show:
 FEED = Argument(
     "feed",
     str | None,
-    'the feed, by which a run gets its rows: `"dataset"`, `"bundles"` or `"stream"`. In `"dataset"` the rows are '
-    'complete before `main`. In `"bundles"` they come as the runner brings them, without a shuffle. In `"stream"` '
+    'the way in which a run gets its rows: `"dataset"`, `"bundles"` or `"stream"`. In `"dataset"` the rows are '
+    'complete before `main` is called. In `"bundles"` they come bundle by bundle, without a shuffle. In `"stream"` '
     'they come until their window ends. None for `"dataset"` on bounded input, else `"stream"`. docs/delivery.md '
     "says what each feed loses or repeats after a fault.",
     default=None,
@@ -39,8 +39,8 @@ FEED = Argument(
 MAX_ATTEMPTS = Argument(
     "max_attempts",
     int | None,
-    'number of attempts of a run, or in `"bundles"` of a batch, before the bundle fails. None for 1 in `"dataset"`, '
-    'else 3. With more than 1 in `"dataset"`, the outputs of a run stay on disk until it has ended well, so that '
+    'number of attempts at a run, or in `"bundles"` at a batch, before the bundle fails. None for 1 in `"dataset"`, '
+    'else 3. With more than 1 in `"dataset"`, the outputs of a run stay on disk until the run has succeeded, so that '
     "they go downstream once.",
     default=None,
     # In `dataset` a repeat means spooling all outputs, so it must be asked for; in the others it costs nothing.
@@ -52,8 +52,8 @@ MAX_ATTEMPTS = Argument(
 MAX_PROCESSES = Argument(
     "max_processes",
     int | None,
-    "limit of this transform's script processes that work at a time, per worker process. None for the number of the "
-    'machine\'s cores, and at least 2; in `"stream"` at least 2 per shard.',
+    "maximum number of script processes that this transform uses at the same time, per worker process. None for the "
+    'number of the machine\'s cores, and at least 2; in `"stream"` at least 2 per shard.',
     default=None,
     check=checks.whole_number(1),
     field="max_processes",
@@ -62,10 +62,10 @@ MAX_PROCESSES = Argument(
 REPLAY = Argument(
     "replay",
     bool | None,
-    'in `"stream"`, True to give all rows of a window again to the run that takes over from a dead process. The '
-    "rows come from the runner's state, so a script that keeps something from row to row has it again. Outputs that "
-    "it wrote before come once more. False to send only those rows again that no process has acknowledged. None for "
-    "True in windows that end, and for False in the global window.",
+    'in `"stream"`, True to send all rows of a window again, from the runner\'s state, to the run that replaces a dead '
+    "one. So a script that keeps values from row to row computes them again. Outputs that the dead run has written "
+    "come again too. False to send only the rows that no process has acknowledged. None for True in windows that end, "
+    "and for False in the global window.",
     default=None,
     feeds=_STREAM,
     wrong_feed="There, max_attempts says how often a run is repeated.",
@@ -117,9 +117,9 @@ START_TIMEOUT = Argument(
 FEED_TIMEOUT = Argument(
     "feed_timeout",
     float,
-    'seconds of silence after which the log says which line the script is at. In `"bundles"` and `"stream"` the '
-    "silence is an error while rows wait to be read. There it is an error, too, if the feed has ended and `main` "
-    "does not return.",
+    "seconds without a sign of life from the script, after which the log shows the script's stack. In "
+    '`"bundles"` and `"stream"` this silence is an error while rows wait to be read. In `"stream"` it is also an error '
+    "if the feed has ended and `main` does not return.",
     default=600,
     check=checks.seconds,
     field="feed_timeout_s",

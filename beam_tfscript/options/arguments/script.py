@@ -39,7 +39,7 @@ def _variables(texts: Sequence[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             # The text is not shown: it may be the value of a variable whose name was forgotten.
-            raise ArgumentError(f"--env must be NAME=VALUE, got {'no name' if equals else 'no equals sign'} in one.")
+            raise ArgumentError(f"--env must be NAME=VALUE, got {'no name' if equals else 'no equals sign'}.")
         variables[name] = value
     return variables
 
@@ -60,9 +60,9 @@ USER_FILES = Argument(
     "user_files",
     Sequence[str],
     "files that the script needs beside it, where they are read-only. Archives (.zip, .tar.gz, .tgz, .tar) are "
-    "unpacked there, and directories are copied as a whole. Local files of up to 1 MiB each, and 4 MiB together, "
-    "travel in the job graph; larger ones travel as artifacts of the job. Modules that a local script imports from "
-    "its own folder need not be named.",
+    "unpacked there, and directories are copied as a whole. Local files and directories of up to 1 MiB each, and 4 MiB "
+    "together, travel in the job graph; larger ones travel as artifacts of the job. Modules that a local script "
+    "imports from its own folder need not be named.",
     default=(),
     check=checks.texts,
     show=lambda options: join(name_file(file) for file in options.files if file != options.script),
@@ -80,8 +80,8 @@ USER_PARAMS = Argument(
 COMPAT_PARAMS = Argument(
     "compat_params",
     str | None,
-    '`"strings"` to give each of `user_params` as a string, as scripts for other platforms expect (docs/compat.md); '
-    "None keeps JSON's types.",
+    '`"strings"` to pass each value of `user_params` as a string, as scripts for other platforms expect '
+    "(docs/compat.md); None keeps JSON's types.",
     default=None,
     choices=COMPAT_FORMS,
     field="compat_params",
@@ -142,8 +142,8 @@ LOG_DIR = Argument(
 INTRA_OP_PARALLELISM = Argument(
     "intra_op_parallelism",
     int,
-    "threads of TensorFlow's and OpenMP's pools in the script process, set before `main`; 0 leaves them unset. "
-    "TensorFlow's pool: "
+    "number of threads in TensorFlow's and OpenMP's pools of the script process, set before `main`; 0 leaves the "
+    "numbers unset. TensorFlow's pool: "
     "https://www.tensorflow.org/api_docs/python/tf/config/threading/set_intra_op_parallelism_threads.",
     default=4,
     check=checks.whole_number(0),
@@ -155,7 +155,7 @@ PYTHON_ENV = Argument(
     "python_env",
     str | None,
     "the Python that runs the script: a directory with `bin/python`, or an archive of one by any URI. None for the "
-    "pipeline's own interpreter. More: docs/environments.md.",
+    "worker's own interpreter. More: docs/environments.md.",
     default=None,
     show=lambda options: None if options.python_env == PythonEnv() else str(options.python_env),
     flag=Flag(_PYTHON, "URI"),
@@ -163,7 +163,7 @@ PYTHON_ENV = Argument(
 REQUIREMENTS = Argument(
     "requirements",
     Sequence[str] | None,
-    "packages of an environment to build, once per machine, instead of `python_env`. Each is a line of a "
+    "packages of an environment that each machine builds once, in place of `python_env`. Each is a line of a "
     'requirements file, such as `"tensorflow==2.3.4"`.',
     default=None,
     flag=Flag(_PYTHON, "LINE", is_list=True, parse=_requirement_lines, note="or the name of a .txt file of such lines"),

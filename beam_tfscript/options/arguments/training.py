@@ -13,16 +13,16 @@ from beam_tfscript.options.arguments.script import LOG_DIR
 MODEL_DIR = Argument(
     "model_dir",
     str | None,
-    "directory in which versions are published, by a local path or a URI of any of Beam's file systems; None for "
-    "outputs that are the model itself. Beam's file systems: "
+    "directory in which versions are published: a local path, or a URI of any of Beam's file systems. None to output "
+    "the model itself, as rows. Beam's file systems: "
     "https://beam.apache.org/releases/pydoc/current/apache_beam.io.filesystems.html.",
     check=checks.optional(checks.path_or_uri),
 )
 CHECKPOINT_DIR = Argument(
     "checkpoint_dir",
     str | None,
-    "directory of the script's checkpoints, `config.checkpoint_dir`, from which a repeated training goes on. A path "
-    "or a URI that the script's TensorFlow can open. None for a directory that lasts as long as this training.",
+    "directory of the script's checkpoints, `config.checkpoint_dir`, from which a repeated training continues. A path "
+    "or a URI that the script's TensorFlow can open. None for a directory that is removed after this training.",
     default=None,
     check=checks.path_or_uri,
 )
@@ -37,14 +37,14 @@ PLACEMENT_OF_TRAINING = dataclasses.replace(
 )
 FEED_OF_TRAINING = dataclasses.replace(
     FEED,
-    meaning='the feed, by which a training gets its rows: None or `"dataset"` for a training with all rows complete; '
-    '`"stream"` for one that goes on while rows come. There the script calls `config.export()` for each model '
+    meaning='the way in which a training gets its rows: None or `"dataset"` for all rows before `main` is called; '
+    '`"stream"` for rows that come during the training. There the script calls `config.export()` for each model '
     "that is ready in `config.saved_model_dir`.",
 )
 MAX_ATTEMPTS_OF_TRAINING = dataclasses.replace(
     MAX_ATTEMPTS,
     annotation=int,
-    meaning="number of attempts of a training before the bundle fails. Each goes on from the checkpoints.",
+    meaning="number of attempts at a training before the bundle fails. Each attempt continues from the checkpoints.",
     default=3,
     feed_defaults={},
     check=checks.optional(checks.whole_number(1)),

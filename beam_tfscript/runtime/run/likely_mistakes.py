@@ -33,7 +33,7 @@ def find_likely_mistake(config, returned, has_exited):
     is_alone = sum(map(len, config.cluster.values())) == 1
     if config.task_type == "chief" and not isinstance(returned, _STATUS):
         return _mistake(
-            "{}; main returned {}, which goes nowhere: write rows with config.write() or config.write_batch()".format(
+            "{}; main returned {}, which is ignored: write rows with config.write() or config.write_batch()".format(
                 finding, _type_with_article(returned)
             )
         )

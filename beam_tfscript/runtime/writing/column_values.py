@@ -158,7 +158,7 @@ def _plain(column, rows):
     if isinstance(rows, (str, bytes, dict, set)):
         raise mismatch(column, None, "expected a list or array with one value per row, got {}".format(shown(rows)))
     if hasattr(rows, "dense_shape"):
-        raise mismatch(column, None, "a SparseTensor is not taken: tf.RaggedTensor.from_sparse(x) makes an array of it")
+        raise mismatch(column, None, "a SparseTensor cannot be written: convert it by tf.RaggedTensor.from_sparse(x)")
     if isinstance(rows, np.ma.MaskedArray):
         return rows.tolist()
     try:
