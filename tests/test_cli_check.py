@@ -241,6 +241,7 @@ def test_rounded_doubles_are_noted(check, tmp_path):
     assert "Note: 1 values of double columns lost digits" in out
 
 
+@pytest.mark.tensorflow
 def test_training_shows_its_model(check, rows):
     text = """
 import tensorflow as tf

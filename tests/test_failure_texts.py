@@ -194,6 +194,7 @@ def test_tensorflows_lines_of_each_start_are_no_warnings(run, caplog):
     assert "ran out of memory" in text and "cuInit" not in text
 
 
+@pytest.mark.tensorflow
 def test_start_of_this_tensorflow_logs_nothing_above_debug(in_memory, tmp_path, caplog):
     (tmp_path / "score.py").write_text("import tensorflow as tf\ndef main(config): tf.constant(1) + 1\n")
     in_memory.run(RunTFScript(str(tmp_path / "score.py"), input_schema="x float"), [{"x": 1.0}])

@@ -43,6 +43,7 @@ def at_its_second(rows):
 
 
 class TestOneMainForManyBundles:
+    @pytest.mark.tensorflow
     def test_batches_go_on_and_the_last_of_a_bundle_is_partial(self, in_bundles):
         outputs = in_bundles(run_of("batches", "bundles", params={"n": 8}), ids(20), ids(3, start=20), ids(9, start=23))
         assert [output.row["id"] for output in outputs] == names(ids(32))
@@ -51,6 +52,7 @@ class TestOneMainForManyBundles:
         expected = [(number, rows) for number, rows in enumerate(sizes) for _ in range(rows)]
         assert [(output.row["batch"], output.row["rows"]) for output in outputs] == expected
 
+    @pytest.mark.tensorflow
     def test_datasets_are_one_a_bundle_and_window_in_graph_mode(self, in_bundles):
         outputs = in_bundles(run_of("datasets", "bundles"), ids(15), ids(25, start=15), window=FixedWindows(20))
         assert [output.row["id"] for output in outputs] == names(ids(40))
@@ -272,6 +274,7 @@ class TestMisuse:
             in_memory.run(run_of(entry, "bundles", env=no_tensorflow), ids(100))
         assert in_memory.metrics == {}
 
+    @pytest.mark.tensorflow
     def test_two_ways_in_one_run_are_refused(self, in_memory):
         with pytest.raises(Exception, match=r"cannot be used in one run.*"):
             in_memory.run(run_of("mixes_units", "bundles"), ids(100))

@@ -133,7 +133,7 @@ class TestDemultiplexer:
         assert list(demultiplexer.rows(frame for frame in frames)) == [[b"x", b"y"]]
 
     def test_frame_that_is_no_output_is_an_error(self):
-        with pytest.raises(ProtocolError, match="STACK is no output"):
+        with pytest.raises(ProtocolError, match="STACK is not an output of a run"):
             list(Demultiplexer().outputs(frame for frame in [wire.control_frame(wire.STACK, {})]))
 
     def test_frames_are_closed_with_the_outputs(self):

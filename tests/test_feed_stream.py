@@ -35,6 +35,7 @@ def in_windows_of(seconds):
 
 
 class TestWaysToRead:
+    @pytest.mark.tensorflow
     @pytest.mark.parametrize("entry", ["dataset_fn", "parsed_dataset", "batches"])
     def test_every_row_comes_once(self, in_memory, entry):
         # dataset_fn also goes through a second pass, which is empty.

@@ -17,7 +17,10 @@ def run_uv(*arguments: str, environment: pathlib.Path | None = None) -> str:
       arguments: what to do.
       environment: the directory of the environment to do it in.
     """
-    variables = os.environ if environment is None else {**os.environ, "VIRTUAL_ENV": str(environment)}
+    # Bytecode is not written at imports where PYTHONDONTWRITEBYTECODE is set: TensorFlow then takes 10 s more to import.
+    variables = {**os.environ, "UV_COMPILE_BYTECODE": "1"}
+    if environment is not None:
+        variables["VIRTUAL_ENV"] = str(environment)
     return subprocess.run(
         [_UV, "--quiet", *arguments], check=True, env=variables, stdout=subprocess.PIPE, text=True
     ).stdout

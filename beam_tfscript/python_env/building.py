@@ -62,7 +62,8 @@ def install(directory: str, requirements: Collection[str], *, python: str, lock:
     uv = _find_uv(label)
     environment = clean_environment()
     settings = pip_settings(environment)
-    environment = {**uv_variables(settings), **environment}
+    # As pip does. Images often have no bytecode written at imports; each process would then compile all of TensorFlow.
+    environment = {"UV_COMPILE_BYTECODE": "1", **uv_variables(settings), **environment}
     options = ["--no-index"] if settings.get(_NO_INDEX, "").strip().lower() in _TRUE else []
     values = [value for name, value in environment.items() if name.startswith(("PIP_", "UV_"))]
     uris = _URI.findall("\n".join([*map(os.path.expandvars, requirements), *values]))
