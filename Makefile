@@ -63,7 +63,7 @@ ONLY_flink := tests/test_flink_restart.py
 
 test-prism test-flink: test-%: $(STAMP)
 	$(BIN)/python -m tests.engines $*
-	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/test_conformance.py tests/test_conformance_unbounded.py tests/test_conformance_train.py $(ONLY_$*)
+	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not large" tests/test_conformance.py tests/test_conformance_unbounded.py tests/test_conformance_train.py $(ONLY_$*)
 
 # One job after the other: the cluster has as many slots as one takes.
 test-cluster: $(STAMP)

@@ -12,6 +12,8 @@ import pytest
 from apache_beam.transforms.window import FixedWindows, TimestampCombiner, TimestampedValue
 
 from beam_tfscript import RunTFScript
+from tests.joins import ROWS as JOINED_ROWS
+from tests.joins import Join, check_joined
 from tests.running import script
 from tests.test_faults import error_of, run_entry
 from tests.test_run_batch import by_id, numbered
@@ -194,3 +196,10 @@ def test_bad_rows_go_to_the_dead_letters_and_the_rest_goes_on(runner, feed, tmp_
     assert sorted(output.row[0]["id"] for output in outputs["bad"]) == list(range(0, 100, 10))
     assert {output.row[1][0].__name__ for output in outputs["bad"]} == {"RowError"}
     assert runner.metrics["rows_bad"] == 10
+
+
+# Files of side inputs stay for a next run until the pool's scratch directory goes.
+@pytest.mark.cold
+@pytest.mark.parametrize("arguments", [{"num_workers": 2}, {"feed": "stream"}], ids=["dataset", "stream"])
+def test_every_run_is_given_the_whole_side_input(runner, arguments):
+    check_joined(runner.run(Join(**arguments), JOINED_ROWS))

@@ -1,4 +1,4 @@
-"""One training on every engine: local ones in `make test`, Prism and Flink by `make test-prism` and `test-flink`."""
+"""One training on every engine: local ones by `make test-heavy`, others by `make test-prism` and `make test-flink`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class TrainAndCount(beam.PTransform):
         return rows | self._training | beam.Reshuffle() | beam.Map(lambda model: model._asdict())
 
 
+@pytest.mark.trainings
 def test_cluster_learns_what_its_rows_say_and_publishes_one_model(runner, tmp_path):
     training = line_training(
         "train_clusters.py", tmp_path / "models", "custom_loop", num_workers=2, user_params={"batches": 10}

@@ -12,6 +12,7 @@ from pipelines import digits
 pytestmark = pytest.mark.tensorflow
 
 
+@pytest.mark.trainings
 def test_digits_script_learns_in_this_interpreter(in_memory):
     lines = gzip.decompress(digits.INPUT.read_bytes()).decode("ascii").splitlines()
     transform = RunTFScript(

@@ -90,6 +90,7 @@ def test_leaves_nothing_but_the_two_results(demo: Demo) -> None:
     assert sorted(path.name for path in demo.directory.iterdir()) == ["confusion.png", "predictions.jsonl"]
 
 
+@pytest.mark.trainings
 def test_predictions_dont_depend_on_the_order_of_rows(demo: Demo) -> None:
     expected = {row["id"]: (row["predicted"], row["confidence"]) for row in demo.predictions}
     rows = list(digits.parse_digits(gzip.decompress(digits.INPUT.read_bytes()).decode().splitlines()))

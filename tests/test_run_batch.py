@@ -47,9 +47,9 @@ def test_any_number_of_workers_gives_the_same_rows(in_memory, num_workers):
     ],
     ids=["beam.Row", "NamedTuple"],
 )
-def test_rows_with_a_beam_schema_need_no_input_schema(runner, rows):
+def test_rows_with_a_beam_schema_need_no_input_schema(in_memory, rows):
     kind = type(rows[0]) if isinstance(rows[0], Reading) else None
-    got = runner.run(
+    got = in_memory.run(
         RunTFScript(script("echo.py"), "id string, x double"),
         rows,
         before=(lambda pcoll: pcoll | beam.Map(lambda row: row).with_output_types(kind)) if kind else None,
@@ -101,7 +101,7 @@ def test_selected_cols_are_all_the_script_sees(in_memory):
     assert (seen["spec"], seen["spec_without_x"], seen["columns"]) == (["x", "y"], ["y"], "y bigint, x float")
 
 
-def test_arguments_reach_the_script(runner, tmp_path):
+def test_arguments_reach_the_script(in_memory, tmp_path):
     (tmp_path / "notes.txt").write_text("kept")
     params = {"threshold": 0.5, "n": 3, "on": True, "none": None, "list": [1, "a"], "nested": {"é": [1.5]}}
     transform = RunTFScript(
@@ -109,7 +109,7 @@ def test_arguments_reach_the_script(runner, tmp_path):
         script_args=["--buckets", "a,b"], intra_op_parallelism=3, env={"COLOR": "blue"},
         user_files=[str(tmp_path / "notes.txt"), script("echo.py")],
     )  # fmt: skip
-    (row,) = runner.run(transform, [{"x": 1.0}])
+    (row,) = in_memory.run(transform, [{"x": 1.0}])
     seen = json.loads(row["text"])
     assert seen["argv"] == ["echo.py", "--buckets", "a,b"]
     assert seen["params"] == params
@@ -228,12 +228,12 @@ def test_rows_are_dealt_out_evenly(in_memory):
 
 
 @pytest.mark.cold
-def test_metrics_and_log_lines_reach_beam(runner, caplog):
+def test_metrics_and_log_lines_reach_beam(in_memory, caplog):
     transform = RunTFScript(
         script("echo.py"), "id string", input_schema="id string, x float", entry="metrics_and_logs", num_workers=2
     )
-    runner.run(transform, numbered(9))
-    metrics = runner.metrics
+    in_memory.run(transform, numbered(9))
+    metrics = in_memory.metrics
     assert (metrics["seen"], metrics["rows_in"], metrics["runs"]) == (9, 9, 2)
     assert (metrics["sizes"].min, metrics["sizes"].max, metrics["sizes"].count) == (1, 9, 6)
     assert metrics["process_start_ms"].count == metrics["process_starts"] >= 1

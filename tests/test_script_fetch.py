@@ -165,6 +165,7 @@ def test_no_file_is_ever_whole_in_memory(web, tmp_path):
     assert peak_bytes < 16 << 20
 
 
+@pytest.mark.builds
 def test_missing_file_is_an_error_while_the_pipeline_is_built(web, store, hdfs):
     for uri in (
         f"{web.url}/status/404",
@@ -211,6 +212,7 @@ def test_object_is_read_on_where_its_connection_was_cut(place, is_stalling, stor
         assert between.connections == 3
 
 
+@pytest.mark.builds
 @pytest.mark.parametrize("scheme", ["s3", "oss", "hdfs"])
 def test_content_must_have_its_hash_wherever_it_is_from(scheme, store, hdfs, tmp_path):
     uri = {
@@ -227,20 +229,24 @@ def test_oss_must_say_where_and_with_what(tmp_path, monkeypatch):
     assert "without an access_key_secret" in refused("oss://bucket/key?host=h&access_key_id=a", tmp_path)
 
 
+@pytest.mark.builds
 def test_file_comes_from_a_namenode(hdfs, tmp_path):
     assert fetched(f"hdfs://{hdfs[0]}/a/file.bin", tmp_path) == CONTENT
 
 
+@pytest.mark.builds
 def test_port_of_hadoops_other_protocol_is_told_apart(hdfs, tmp_path):
     host, port = hdfs[0].split(":")
     assert "hdfs://namenode:9870" in refused(f"hdfs://{host}:{hdfs[1]}/a/file.bin", tmp_path)
     assert fetched(f"hdfs://{host}:{hdfs[1]}/a/file.bin?http_port={port}", tmp_path) == CONTENT
 
 
+@pytest.mark.builds
 def test_directory_of_hdfs_is_refused(hdfs, tmp_path):
     assert "a directory" in refused(f"hdfs://{hdfs[0]}/a", tmp_path)
 
 
+@pytest.mark.builds
 @pytest.mark.parametrize("is_stalling", [False, True], ids=["cut", "stalled"])
 def test_hdfs_is_read_on_where_its_connection_was_cut(is_stalling, hdfs, tmp_path):
     host, port = hdfs[0].split(":")
@@ -329,6 +335,7 @@ def deep(data):
                     yield unpack(packed)
 
 
+@pytest.mark.builds
 @pytest.mark.parametrize("is_large", [False, True], ids=["small", "large"])
 def test_secrets_are_nowhere_but_in_the_request(is_large, web, store, hdfs, tmp_path, caplog, capfd):
     caplog.set_level(logging.DEBUG)
@@ -368,6 +375,7 @@ def test_secrets_are_nowhere_but_in_the_request(is_large, web, store, hdfs, tmp_
     assert find_interpreter(transform._options.python_env).startswith(env_cache.cache_directory())
 
 
+@pytest.mark.builds
 def test_secrets_are_in_no_error(web, store, hdfs, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     with socket.create_server(("127.0.0.1", 0)) as closed:

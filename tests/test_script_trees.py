@@ -104,6 +104,7 @@ def test_a_files_name_is_never_another_ones_zip(tmp_path):
     assert (tmp_path / "staged" / "folder" / "a.txt").read_text() == "in the folder"
 
 
+@pytest.mark.tensorflow
 def test_a_script_that_writes_to_a_large_directory_writes_to_a_copy(in_memory, tmp_path):
     given = make_folder(tmp_path, LARGE)
     transform = RunTFScript(script("user_files.py"), SCHEMA, [str(given)], input_schema="x float")

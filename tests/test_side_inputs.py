@@ -21,41 +21,19 @@ from beam_tfscript.dofns.run_dataset import RunShard
 from beam_tfscript.dofns.side_files import side_input_files
 from beam_tfscript.errors import ArgumentError, ScriptEnvironmentError, ScriptError
 from tests.disks import tmpfs
+from tests.joins import ROWS, WORDS, Join, check_joined
 from tests.running import script
 from tests.without_tensorflow import blocked
 
 # Files of side inputs stay for a next run until the pool's scratch directory goes.
 pytestmark = [pytest.mark.cold, pytest.mark.tensorflow]
-ROWS = [{"id": str(i), "x": float(i)} for i in range(20)]
-WORDS = [beam.Row(id=str(i), word=f"word {i}") for i in range(20)]
 
 
-class Join(beam.PTransform):
-    """Joins the rows to words by side input."""
-
-    def __init__(self, **arguments):
-        super().__init__()
-        self._arguments = arguments
-
-    def expand(self, rows):
-        words = rows.pipeline | "Words" >> beam.Create(WORDS)
-        return rows | RunTFScript(
-            script("sides.py"), "id string, word string", input_schema="id string, x float", entry="join",
-            side_inputs={"words": words}, **self._arguments,
-        )  # fmt: skip
+def test_every_task_of_a_cluster_is_given_the_whole_side_input(in_memory):
+    check_joined(in_memory.run(Join(placement="one_host", num_workers=2), ROWS))
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"num_workers": 2}, {"feed": "stream"}, {"placement": "one_host", "num_workers": 2}],
-    ids=["dataset", "stream", "cluster"],
-)
-def test_every_run_is_given_the_whole_side_input(runner, arguments):
-    rows = runner.run(Join(**arguments), ROWS)
-    assert sorted((row["id"], row["word"]) for row in rows) == sorted((row["id"], f"word {row['id']}") for row in ROWS)
-
-
-def test_each_window_has_its_own(runner):
+def test_each_window_has_its_own(in_memory):
     class Windowed(beam.PTransform):
         def expand(self, rows):
             words = rows.pipeline | "Words" >> beam.Create(
@@ -71,11 +49,11 @@ def test_each_window_has_its_own(runner):
     def window(rows):
         return rows | beam.Map(lambda row: TimestampedValue(row, row["x"])) | beam.WindowInto(FixedWindows(10))
 
-    rows = runner.run(Windowed(), ROWS, before=window)
+    rows = in_memory.run(Windowed(), ROWS, before=window)
     assert {(row["id"], row["word"]) for row in rows} == {(str(i), str(i // 10)) for i in range(20)}
 
 
-def test_a_model_is_the_side_input_of_the_next_transform(runner, tmp_path):
+def test_a_model_is_the_side_input_of_the_next_transform(in_memory, tmp_path):
     class TrainAndScore(beam.PTransform):
         def expand(self, rows):
             model = rows | "Train" >> TrainTFScript(
@@ -86,7 +64,7 @@ def test_a_model_is_the_side_input_of_the_next_transform(runner, tmp_path):
                 side_inputs={"model": model},
             )  # fmt: skip
 
-    rows = runner.run(TrainAndScore(), ROWS)
+    rows = in_memory.run(TrainAndScore(), ROWS)
     assert sorted((int(row["id"]), row["y"]) for row in rows) == [(i, 2.0 * i) for i in range(20)]
 
 
@@ -155,9 +133,9 @@ def test_failed_write_leaves_no_file_to_the_next_write(side_options, tmp_path):
         shutil.rmtree(small / os.listdir(small)[0])
 
 
-def test_unknown_name_is_an_error_with_the_known_names(runner):
+def test_unknown_name_is_an_error_with_the_known_names(in_memory):
     with pytest.raises(Exception, match="there is no side input 'nothing'; the transform was given none") as raised:
-        runner.run(RunTFScript(script("sides.py"), "id string", input_schema="id string", entry="missing"), ROWS[:1])
+        in_memory.run(RunTFScript(script("sides.py"), "id string", input_schema="id string", entry="missing"), ROWS[:1])
     assert isinstance(raised.value, ScriptError) or "ScriptRaised" in str(raised.value)
 
 

@@ -23,8 +23,8 @@ from tests.training import POINTS, line_training, read_row, serve, train
 pytestmark = pytest.mark.tensorflow
 
 
-def test_keras_fit_publishes_a_model_that_tensorflow_loads(runner, tmp_path):
-    row = train(runner, "train.py", tmp_path / "models", "keras_fit", user_params={"epochs": 3})
+def test_keras_fit_publishes_a_model_that_tensorflow_loads(in_memory, tmp_path):
+    row = train(in_memory, "train.py", tmp_path / "models", "keras_fit", user_params={"epochs": 3})
     assert row["uri"] == str(tmp_path / "models" / "1") and (row["version"], row["attempt"]) == (1, 1)
     signature = row["signatures"]["serving_default"]
     assert signature["method"] == "tensorflow/serving/predict"
