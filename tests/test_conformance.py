@@ -19,8 +19,6 @@ from tests.test_faults import error_of, run_entry
 from tests.test_run_batch import by_id, numbered
 from tests.without_tensorflow import blocked, ids, run_of
 
-pytestmark = pytest.mark.tensorflow
-
 FEEDS = ["dataset", "bundles", "stream"]
 ECHO = {"dataset": "echo_file", "bundles": "echo", "stream": "echo"}
 
@@ -51,6 +49,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("feed", "entry"),
     [
@@ -114,6 +113,7 @@ def test_outputs_keep_their_counts_through_a_group_by_key(runner, feed, tmp_path
     )
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("feed", "combiner"),
     [
@@ -199,6 +199,7 @@ def test_bad_rows_go_to_the_dead_letters_and_the_rest_goes_on(runner, feed, tmp_
 
 
 # Files of side inputs stay for a next run until the pool's scratch directory goes.
+@pytest.mark.tensorflow
 @pytest.mark.cold
 @pytest.mark.parametrize("arguments", [{"num_workers": 2}, {"feed": "stream"}], ids=["dataset", "stream"])
 def test_every_run_is_given_the_whole_side_input(runner, arguments):

@@ -22,10 +22,7 @@ from tests.without_tensorflow import blocked
 SOON_S = 3
 IN_TENS = beam.WindowInto(FixedWindows(10))
 # The in-memory engine is for bounded input.
-pytestmark = [
-    pytest.mark.parametrize("engine", [name for name in TESTED if name != "in_memory"], indirect=True),
-    pytest.mark.tensorflow,
-]
+pytestmark = pytest.mark.parametrize("engine", [name for name in TESTED if name != "in_memory"], indirect=True)
 
 
 @pytest.fixture
@@ -67,6 +64,7 @@ def counters(monkeypatch):
     return counted
 
 
+@pytest.mark.tensorflow
 def test_window_is_a_run_that_ends_with_it(runner, traced):
     events = [Watermark(0), rows(1, 2, 11), Watermark(5), rows(3, 12), Watermark(13), rows(14), Watermark(25), rows(26)]
     streamed = run_stream(runner, events, traced(with_tensorflow=True), IN_TENS)
@@ -103,6 +101,7 @@ def test_sliding_windows_give_a_row_to_a_run_of_each(runner, traced):
     check_counts(runner, streamed)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("feed", [None, "stream"])
 def test_global_window_is_one_run_with_the_times_of_its_rows(runner, traced, feed):
     events = [Watermark(0), rows(1, 2), Watermark(5), Pause(SOON_S), rows(7), Pause(SOON_S)]
@@ -203,6 +202,7 @@ def test_rows_behind_a_stop_are_counted_as_unread(runner, traced, counters):
     assert streamed.ids(window=(10, 20)) == [16]
 
 
+@pytest.mark.tensorflow
 def test_feed_dataset_makes_a_run_of_each_pane(runner, traced):
     events = [Watermark(0), rows(1, 2), Pause(1), rows(3, 4, 11), Watermark(12), Pause(1), rows(5)]
     windows = beam.WindowInto(
@@ -232,6 +232,7 @@ def test_triggers_change_nothing_for_rows_that_are_passed_on_as_they_come(runner
         assert [(run[-1]["id"], run[-1]["place"]) for run in streamed.runs()].count(("end", 4)) == 1
 
 
+@pytest.mark.tensorflow
 def test_feed_bundles_gives_each_row_back_once_in_its_window(runner, traced):
     events = [Watermark(0), rows(1, 2, 11), Pause(1), rows(3, 12), Watermark(25), rows(26)]
     streamed = run_stream(runner, events, traced(feed="bundles", with_tensorflow=True), IN_TENS)

@@ -19,8 +19,6 @@ from tests.memory_file_system import MEMORY
 from tests.training import train
 from tests.without_tensorflow import blocked, ids
 
-pytestmark = pytest.mark.tensorflow
-
 FEEDS = ["dataset", "bundles", "stream"]
 WRITES = """
 import os
@@ -146,6 +144,7 @@ def test_directory_that_cannot_be_used_is_refused(tmp_path, value, message):
             transform(str(tmp_path / "score.py"), log_dir=value)
 
 
+@pytest.mark.tensorflow
 def test_tensorboards_callback_of_a_training_logs_beside_the_model(in_memory, tmp_path):
     row = train(in_memory, "train_logs.py", tmp_path / "models", "main")
     assert row["version"] == 1

@@ -27,8 +27,6 @@ from tests.test_faults import wait_until
 from tests.unbounded import OUTPUT
 from tests.without_tensorflow import blocked
 
-pytestmark = pytest.mark.tensorflow
-
 
 @pytest.fixture
 def stage(tmp_path):
@@ -70,6 +68,7 @@ def test_timers_are_armed_only_while_outputs_are_pending(stage):
     assert {row["timestamp"] for row in shard.outputs} == {WINDOW.max_timestamp()}
 
 
+@pytest.mark.tensorflow
 def test_polls_end_where_tensorflow_pulls_the_rows_and_gives_nothing_more(stage):
     shard = Shard(stage("trace_records"))
     shard.bring("a")
@@ -80,6 +79,7 @@ def test_polls_end_where_tensorflow_pulls_the_rows_and_gives_nothing_more(stage)
     assert shard.fire_end() == ["end"]
 
 
+@pytest.mark.tensorflow
 def test_rows_after_a_pause_longer_than_the_feed_timeout_are_read(stage):
     shard = Shard(stage("trace_records", feed_timeout=3))
     shard.bring("a")

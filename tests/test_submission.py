@@ -27,8 +27,6 @@ from beam_tfscript import RunTFScript
 from pipelines import digits
 from tests.running import script
 
-pytestmark = pytest.mark.tensorflow
-
 apiclient = pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", reason="needs apache-beam[gcp]")
 
 ROOT = pathlib.Path(__file__).parent.parent
