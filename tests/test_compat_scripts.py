@@ -93,8 +93,7 @@ def test_estimator_of_a_train_script_is_published(python, in_memory, tmp_path):
     check_published("compat_akdl_train.py", PARAMS, python, in_memory, tmp_path)
 
 
-@pytest.mark.parametrize("exporter", ["best", "latest"])
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize(("python", "exporter"), [(python, "best") for python in PYTHONS] + [(PYTHONS[0], "latest")])
 def test_estimator_of_one_worker_is_evaluated_stopped_and_exported(python, exporter, in_memory, tmp_path):
     params = {**PARAMS, "exporter_type": exporter}
     check_published("compat_akdl_best.py", params, python, in_memory, tmp_path)

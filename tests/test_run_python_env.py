@@ -49,33 +49,33 @@ def which_python(**arguments):
     return RunTFScript(script("which_python.py"), SCHEMA, input_schema="x float", **arguments)
 
 
-def failure_of(runner, transform):
+def failure_of(in_memory, transform):
     with pytest.raises(Exception) as failed:
-        runner.run(transform, ROWS)
+        in_memory.run(transform, ROWS)
     return str(failed.value)
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_script_runs_in_a_directorys_interpreter(runner, python):
+def test_script_runs_in_a_directorys_interpreter(in_memory, python):
     code = "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix)"
     version, prefix = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    (row,) = runner.run(which_python(python_env=str(pathlib.Path(python).parent.parent)), ROWS)
+    (row,) = in_memory.run(which_python(python_env=str(pathlib.Path(python).parent.parent)), ROWS)
     assert (row["python"], row["prefix"], row["rows"]) == (version, prefix, len(ROWS))
     assert row["tensorflow"]
 
 
 @pytest.mark.builds
-def test_script_runs_in_an_archives_interpreter(runner, packed, cache):
-    rows = runner.run(which_python(python_env=packed, num_workers=2), ROWS)
+def test_script_runs_in_an_archives_interpreter(in_memory, packed, cache):
+    rows = in_memory.run(which_python(python_env=packed, num_workers=2), ROWS)
     assert sum(row["rows"] for row in rows) == len(ROWS)
     assert all(row["prefix"].startswith(str(cache)) and row["prefix"].endswith("/my-env") for row in rows)
 
 
 @pytest.mark.builds
-def test_script_runs_with_the_requirements_it_was_given(runner, tmp_path, cache):
+def test_script_runs_with_the_requirements_it_was_given(in_memory, tmp_path, cache):
     lines = ["--no-index", write_wheel(tmp_path / "wheels", "tiny"), "tiny==1.0"]
     transform = which_python(requirements=lines, python_version=OWN, env={"PYTHONPATH": SITE})
-    (row,) = runner.run(transform, ROWS)
+    (row,) = in_memory.run(transform, ROWS)
     assert (row["tiny"], row["python"], row["rows"]) == ("1.0", OWN, len(ROWS))
     assert row["prefix"].startswith(f"{cache}/requirements-")
 
