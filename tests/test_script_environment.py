@@ -210,6 +210,8 @@ def test_requirements_are_installed_for_another_python(tmp_path, version):
     if find_python(version) is None:
         pytest.skip(f"no Python {version} on this machine")
     python = find_interpreter(check_python_env(None, requirements=["six==1.16.0"], python_version=version))
+    compiled = "from importlib import util; import os; print(os.path.exists(util.find_spec('six').cached))"
+    assert ask(python, compiled) == str(version != "3.6")  # uv's compiler does not run there
     assert ask(python, "import six, sys; print('%d.%d' % sys.version_info[:2])") == version
 
 

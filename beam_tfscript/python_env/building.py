@@ -43,6 +43,8 @@ _UV_VARIABLES = {
 }
 # uv has no variable for it, only an option.
 _NO_INDEX = "no-index"
+# uv compiles bytecode with a program that older Pythons cannot run.
+_UV_COMPILES = (3, 7)
 _TRUE = ("1", "on", "t", "true", "y", "yes")
 
 
@@ -62,8 +64,7 @@ def install(directory: str, requirements: Collection[str], *, python: str, lock:
     uv = _find_uv(label)
     environment = clean_environment()
     settings = pip_settings(environment)
-    # As pip does. Images often have no bytecode written at imports; each process would then compile all of TensorFlow.
-    environment = {"UV_COMPILE_BYTECODE": "1", **uv_variables(settings), **environment}
+    environment = {**uv_variables(settings), **environment}
     options = ["--no-index"] if settings.get(_NO_INDEX, "").strip().lower() in _TRUE else []
     values = [value for name, value in environment.items() if name.startswith(("PIP_", "UV_"))]
     uris = _URI.findall("\n".join([*map(os.path.expandvars, requirements), *values]))
@@ -71,12 +72,24 @@ def install(directory: str, requirements: Collection[str], *, python: str, lock:
     with open(requirements_file, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in requirements)
     target = os.path.join(directory, "bin", "python")
-    for command in (
-        [*uv, "venv", "--no-project", "--python", python, directory],
-        [*uv, "pip", "install", "--python", target, *options, "--requirement", requirements_file],
-    ):
-        run_tool(command, environment=environment, lock=lock, label=label, uris=uris)
+    make = [*uv, "venv", "--no-project", "--python", python, directory]
+    run_tool(make, environment=environment, lock=lock, label=label, uris=uris)
+    if _python_of(directory) >= _UV_COMPILES:
+        # As pip does. In many images, imports write no bytecode; each process would then compile all of TensorFlow.
+        environment = {"UV_COMPILE_BYTECODE": "1", **environment}
+    fill = [*uv, "pip", "install", "--python", target, *options, "--requirement", requirements_file]
+    run_tool(fill, environment=environment, lock=lock, label=label, uris=uris)
     os.unlink(requirements_file)
+
+
+def _python_of(directory: str) -> tuple[int, ...]:
+    """Return the version of the Python of a virtual environment, such as (3, 8); () if uv has not noted it."""
+    try:
+        with open(os.path.join(directory, "pyvenv.cfg"), encoding="utf-8") as file:
+            found = re.search(r"^version_info = (\d+)\.(\d+)", file.read(), re.MULTILINE)
+    except OSError:
+        return ()
+    return () if found is None else tuple(map(int, found.groups()))
 
 
 def _find_uv(label: str) -> list[str]:
