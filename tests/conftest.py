@@ -157,6 +157,13 @@ def pytest_runtest_makereport(item, call):
     _refuse_skip(outcome.get_result())
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Show why a test was run again: it may pass the second time."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"first try of {report.nodeid}, {report.when}")
+        terminalreporter.line(str(report.longrepr)[-4000:])
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_make_collect_report(collector):
     """Fail each module that skips itself as a whole, as by `importorskip` at its top."""
