@@ -124,6 +124,7 @@ def test_watermark_waits_for_what_the_global_windows_run_is_about_to_give(runner
 
 
 @pytest.mark.cold
+@pytest.mark.usefixtures("runner")  # has Beam's worker tear idle DoFns down soon, where the engine hangs up first
 def test_rows_that_come_faster_than_the_script_takes_them(engine, tmp_path):
     """A bundle that takes long is one that Prism would split, with rows of one key on both sides."""
     name, options = engine
