@@ -159,11 +159,9 @@ class LiveRun:
         run = self.tasks[task]
         run.pump()
         for frame in self._group.hear(run, run.poll()):
-            if frame.kind == wire.EXPORT:
-                if run is self._group.chief:
-                    yield from self._collect_from_peers()
-                frame = self._with_lengths(frame, task)
-            yield frame
+            if frame.kind == wire.EXPORT and run is self._group.chief:
+                yield from self._collect_from_peers()
+            yield self._with_lengths(frame, task)
 
     def _collect_from_peers(self) -> Iterator[wire.Frame]:
         """Yield the outputs of all tasks but the chief: acknowledgements of rows in its model may be unread.
@@ -175,13 +173,15 @@ class LiveRun:
         for task, run in peers:
             run.pump()
             for frame in run.poll_early():
-                yield self._with_lengths(frame, task) if frame.kind == wire.EXPORT else frame
+                yield self._with_lengths(frame, task)
 
     def _by_shard(self) -> dict[int, LiveTask]:
         return {task.shard: run for task, run in self.tasks.items() if task.shard is not None}
 
     def _with_lengths(self, frame: wire.Frame, exporter: Task) -> wire.Frame:
-        """Return an EXPORT frame with the rows of each worker that the model has seen, or may have seen."""
+        """Return a frame; an EXPORT with the rows of each worker that the model has seen, or may have seen."""
+        if frame.kind != wire.EXPORT:
+            return frame
         exported = frame.json()
         done = self.done()
         lengths = [exported["rows"] if exporter.shard == shard else done[shard] for shard in sorted(done)]
