@@ -23,6 +23,16 @@ _ROOT = pathlib.Path(__file__).parent.parent
 _TIMEOUT_S = 280
 
 
+def environment_of(python: str) -> str:
+    """Return the directory of an interpreter's environment, for `python_env`."""
+    return str(pathlib.Path(python).parent.parent)
+
+
+def name_of(python: str) -> str:
+    """Return the name of an interpreter's environment, for the ids of tests."""
+    return pathlib.Path(python).parent.parent.name
+
+
 @functools.cache
 def has_estimators(python: str) -> bool:
     """Return True if the interpreter's TensorFlow has Estimators: TensorFlow 2.16 has none any more."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import random
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import sys
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from tests.checks import PYTHONS, has_estimators
+from tests.checks import PYTHONS, environment_of, has_estimators
 from tests.model_rows import rows_to_model
 from tests.running import script
 
@@ -41,10 +40,6 @@ def make_rows(count: int, seed: int) -> list[dict]:
 
 ROWS = make_rows(320, seed=1)
 UNSEEN = make_rows(40, seed=2)
-
-
-def environment(python: str) -> str:
-    return str(pathlib.Path(python).parent.parent)
 
 
 def assert_scores(python: str, model: str) -> None:
@@ -81,7 +76,7 @@ def check_published(program: str, params: dict, python: str, in_memory, tmp_path
         user_params=params,
         compat_params="strings",
         input_schema=SCHEMA,
-        python_env=environment(python),
+        python_env=environment_of(python),
         max_attempts=1,
     )
     for model in run_or_refuse(python, in_memory, transform):
@@ -108,7 +103,7 @@ def test_estimator_of_a_batch_script_comes_out_as_rows(python, in_memory, tmp_pa
         user_params=PARAMS,
         compat_params="strings",
         input_schema=SCHEMA,
-        python_env=environment(python),
+        python_env=environment_of(python),
     )
     rows = run_or_refuse(python, in_memory, transform)
     if rows:
@@ -124,7 +119,7 @@ def test_estimator_of_a_stream_script_trains_on_rows_as_they_come(python, in_mem
         user_params={**PARAMS, "batch_size": "2", "num_epochs": "1"},
         compat_params="strings",
         input_schema=SCHEMA,
-        python_env=environment(python),
+        python_env=environment_of(python),
         feed="stream",
         max_attempts=1,
     )
@@ -145,7 +140,7 @@ def test_parameter_server_script_reads_trains_and_writes(python, in_memory, tmp_
         num_ps=1,
         user_params={"model_dir": str(tmp_path / "model")},
         input_schema=SCHEMA,
-        python_env=environment(python),
+        python_env=environment_of(python),
     )
     rows = in_memory.run(transform, ROWS)
     assert sorted(row["id"] for row in rows) == [row["id"] for row in ROWS]
@@ -162,7 +157,7 @@ def test_script_with_a_context_and_a_row_writer_scores(python, feed, in_memory):
         feed=feed,
         user_params={"factor": 2},
         input_schema=SCHEMA,
-        python_env=environment(python),
+        python_env=environment_of(python),
         max_attempts=1,
     )
     scores = {row["id"]: row["score"] for row in in_memory.run(transform, ROWS)}
@@ -179,7 +174,7 @@ def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):
         num_ps=1,
         ps_main=True,
         input_schema=SCHEMA,
-        python_env=environment(PYTHONS[0]),
+        python_env=environment_of(PYTHONS[0]),
     )
     scores = {row["id"]: row["score"] for row in in_memory.run(transform, ROWS)}
     assert scores == pytest.approx({row["id"]: 2 * row["x0"] for row in ROWS}, rel=1e-6)

@@ -6,13 +6,11 @@ tests.
 
 from __future__ import annotations
 
-import pathlib
-
 import apache_beam as beam
 import pytest
 
 from beam_tfscript import RunTFScript
-from tests.checks import PYTHONS
+from tests.checks import PYTHONS, environment_of, name_of
 from tests.running import script
 
 pytestmark = pytest.mark.tensorflow
@@ -36,14 +34,6 @@ class WithSide(beam.PTransform):
         return rows | RunTFScript(script("dataset_types.py"), "id bigint, name string", **arguments)
 
 
-def name_of(python: str) -> str:
-    return pathlib.Path(python).parent.parent.name
-
-
-def environment(python: str) -> str:
-    return str(pathlib.Path(python).parent.parent)
-
-
 @pytest.mark.parametrize(
     ("feed", "reads"),
     [("dataset", ["dataset", "side parsed"]), ("stream", ["dataset", "dataset_fn", "get_dataset"])],
@@ -51,7 +41,7 @@ def environment(python: str) -> str:
 )
 @pytest.mark.parametrize("python", PYTHONS, ids=name_of)
 def test_datasets_are_the_interpreters_own(in_memory, python, feed, reads):
-    transform = WithSide(feed, num_workers=len(reads), user_params={"reads": reads}, python_env=environment(python))
+    transform = WithSide(feed, num_workers=len(reads), user_params={"reads": reads}, python_env=environment_of(python))
     got = in_memory.run(transform, ROWS)
     assert {row["name"] for row in got} == set(reads)
     assert {row["id"] for row in got} == {row["id"] for row in ROWS}
@@ -59,5 +49,5 @@ def test_datasets_are_the_interpreters_own(in_memory, python, feed, reads):
 
 @pytest.mark.parametrize("python", PYTHONS, ids=name_of)
 def test_datasets_of_bundles_are_the_interpreters_own(in_memory, python):
-    got = in_memory.run(WithSide("bundles", entry="of_bundles", python_env=environment(python)), ROWS)
+    got = in_memory.run(WithSide("bundles", entry="of_bundles", python_env=environment_of(python)), ROWS)
     assert sorted(row["id"] for row in got) == [row["id"] for row in ROWS]

@@ -6,21 +6,15 @@ tests.
 
 from __future__ import annotations
 
-import pathlib
-
 import pytest
 
 from beam_tfscript import RunTFScript
-from tests.checks import PYTHONS
+from tests.checks import PYTHONS, environment_of, name_of
 from tests.running import script
 
 pytestmark = pytest.mark.tensorflow
 
 ROWS = [{"id": str(number), "part": str(number % 5)} for number in range(60)]
-
-
-def name_of(python: str) -> str:
-    return pathlib.Path(python).parent.parent.name
 
 
 @pytest.mark.trainings
@@ -30,7 +24,7 @@ def test_stream_is_read_by_a_session_on_the_tasks_own_server(in_memory, python, 
     transform = RunTFScript(
         script("own_server.py"), "id string, task string", input_schema="id string not null, part string not null",
         feed="stream", placement="one_host", shard_by="part", max_attempts=1, cluster_grace=60,
-        python_env=str(pathlib.Path(python).parent.parent), **cluster,
+        python_env=environment_of(python), **cluster,
     )  # fmt: skip
     rows = in_memory.run(transform, ROWS)
     assert sorted(int(row["id"]) for row in rows) == list(range(len(ROWS)))

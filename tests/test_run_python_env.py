@@ -14,7 +14,7 @@ from apache_beam.transforms.display import DisplayData
 from beam_tfscript import RunTFScript
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.python_env import environment
-from tests.checks import PYTHONS
+from tests.checks import PYTHONS, environment_of
 from tests.environments import pack_python, pack_wrapper, write_wheel
 from tests.interpreters import find_python
 from tests.running import script
@@ -59,7 +59,7 @@ def failure_of(in_memory, transform):
 def test_script_runs_in_a_directorys_interpreter(in_memory, python):
     code = "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix)"
     version, prefix = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    (row,) = in_memory.run(which_python(python_env=str(pathlib.Path(python).parent.parent)), ROWS)
+    (row,) = in_memory.run(which_python(python_env=environment_of(python)), ROWS)
     assert (row["python"], row["prefix"], row["rows"]) == (version, prefix, len(ROWS))
     assert row["tensorflow"]
 
@@ -115,7 +115,7 @@ def test_an_interpreter_that_is_too_old_names_both_sides(in_memory):
     old = find_python("2.7")
     if old is None:
         pytest.skip("no Python 2.7 on this machine")
-    text = failure_of(in_memory, which_python(python_env=str(pathlib.Path(old).parent.parent)))
+    text = failure_of(in_memory, which_python(python_env=environment_of(old)))
     assert "is Python 2.7" in text and "3.6 or newer" in text and f"is Python {OWN}" in text
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import pathlib
 import subprocess
 
 import apache_beam as beam
@@ -17,7 +16,7 @@ import pytest
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_tfscript import RunTFScript
-from tests.checks import PYTHONS, has_estimators
+from tests.checks import PYTHONS, environment_of, has_estimators, name_of
 from tests.running import SCRIPTS, script
 
 # Each first run needs a process that has had none.
@@ -29,15 +28,11 @@ FROM_GRAPH = ["session", "session", "session", "graph", "graph", "eager", "eager
 FROM_EAGER = ["v2", "eager", "graph", "v2", "v1", "eager", "eager", "v1"]
 
 
-def name_of(python: str) -> str:
-    return pathlib.Path(python).parent.parent.name
-
-
 def modes_script(python, tmp_path, feed, modes, **arguments):
     params = {"modes": modes, "marks": str(tmp_path / "marks"), **arguments.pop("user_params", {})}
     return RunTFScript(
         script("modes.py"), SCHEMA, input_schema="id string not null", feed=feed, user_params=params,
-        python_env=str(pathlib.Path(python).parent.parent), max_processes=1, **arguments,
+        python_env=environment_of(python), max_processes=1, **arguments,
     )  # fmt: skip
 
 
@@ -110,7 +105,7 @@ def test_module_that_leaves_eager_mode_when_it_is_imported_does_so_in_each_run(i
     (tmp_path / "leaves.py").write_text(LEAVES_EAGER_MODE)
     transform = RunTFScript(
         str(tmp_path / "leaves.py"), "id string, pid bigint, eager boolean", input_schema="id string not null",
-        python_env=str(pathlib.Path(python).parent.parent), max_processes=1, max_attempts=1,
+        python_env=environment_of(python), max_processes=1, max_attempts=1,
     )  # fmt: skip
     rows = [{"id": str(number)} for number in range(12)]
     if not has_estimators(python):

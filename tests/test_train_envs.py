@@ -7,10 +7,10 @@ no Estimators any more.
 from __future__ import annotations
 
 import os
-import pathlib
 
 import pytest
 
+from tests.checks import environment_of, name_of
 from tests.training import line_training, read_row
 
 pytestmark = pytest.mark.tensorflow
@@ -40,10 +40,6 @@ ROWS = [
 CLUSTER = {"num_workers": 2, "num_ps": 1, "num_evaluators": 1}
 
 
-def name_of(python: str) -> str:
-    return pathlib.Path(python).parent.parent.name
-
-
 if PYTHONS:
 
     @pytest.mark.parametrize("cluster", [{}, CLUSTER], ids=["alone", "cluster"])
@@ -51,7 +47,7 @@ if PYTHONS:
     def test_estimator_trains_evaluates_and_exports_every_kind_of_column(in_memory, tmp_path, python, cluster):
         training = line_training(
             "train_estimators.py", tmp_path / "models", "main", input_schema=SCHEMA, user_params={"steps": 200},
-            python_env=str(pathlib.Path(python).parent.parent), max_attempts=1, cluster_grace=60, **cluster,
+            python_env=environment_of(python), max_attempts=1, cluster_grace=60, **cluster,
         )  # fmt: skip
         (row,) = [read_row(row) for row in in_memory.run(training, ROWS)]
         assert sum(row["dataset_lengths"]) == len(ROWS) and len(row["dataset_lengths"]) == cluster.get("num_workers", 1)
