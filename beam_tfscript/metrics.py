@@ -3,6 +3,7 @@
 | name | unit | counted when |
 | --- | --- | --- |
 | `rows_in`, `bytes_in` | rows, bytes of Examples | rows are put into chunks, before the shuffle |
+| `bytes_spooled` | bytes of TFRecords | rows are written to a file in `spool_dir`, before the shuffle |
 | `rows_out`, `bytes_out` | rows, bytes of Examples | a run's outputs are decoded |
 | `rows_bad` | rows | a row or an output goes to the dead letters |
 | `doubles_rounded` | values | a `double` loses digits as float32 |

@@ -169,7 +169,7 @@ def test_run_is_given_the_side_input_that_is_current_at_its_start(side_options, 
     dofn.setup()
     try:
         for word in (b"first", b"second"):
-            outputs = dofn.process((0, []), GlobalWindow(), side_chunks=sides_of(word))
+            outputs = dofn.process((options.shard_keys[0], []), GlobalWindow(), side_chunks=sides_of(word))
             assert [row.word for row in outputs] == [word.decode()]
     finally:
         dofn.teardown()

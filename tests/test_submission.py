@@ -128,17 +128,35 @@ def test_service_sees_the_steps_by_their_names():
     assert urns == {
         "Score/Chunk": "beam:transform:pardo:v1",
         "Score/GroupByShard": "beam:transform:group_by_key:v1",
+        "Score/Run": "beam:transform:generic_composite:v1",
+        "Score/Run/ParDo(RunShard)": "beam:transform:pardo:v1",
+        "Score/RemoveSpool": "beam:transform:generic_composite:v1",
+        "Score/RemoveSpool/WithGroup": "beam:transform:pardo:v1",
+        "Score/RemoveSpool/Global": "beam:transform:window_into:v1",
+        "Score/RemoveSpool/AllRuns": "beam:transform:group_by_key:v1",
+        "Score/RemoveSpool/Remove": "beam:transform:pardo:v1",
+    }
+    assert len(found["Score"].subtransforms) == 4
+
+
+def test_service_sees_three_steps_where_all_rows_are_shuffled():
+    found = steps(make_echo_job(num_workers=3, transport="shuffle"))
+    urns = {name: step.spec.urn for name, step in found.items() if name.startswith("Score/")}
+    assert urns == {
+        "Score/Chunk": "beam:transform:pardo:v1",
+        "Score/GroupByShard": "beam:transform:group_by_key:v1",
         "Score/Run": "beam:transform:pardo:v1",
     }
-    assert len(found["Score"].subtransforms) == 3
 
 
 @pytest.mark.parametrize("windows", [None, FixedWindows(10)], ids=["global", "windowed"])
-def test_shuffle_has_only_coders_that_every_runner_knows(windows):
-    job = make_echo_job(num_workers=3, windows=windows)
+def test_shuffle_has_keys_and_windows_that_every_runner_knows(windows):
+    job = make_echo_job(num_workers=3, windows=windows, transport="shuffle")
     group, run = steps(job)["Score/GroupByShard"], steps(job)["Score/Run"]
-    assert coder_text(job, only(group.inputs.values())) == "kv(varint, kv(varint, bytes))"
-    assert coder_text(job, only(group.outputs.values())) == "kv(varint, iterable(kv(varint, bytes)))"
+    # A chunk is bytes to the runner, and the key is not: it is hashed.
+    chunk = "tuple(varint, varint, bytes, string_utf8)"
+    assert coder_text(job, only(group.inputs.values())) == f"kv(varint, {chunk})"
+    assert coder_text(job, only(group.outputs.values())) == f"kv(varint, iterable({chunk}))"
     assert coder_text(job, only(run.outputs.values())) == "row"
     grouped = job.proto_pipeline.components.pcollections[only(group.inputs.values())]
     windowing = job.proto_pipeline.components.windowing_strategies[grouped.windowing_strategy_id]
@@ -186,7 +204,7 @@ def test_worker_needs_nothing_of_the_submitter_but_the_graph(allow_network, tmp_
 def test_job_page_shows_the_arguments():
     job = make_echo_job(num_workers=3, user_params={"threshold": 0.5}, shard_by="id")
     # Dataflow's submission rebuilds composites without their display data: it is the ParDo that shows it there.
-    items = shown(steps(job)["Score/Run"])
+    items = shown(steps(job)["Score/Run/ParDo(RunShard)"])
     assert items["main_script_file"] == "echo.py"
     assert items["feed"] == "dataset"
     assert items["num_workers"] == 3
@@ -198,7 +216,7 @@ def test_job_page_shows_the_arguments():
 
 def test_doesnt_show_the_values_of_env_anywhere_on_the_job_page():
     job = make_echo_job(env={"MODEL_TOKEN": "hush-1", "COLOR": "hush-2"})
-    assert shown(steps(job)["Score/Run"])["env"] == "COLOR, MODEL_TOKEN"
+    assert shown(steps(job)["Score/Run/ParDo(RunShard)"])["env"] == "COLOR, MODEL_TOKEN"
     for step in steps(job).values():
         assert "hush" not in str(step.display_data)
     assert "hush" not in json_format.MessageToJson(describe_environment(job)._pb)
@@ -254,7 +272,7 @@ def test_demo_can_be_submitted():
         digits.build_pipeline(pipeline, input_file="gs://b/digits.csv.gz", predictions_file="gs://b/predictions.jsonl")
 
     job = make_job(build)
-    assert shown(steps(job)["LearnAndScore/Run"])["main_script_file"] == "digits_score.py"
+    assert shown(steps(job)["LearnAndScore/Run/ParDo(RunShard)"])["main_script_file"] == "digits_score.py"
     assert job.proto_pipeline.ByteSize() < 200_000
 
 

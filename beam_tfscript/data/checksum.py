@@ -36,6 +36,10 @@ class RowsChecksum:
         # The sum of squares and the count make it unlikely that two different sets of rows have equal sums.
         self._sums += np.array([hashes.sum(), (hashes * hashes).sum(), len(records)], np.uint64)
 
+    def add_sums(self, text: str) -> None:
+        """Add the rows of another checksum, given as its text."""
+        self._sums += np.array([int(value, 16) for value in text.split("-")], np.uint64)
+
     def __str__(self) -> str:
         return "-".join(f"{int(value):x}" for value in self._sums)
 

@@ -2,7 +2,7 @@
 
 # Annotations are not postponed here: Beam reads those of `process` as type hints.
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -16,15 +16,17 @@ from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.row_gatherer import RowGatherer
 from beam_tfscript.dofns.row_windows import RowWindows, values_at
 from beam_tfscript.dofns.script_dofns import UsesScript, in_window
+from beam_tfscript.dofns.spool_chunks import ChunkSpool
 from beam_tfscript.options.script_options import ScriptOptions
 from beam_tfscript.runtime.transport import wire
 
 
 class ChunkRows(UsesScript):
-    """Rows of the global window -> (shard, (count, bytes)); in `stream` and clusters, (key, (shard, count, bytes)).
+    """Rows of the global window -> (key, (shard, count, bytes, reference)); in `stream`, (key, (shard, count, bytes)).
 
-    The bytes are TFRecords in the `dataset` feed and packed records (`wire.pack_records`) in `stream`. Windowed rows go
-    through `ChunkWindowedRows`: asking Beam for a row's window takes as long as all the work here.
+    The bytes are TFRecords in the `dataset` feed and packed records (`wire.pack_records`) in `stream`. A reference
+    names a spooled file that has the rows; then there are no bytes. Windowed rows go through `ChunkWindowedRows`:
+    asking Beam for a row's window takes as long as all the work here.
 
     Args:
       options: the transform's arguments.
@@ -37,11 +39,7 @@ class ChunkRows(UsesScript):
         super().__init__(options.without_files())
         self._encoder = encoder
         self._dead_letters = dead_letters
-        self._keyed: Callable[[Chunk], Any] = _by_shard
-        if options.cluster is not None:
-            self._keyed = _by_cluster
-        elif options.feed == "stream":
-            self._keyed = _by_shard_of_stream
+        self._spool: ChunkSpool | None = None
 
     def start_bundle(self) -> None:
         """Begin with no rows, at a random shard: bundles may have fewer rows than there are shards."""
@@ -50,6 +48,9 @@ class ChunkRows(UsesScript):
         num_shards = self._options.num_workers
         pack = wire.pack_records if self._options.feed == "stream" else tfrecord.frame
         self._chunker = Chunker(num_shards, random.randrange(num_shards), pack)
+        assert self._pool is not None
+        self._abandon_spool()
+        self._spool = ChunkSpool(self._options, self._pool.scratch())
 
     def process(self, row: Any) -> Iterable[Any]:
         """Take one row, or an Arrow batch of rows; return the chunks that are full."""
@@ -64,21 +65,56 @@ class ChunkRows(UsesScript):
         for output in self._encode_rows():
             yield in_window(output, window, window.max_timestamp())
         for chunk in self._chunker.flush():
-            yield in_window(self._keyed(chunk), window, window.max_timestamp())
+            for _, element in self._send(chunk):
+                yield in_window(element, window, window.max_timestamp())
+        for _, element in self._finish_spool():
+            yield in_window(element, window, window.max_timestamp())
+
+    def teardown(self) -> None:
+        """Remove the files of a bundle that has failed."""
+        self._abandon_spool()
+        super().teardown()
+
+    def _send(self, chunk: Chunk) -> Iterator[tuple[Any, Any]]:
+        """Yield (window, element) of what is sent now for a chunk."""
+        key = self._options.shard_keys[chunk.shard]
+        if self._options.feed == "stream":
+            yield chunk.window, (key, (chunk.shard, chunk.count, chunk.payload))
+            return
+        assert self._spool is not None
+        for window, *sent in self._spool.send(chunk):
+            yield window, (key, tuple(sent))
+
+    def _finish_spool(self) -> Iterator[tuple[Any, Any]]:
+        """Yield (window, element) of what remains to be sent."""
+        assert self._spool is not None
+        for window, shard, *sent in self._spool.finish():
+            yield window, (self._options.shard_keys[shard], (shard, *sent))
+        self._spool = None
+
+    def _abandon_spool(self) -> None:
+        if self._spool is not None:
+            self._spool.abandon()
+        self._spool = None
+
+    def _send_all(self, chunks: Iterable[Chunk]) -> Iterator[Any]:
+        for chunk in chunks:
+            for _, element in self._send(chunk):
+                yield element
 
     def _encode_rows(self) -> Iterator[Any]:
         rows, self._rows = self._rows, []
         encoded = self._gatherer.encode(rows)
         for index, error in encoded.errors:
             yield self._gatherer.record(rows[index], error)
-        yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
+        yield from self._send_all(self._chunker.add(encoded.examples, shards=self._shards(encoded)))
 
     def _encode_batch(self, batch: Any) -> Iterator[Any]:
         """Encode an Arrow batch or table in slices, without a Python object per row."""
         for part, encoded in self._gatherer.encode_batch(batch):
             for index, error in encoded.errors:
                 yield self._gatherer.record(part.slice(index, 1), error)
-            yield from map(self._keyed, self._chunker.add(encoded.examples, shards=self._shards(encoded)))
+            yield from self._send_all(self._chunker.add(encoded.examples, shards=self._shards(encoded)))
 
     def _shards(self, encoded: Encoded) -> list[int] | None:
         return None if encoded.keys is None else shards_of(encoded.keys, self._options.num_workers)
@@ -107,8 +143,9 @@ class ChunkWindowedRows(ChunkRows):
     def finish_bundle(self) -> Iterator[Any]:
         """Yield the remaining chunks."""
         yield from self._encode_rows()
-        for chunk in self._chunker.flush():
-            yield self._in_window(self._keyed(chunk), chunk.window)
+        yield from self._send_in_windows(self._chunker.flush())
+        for window, element in self._finish_spool():
+            yield self._in_window(element, window)
 
     def _encode_rows(self) -> Iterator[Any]:
         rows, self._rows = self._rows, []
@@ -125,8 +162,7 @@ class ChunkWindowedRows(ChunkRows):
         for window, indices in row_windows.without(dict(encoded.errors)).by_window():
             examples = values_at(encoded.examples, indices)
             window_shards = None if shards is None else values_at(shards, indices)
-            for chunk in self._chunker.add(examples, window=window, shards=window_shards):
-                yield self._in_window(self._keyed(chunk), chunk.window)
+            yield from self._send_in_windows(self._chunker.add(examples, window=window, shards=window_shards))
 
     def _encode_batch_in(self, batch: Any, windowed_value: Any) -> Iterator[Any]:
         """Encode an Arrow batch in slices; its rows are in the batch's windows."""
@@ -136,8 +172,12 @@ class ChunkWindowedRows(ChunkRows):
             for window in windowed_value.windows:
                 for index, error in encoded.errors:
                     yield self._in_window(self._gatherer.record(part.slice(index, 1), error), window)
-                for chunk in self._chunker.add(encoded.examples, window=window, shards=shards):
-                    yield self._in_window(self._keyed(chunk), chunk.window)
+                yield from self._send_in_windows(self._chunker.add(encoded.examples, window=window, shards=shards))
+
+    def _send_in_windows(self, chunks: Iterable[Chunk]) -> Iterator[Any]:
+        for chunk in chunks:
+            for window, element in self._send(chunk):
+                yield self._in_window(element, window)
 
     def _note_newest(self, timestamp: Timestamp) -> None:
         self._newest = timestamp if self._newest is None else max(self._newest, timestamp)
@@ -145,16 +185,3 @@ class ChunkWindowedRows(ChunkRows):
     def _in_window(self, output: Any, window: Any) -> Any:
         is_global = isinstance(window, GlobalWindow)
         return in_window(output, window, self._newest if is_global else window.max_timestamp())
-
-
-def _by_shard(chunk: Chunk) -> tuple[int, tuple[int, bytes]]:
-    return chunk.shard, (chunk.count, chunk.payload)
-
-
-def _by_shard_of_stream(chunk: Chunk) -> tuple[int, tuple[int, int, bytes]]:
-    return chunk.shard, (chunk.shard, chunk.count, chunk.payload)
-
-
-def _by_cluster(chunk: Chunk) -> tuple[int, tuple[int, int, bytes]]:
-    """Return a chunk under the one key that all shards of a window share: their runs are one cluster."""
-    return 0, (chunk.shard, chunk.count, chunk.payload)

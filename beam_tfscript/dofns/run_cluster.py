@@ -11,6 +11,8 @@ import apache_beam as beam
 
 from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of, in_window
+from beam_tfscript.dofns.spool_chunks import while_read
+from beam_tfscript.dofns.spool_removal import removable
 from beam_tfscript.feeds.checkpoints import make_checkpoint_dir, remove_checkpoint_dir, training_token
 from beam_tfscript.feeds.dataset_cluster import ClusterRun, describe_progress
 from beam_tfscript.models import model_store
@@ -19,7 +21,7 @@ from beam_tfscript.models.trained_model import TrainedModel
 from beam_tfscript.options.script_options import ScriptOptions
 from beam_tfscript.options.train_options import TrainOptions
 
-_Chunks = Iterable[tuple[int, int, bytes]]
+_Chunks = Iterable[tuple[int, int, bytes, str]]
 
 
 class RunCluster(RunsScript):
@@ -35,10 +37,12 @@ class RunCluster(RunsScript):
         ):
             run = ClusterRun(self._staged, directory=directory, side_inputs=side_inputs)
             # Closed here: if a stage downstream fails, the tasks end before their directory is removed.
-            with contextlib.closing(run.rows(bounds_of(window), element[1])) as rows:
+            chunks = while_read(self._options, element[1])
+            with contextlib.closing(run.rows(bounds_of(window), chunks)) as rows:
                 for records in rows:
                     for row in self._decode(records):
                         yield in_window(row, window, window.max_timestamp())
+            yield from removable(run.spooled)
 
 
 class TrainModel(RunsScript):
@@ -69,10 +73,11 @@ class TrainModel(RunsScript):
                 side_inputs=side_inputs,
                 checkpoint_dir=make_checkpoint_dir(self._staged, self._train, bounds),
             )
-            for _ in run.rows(bounds, element[1]):
+            for _ in run.rows(bounds, while_read(self._options, element[1])):
                 pass  # a training has no schema for rows
             for row in self._give_out(run, training_token(self._staged, bounds)):
                 yield in_window(row, window, window.max_timestamp())
+            yield from removable(run.spooled)
         # By now the stages downstream in this bundle have taken the rows: a repeat of the bundle trains no more.
         remove_checkpoint_dir(self._staged, self._train, bounds)
 

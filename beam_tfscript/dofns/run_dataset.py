@@ -9,12 +9,14 @@ import apache_beam as beam
 
 from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.script_dofns import RunsScript, bounds_of, in_window
+from beam_tfscript.dofns.spool_chunks import while_read
+from beam_tfscript.dofns.spool_removal import removable
 from beam_tfscript.feeds.dataset import ShardRun
 from beam_tfscript.options.script_options import ScriptOptions
 
 
 class RunShard(RunsScript):
-    """(shard, its chunks) -> the rows that one run of the script writes.
+    """(key of a shard, its chunks) -> the rows that one run of the script writes, and the names of spooled files.
 
     Args:
       options: the transform's arguments.
@@ -28,16 +30,17 @@ class RunShard(RunsScript):
 
     def process(
         self,
-        element: tuple[int, Iterable[tuple[int, bytes]]],
+        element: tuple[int, Iterable[tuple[int, int, bytes, str]]],
         window: Any = beam.DoFn.WindowParam,
         side_chunks: Any = None,
     ) -> Iterator[Any]:
         """Run the script over one shard's rows of one window."""
-        shard, chunks = element
+        key, chunks = element
+        shard = self._options.shard_keys.index(key)
         with self._side_inputs(window, side_chunks) as side_inputs:
             run = ShardRun(self._staged, user=self, side_inputs=side_inputs)
             # Closed here: if a stage downstream fails, the script ends before its side inputs are removed.
-            with contextlib.closing(run.rows(shard, bounds_of(window), chunks)) as rows:
+            with contextlib.closing(run.rows(shard, bounds_of(window), while_read(self._options, chunks))) as rows:
                 for records in rows:
                     if self._stamp:
                         end = window.max_timestamp()
@@ -45,3 +48,4 @@ class RunShard(RunsScript):
                             yield in_window(row, window, end)
                     else:
                         yield from self._decode(records)
+            yield from removable(run.spooled)

@@ -72,6 +72,8 @@ class StreamShards(RunsStream):
     def __init__(self, options: ScriptOptions, bad: DeadLetters | None):
         super().__init__(options, bad)
         self._name = uuid.uuid4().hex
+        # The rows of a cluster have one key, whatever their shard.
+        self._shards = {key: 0 if options.cluster else shard for shard, key in enumerate(options.shard_keys)}
 
     def process(
         self,
@@ -84,14 +86,14 @@ class StreamShards(RunsStream):
         poll: Any = beam.DoFn.TimerParam(POLL),
     ) -> Iterator[Any]:
         """Give a run the rows of one chunk, and give out its outputs by now."""
-        shard, chunk = element
+        key, chunk = element
         state = StreamState.decode(stored.read())
         if state.newest_micros is None:
             # At `window.end` runners take the timer for one of the time after the window, and lose its outputs.
             window_end.set(window.max_timestamp())
             state.nonce = state.nonce or (uuid.uuid4().hex if isinstance(window, GlobalWindow) else "")
         state.newest_micros = max(state.newest_micros or timestamp.micros, timestamp.micros)
-        stream = self._stream(shard, window, state, rows)
+        stream = self._stream(key, window, state, rows)
         yield from self._give_out(stream.step(chunk), window, state)
         stored.write(state.encode())
         self._arm(poll, stream, state)
@@ -99,7 +101,7 @@ class StreamShards(RunsStream):
     @on_timer(POLL)
     def give_out_pending(
         self,
-        shard: Any = beam.DoFn.KeyParam,
+        key: Any = beam.DoFn.KeyParam,
         window: Any = beam.DoFn.WindowParam,
         rows: Any = beam.DoFn.StateParam(ROWS),
         stored: Any = beam.DoFn.StateParam(STATE),
@@ -109,7 +111,7 @@ class StreamShards(RunsStream):
         before = stored.read()
         if before is not None:
             state = StreamState.decode(before)
-            stream = self._stream(shard, window, state, rows)
+            stream = self._stream(key, window, state, rows)
             yield from self._give_out(stream.poll(), window, state)
             stored.write(state.encode())
             self._arm(poll, stream, state)
@@ -117,7 +119,7 @@ class StreamShards(RunsStream):
     @on_timer(WINDOW_END)
     def end_window(
         self,
-        shard: Any = beam.DoFn.KeyParam,
+        key: Any = beam.DoFn.KeyParam,
         window: Any = beam.DoFn.WindowParam,
         rows: Any = beam.DoFn.StateParam(ROWS),
         stored: Any = beam.DoFn.StateParam(STATE),
@@ -128,7 +130,7 @@ class StreamShards(RunsStream):
         before = stored.read()
         if before is not None:
             state = StreamState.decode(before)
-            stream = self._stream(shard, window, state, rows)
+            stream = self._stream(key, window, state, rows)
             # Where nothing was pending, nothing has held the watermark back: by now it may be anywhere.
             is_late = isinstance(window, GlobalWindow) and not stream.may_give_more
             yield from self._give_out(stream.step(None, is_end=True), window, state, at_end=is_late)
@@ -136,7 +138,8 @@ class StreamShards(RunsStream):
             self._end(stored, state)
             self._runs.forget_window(bounds_of(window))
 
-    def _stream(self, shard: int, window: Any, state: StreamState, rows: Any) -> ShardStream:
+    def _stream(self, key: int, window: Any, state: StreamState, rows: Any) -> ShardStream:
+        shard = self._shards[key]
         return ShardStream(self._runs, self._name, shard=shard, window=bounds_of(window), state=state, bag=rows)
 
     def _give_out(
@@ -170,7 +173,8 @@ class StreamGroups(RunsStream):
         side_chunks: Any = None,
     ) -> Iterator[Any]:
         """Feed one shard's rows of one window to a run."""
-        shard, chunks = element
+        key, chunks = element
+        shard = 0 if self._options.cluster else self._options.shard_keys.index(key)
         with (
             tempfile.TemporaryDirectory(prefix="group-", dir=self._staged.pool.scratch()) as directory,
             self._side_inputs(window, side_chunks) as side_inputs,

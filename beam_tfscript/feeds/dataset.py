@@ -1,4 +1,4 @@
-"""The run of one shard in the `dataset` feed: its chunks spooled to a file, one run over it, its outputs given out."""
+"""The run of one shard in the `dataset` feed: its chunks to files, one run over them, its outputs given out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from beam_tfscript.feeds.retries import Retries, repeat_whole
 from beam_tfscript.feeds.run import Run, RunRequest
 from beam_tfscript.feeds.run_logs import RunLogs
 from beam_tfscript.feeds.run_requests import count_lease, make_request, process_limit
-from beam_tfscript.feeds.spool import OutputSpool, write_dataset
+from beam_tfscript.feeds.spool import OutputSpool, ShardFiles
 from beam_tfscript.feeds.staged_script import StagedScript
+from beam_tfscript.files.row_spool import SpooledFile
 from beam_tfscript.runtime.transport import scratch, wire
 
 
@@ -27,9 +28,13 @@ class ShardRun:
       staged: the script.
       user: the DoFn instance that the leases are counted to.
       side_inputs: the window's side inputs, for the script's config.
+
+    Attributes:
+      spooled: references to spooled files that the chunks had; known when the rows begin.
     """
 
     def __init__(self, staged: StagedScript, *, user: object, side_inputs: dict[str, Any]):
+        self.spooled: list[SpooledFile] = []
         self._staged = staged
         self._options = staged.options
         self._pool = staged.pool
@@ -37,7 +42,7 @@ class ShardRun:
         self._side_inputs = side_inputs
 
     def rows(
-        self, shard: int, window: tuple[float, float] | None, chunks: Iterable[tuple[int, bytes]]
+        self, shard: int, window: tuple[float, float] | None, chunks: Iterable[tuple[int, int, bytes, str]]
     ) -> Generator[list[bytes], None, None]:
         """Run the script over the chunks, and yield the rows that it writes, as lists of serialized Examples.
 
@@ -47,16 +52,16 @@ class ShardRun:
         Args:
           shard: number of the shard, from 0.
           window: start and end in seconds, None in the global window.
-          chunks: (count, TFRecord bytes) each.
+          chunks: of this shard: (shard, count, TFRecord bytes, or a reference to a spooled file) each.
 
         Raises:
           ScriptError: the last attempt failed.
           ScriptEnvironmentError: no process could be started, or the disk is full.
         """
         with tempfile.TemporaryDirectory(prefix="run-", dir=self._pool.scratch()) as directory:
-            dataset = os.path.join(directory, "dataset.tfrecord")
-            rows, _ = write_dataset(dataset, chunks)
-            message = {"shard": shard, "window": window, "dataset_file": dataset, "dataset_length": rows}
+            files = ShardFiles(directory, self._options.num_workers)
+            self.spooled = files.fill(chunks)
+            message = {"shard": shard, "window": window, **files.request(shard)}
             frames = repeat_whole(
                 lambda attempt: self._attempt(attempt, message, directory),
                 Retries(self._options.max_attempts),

@@ -23,6 +23,7 @@ from beam_tfscript.feeds.run_requests import make_task_request
 from beam_tfscript.feeds.spool import OutputSpool, ShardFiles
 from beam_tfscript.feeds.staged_script import StagedScript
 from beam_tfscript.feeds.task_group import TaskGroup
+from beam_tfscript.files.row_spool import SpooledFile
 from beam_tfscript.runtime.transport import wire
 
 
@@ -57,6 +58,10 @@ class ClusterRun:
       directory: of this run; its files are there until its owner removes it.
       side_inputs: the window's side inputs, for the script's config.
       checkpoint_dir: the directory that lasts from one attempt to the next; None of a run that trains nothing.
+
+    Attributes:
+      outcome: whole after the last row.
+      spooled: references to spooled files that the chunks had; known when the rows begin.
     """
 
     def __init__(
@@ -75,9 +80,10 @@ class ClusterRun:
         self._side_inputs = side_inputs
         self._checkpoint_dir = checkpoint_dir
         self.outcome = Outcome()
+        self.spooled: list[SpooledFile] = []
 
     def rows(
-        self, window: tuple[float, float] | None, chunks: Iterable[tuple[int, int, bytes]]
+        self, window: tuple[float, float] | None, chunks: Iterable[tuple[int, int, bytes, str]]
     ) -> Generator[list[bytes], None, None]:
         """Run the cluster, and yield the rows that it writes, as lists of serialized Examples.
 
@@ -86,7 +92,7 @@ class ClusterRun:
 
         Args:
           window: start and end in seconds, None in the global window.
-          chunks: (shard, count, TFRecord bytes) each; iterated once.
+          chunks: (shard, count, TFRecord bytes, or a reference to a spooled file) each; iterated once.
 
         Raises:
           ScriptError: the last attempt failed; the message names the task.
@@ -94,7 +100,7 @@ class ClusterRun:
         """
         files = ShardFiles(self._directory, self._cluster.counts.num_workers)
         checksum = RowsChecksum()
-        files.fill(chunks if self._checkpoint_dir is None else _summed(chunks, checksum))
+        self.spooled = files.fill(chunks if self._checkpoint_dir is None else _summed(chunks, checksum))
         self.outcome.dataset_lengths = files.lengths
         self.outcome.checksum = str(checksum)
         demultiplexer = Demultiplexer()
@@ -142,21 +148,27 @@ class ClusterRun:
             training = {
                 "saved_model_dir": os.path.join(directory, "model"),
                 "checkpoint_dir": self._checkpoint_dir,
-                "dataset_files": [files.file(worker)[0] for worker in range(self._cluster.counts.num_workers)],
+                "dataset_of_workers": [files.request(worker) for worker in range(self._cluster.counts.num_workers)],
             }
         # An evaluator has no rows of its own; with those of the chief it has something to evaluate on.
-        path, length = files.file(0 if task.type == "evaluator" else task.shard)
+        rows = files.request(0 if task.type == "evaluator" else task.shard)
         return make_task_request(
             self._staged, directory, task=task, side_inputs=self._side_inputs,
             log_dir=logs.of_task(task) if self._cluster.counts.total > 1 else logs.path,
-            dataset_file=path, dataset_length=length, dataset_lengths=files.lengths, **training, **common,
+            dataset_lengths=files.lengths, **rows, **training, **common,
         )  # fmt: skip
 
 
-def _summed(chunks: Iterable[tuple[int, int, bytes]], checksum: RowsChecksum) -> Iterator[tuple[int, int, bytes]]:
+def _summed(
+    chunks: Iterable[tuple[int, int, bytes, str]], checksum: RowsChecksum
+) -> Iterator[tuple[int, int, bytes, str]]:
     """Yield the same chunks, each added to the checksum."""
     for chunk in chunks:
-        checksum.add(tfrecord.split(chunk[2]))
+        _, _, payload, reference = chunk
+        if reference:
+            checksum.add_sums(SpooledFile.decode(reference).checksum)
+        else:
+            checksum.add(tfrecord.split(payload))
         yield chunk
 
 

@@ -1,13 +1,14 @@
-"""Files of rows and frames: the rows of a run, complete before `main`, and frames that may be needed again."""
+"""Files of rows and frames: the rows of runs, complete before `main`, and frames that may be needed again."""
 
 from __future__ import annotations
 
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from typing import IO
+from typing import IO, Any
 
 from beam_tfscript.errors import ScriptEnvironmentError
+from beam_tfscript.files.row_spool import SpooledFile, fetch_files
 from beam_tfscript.runtime.transport import wire
 
 _ENTRY = struct.Struct("<BIQ")
@@ -43,36 +44,58 @@ def write_dataset(path: str, chunks: Iterable[tuple[int, bytes]]) -> tuple[int, 
 
 
 class ShardFiles:
-    """The rows of a cluster, a TFRecord file for each shard.
+    """The rows of one or more shards, as TFRecord files of each.
+
+    Rows that came through the shuffle are in one file of a shard. Rows that were spooled before the shuffle are in
+    files of their own, which are read as they are.
 
     Args:
-      directory: where they are made.
-      num_shards: how many there are.
+      directory: where files are made.
+      num_shards: number of shards.
 
     Attributes:
       lengths: number of rows of each shard.
     """
 
     def __init__(self, directory: str, num_shards: int):
-        self._paths = [os.path.join(directory, f"dataset-{shard}.tfrecord") for shard in range(num_shards)]
-        self._empty = os.path.join(directory, "dataset-empty.tfrecord")
+        self._directory = directory
+        self._shuffled = [os.path.join(directory, f"dataset-{shard}.tfrecord") for shard in range(num_shards)]
+        self._spooled: list[list[SpooledFile]] = [[] for _ in range(num_shards)]
+        self._parts: list[list[str]] = [[] for _ in range(num_shards)]
         self.lengths = [0] * num_shards
 
-    def fill(self, chunks: Iterable[tuple[int, int, bytes]]) -> None:
-        """Append each chunk, (shard, count, TFRecord bytes), to its file.
+    def fill(self, chunks: Iterable[tuple[int, int, bytes, str]]) -> list[SpooledFile]:
+        """Take chunks: (shard, count, TFRecord bytes, or a reference to a spooled file) each; return all references.
 
         Raises:
-          ScriptEnvironmentError: the disk is full or cannot be written.
+          ScriptEnvironmentError: the disk is full or cannot be written, or a spooled file cannot be read.
         """
-        for path in (*self._paths, self._empty):
-            write_dataset(path, ())
-        for shard, count, payload in chunks:
-            write_dataset(self._paths[shard], [(count, payload)])
+        for shard, count, payload, reference in chunks:
             self.lengths[shard] += count
+            if reference:
+                self._spooled[shard].append(SpooledFile.decode(reference))
+            else:
+                write_dataset(self._shuffled[shard], [(count, payload)])
+        for shard, files in enumerate(self._spooled):
+            self._parts[shard] = fetch_files(files, self._directory)
+            if os.path.exists(self._shuffled[shard]) or not files:
+                write_dataset(self._shuffled[shard], ())
+                self._parts[shard].append(self._shuffled[shard])
+        return [file for files in self._spooled for file in files]
 
-    def file(self, shard: int | None) -> tuple[str, int]:
-        """Return the path of a shard's file, and its number of rows; an empty file for None."""
-        return (self._empty, 0) if shard is None else (self._paths[shard], self.lengths[shard])
+    def request(self, shard: int | None) -> dict[str, Any]:
+        """Return a request's values for the rows of a shard; for None, of no rows.
+
+        `dataset_parts` are the files. `dataset_file` is the path of the only one, or of a file with all rows, which the
+        runtime makes if the script asks for it.
+        """
+        if shard is None:
+            empty = os.path.join(self._directory, "dataset-empty.tfrecord")
+            write_dataset(empty, ())
+            return {"dataset_file": empty, "dataset_parts": [empty], "dataset_length": 0}
+        parts = self._parts[shard]
+        whole = parts[0] if len(parts) == 1 else os.path.join(self._directory, f"dataset-{shard}-whole.tfrecord")
+        return {"dataset_file": whole, "dataset_parts": parts, "dataset_length": self.lengths[shard]}
 
 
 class OutputSpool:

@@ -1,18 +1,22 @@
-"""Files on Beam's file systems: their paths, and uploads without compression."""
+"""Files on Beam's file systems: their paths, uploads and downloads without compression, and removal."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from typing import IO
 
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files.uris import mask_uri
 
-__all__ = ["check_file_system", "create", "join", "make_directory", "upload", "upload_tree"]
+__all__ = [
+    "check_file_system", "create", "delete", "download", "find", "join", "make_directory", "remove_tree", "upload",
+    "upload_tree",
+]  # fmt: skip
 
 _COPY_BYTES = 4 << 20
 
@@ -75,3 +79,43 @@ def upload_tree(directory: str, target: str) -> None:
             make_directory(copy)
         for name in sorted(names):
             upload(os.path.join(folder, name), FileSystems.join(copy, name))
+
+
+def download(path: str, local: str) -> int:
+    """Copy a file of one of Beam's file systems to a local file; return the number of bytes."""
+    # By default, Beam would decompress a file such as vocab.gz, because of its suffix.
+    with (
+        FileSystems.open(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED) as source,
+        open(local, "wb") as target,
+    ):
+        shutil.copyfileobj(source, target, _COPY_BYTES)
+        return target.tell()
+
+
+def find(pattern: str) -> list[FileMetadata]:
+    """Return the files that match a pattern: `*` stands for a name or a part of it, `**` for any path."""
+    return list(FileSystems.match([pattern])[0].metadata_list)
+
+
+def delete(paths: Sequence[str]) -> None:
+    """Delete files; a file that does not exist is no error.
+
+    Raises:
+      OSError: a file is still there.
+    """
+    try:
+        FileSystems.delete(list(paths))
+    except BeamIOError as error:
+        left = [path for path in paths if FileSystems.exists(path)]
+        if left:
+            raise OSError(f"{len(left)} of {len(paths)} files cannot be deleted: {error}") from error
+
+
+def remove_tree(directory: str) -> None:
+    """Remove a directory with all files below it, if it exists; on object stores, all objects with its prefix."""
+    if FileSystems.get_filesystem(directory).has_dirs():
+        found = [directory] if FileSystems.exists(directory) else []
+    else:
+        found = [metadata.path for metadata in find(FileSystems.join(directory, "**"))]
+    if found:
+        delete(found)

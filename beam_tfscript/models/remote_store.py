@@ -10,7 +10,7 @@ import uuid
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_tfscript.files.beam_files import create, join, make_directory, upload
+from beam_tfscript.files.beam_files import create, find, join, make_directory, remove_tree, upload
 from beam_tfscript.files.uris import mask_uri
 from beam_tfscript.models.version_names import MODEL_FILES, STAGING_DIR, TOKEN_FILE, version_of
 
@@ -58,7 +58,7 @@ class RemoteStore:
             self._move(staged, self._path(version), [*files, TOKEN_FILE])
             return version
         finally:
-            self._remove_tree(staged)
+            remove_tree(staged)
             if claim is not None:
                 FileSystems.delete([claim])
 
@@ -119,12 +119,7 @@ class RemoteStore:
         for name in {path[start:].partition("/")[0] for path in paths}:
             began, dash, _ = name.partition("-")
             if dash and began.isdigit() and int(began) < oldest:
-                self._remove_tree(FileSystems.join(self._staging, name))
-
-    def _remove_tree(self, path: str) -> None:
-        found = ([path] if FileSystems.exists(path) else []) if self._has_dirs else _list(join(path, "**"))
-        if found:
-            FileSystems.delete(found)
+                remove_tree(FileSystems.join(self._staging, name))
 
     def _path(self, version: int) -> str:
         return FileSystems.join(self._directory, str(version))
@@ -143,7 +138,7 @@ def _read_remote(path: str) -> str:
 
 
 def _list(pattern: str) -> list[str]:
-    return [found.path for found in FileSystems.match([pattern])[0].metadata_list]
+    return [found.path for found in find(pattern)]
 
 
 def _size(path: str) -> int | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beam_tfscript.data.schema import Schema
+from beam_tfscript.data.shard_keys import make_shard_keys
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files.staging import ScriptFile
 from beam_tfscript.options.arguments.argument import Argument
@@ -21,6 +22,7 @@ from beam_tfscript.options.cluster_options import ClusterOptions, check_cluster,
 from beam_tfscript.options.log_dir import check_log_dir
 from beam_tfscript.options.script_files import collect_script
 from beam_tfscript.options.secret_arguments import check_env, check_user_params
+from beam_tfscript.options.spool_dir import check_spool_dir
 from beam_tfscript.options.train_options import TrainOptions, check_directories
 from beam_tfscript.python_env.python_env import PythonEnv, check_python_env
 
@@ -58,6 +60,7 @@ class _CommonOptions:
     cluster: ClusterOptions | None
     intra_op_parallelism: int
     max_processes: int | None
+    transport: str | None
     keep_unacked_bytes: int
     keep_unacked_s: float
     poll_interval_s: float
@@ -79,6 +82,9 @@ class ScriptOptions(_CommonOptions):
       replay: in `stream`, True if a run is given all rows of its window again.
       input_schema: columns that the script is given; None for Examples that are passed on unread, or without rows.
       side_schemas: name of a side input -> its columns; None for Examples that are passed on unread.
+      shard_keys: the key of each shard in the shuffle; in a cluster the same for all.
+      spool_dir: directory for files of rows; None if all rows go through the shuffle.
+      spool: "all" to spool all rows, "large" to spool those beyond a harness's share of the shuffle.
     """
 
     key: str
@@ -87,6 +93,9 @@ class ScriptOptions(_CommonOptions):
     replay: bool
     input_schema: Schema | None
     side_schemas: Mapping[str, Schema | None]
+    shard_keys: tuple[int, ...]
+    spool_dir: str | None
+    spool: str
 
     def without_files(self) -> ScriptOptions:
         """Return the options without the content of the script's files, for a stage that does not run the script."""
@@ -102,12 +111,14 @@ class TransformOptions(_CommonOptions):
       max_attempts: None for the feed's default.
       replay: None to choose it by the input's windows.
       input_schema: columns of the input; None for those of the PCollection's element type.
+      spool_dir: directory for files of rows; None for the job's `temp_location`.
     """
 
     feed: str | None
     max_attempts: int | None
     replay: bool | None
     input_schema: Schema | None
+    spool_dir: str | None
 
     def resolve(
         self,
@@ -116,6 +127,9 @@ class TransformOptions(_CommonOptions):
         *,
         windows_end: bool = True,
         side_schemas: Mapping[str, Schema | None] | None = None,
+        is_streaming: bool = False,
+        spool_dir: str | None = None,
+        spool: str = "large",
     ) -> ScriptOptions:
         """Return the options of one application of the transform.
 
@@ -126,6 +140,8 @@ class TransformOptions(_CommonOptions):
           input_schema: columns that the script is given.
           windows_end: False for the global window, which never ends on unbounded input.
           side_schemas: name of a side input -> its columns.
+          is_streaming: True for a streaming job.
+          spool_dir, spool: as in `ScriptOptions`.
         """
         common = {field.name: getattr(self, field.name) for field in dataclasses.fields(_CommonOptions)}
         return ScriptOptions(
@@ -136,6 +152,13 @@ class TransformOptions(_CommonOptions):
             replay=windows_end if self.replay is None else bool(self.replay),
             input_schema=input_schema,
             side_schemas=dict(side_schemas or {}),
+            shard_keys=(
+                make_shard_keys(self.num_workers, is_streaming=is_streaming)
+                if self.cluster is None
+                else (0,) * self.num_workers
+            ),
+            spool_dir=spool_dir,
+            spool=spool,
         )
 
 
@@ -196,6 +219,7 @@ def _make_options(values: Mapping[str, Any], *, is_training: bool, log_dir: str 
         num_workers=count_tasks(values).num_workers,
         cluster=cluster,
         log_dir=log_dir,
+        spool_dir=check_spool_dir(values["spool_dir"]),
         **{argument.field: values[argument.name] for argument in RUN_TF_SCRIPT if argument.field},
     )
 

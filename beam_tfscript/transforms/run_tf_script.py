@@ -87,6 +87,13 @@ class RunTFScript(beam.PTransform):
         succeeded, so that they go downstream once.
       max_processes: maximum number of script processes that this transform uses at the same time, per worker process.
         None for the number of the machine's cores, and at least 2; in `"stream"` at least 2 per shard.
+      transport: the way of the rows to the runs in `"dataset"`: `"shuffle"`, or `"files"` in `spool_dir`, of which only
+        the names are shuffled. A runner holds a shard that is shuffled in memory, at four to six times its size; files
+        are flat in memory. None for the shuffle while the data is small, and for files from 64 MiB per worker on, if a
+        spool directory is known. On unbounded input only `"shuffle"`.
+      spool_dir: directory for files of rows, on any of Beam's file systems, which all workers see. A job's files are
+        removed at its end. None for the job's `temp_location`; if all workers are on this machine, for the directory of
+        temporary files.
       replay: in `"stream"`, True to send all rows of a window again, from the runner's state, to the run that replaces
         a dead one. So a script that keeps values from row to row computes them again. Outputs that the dead run has
         written come again too. False to send only the rows that no process has acknowledged. None for True in windows
@@ -151,6 +158,8 @@ class RunTFScript(beam.PTransform):
         script_args: Sequence[str] = (),
         max_attempts: int | None = None,
         max_processes: int | None = None,
+        transport: str | None = None,
+        spool_dir: str | None = None,
         replay: bool | None = None,
         keep_unacked_bytes: int = 64 << 20,
         keep_unacked_seconds: float = 600,

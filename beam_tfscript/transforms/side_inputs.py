@@ -99,12 +99,21 @@ def chunk_side_inputs(side_inputs: Sequence[SideInput], options: ScriptOptions) 
     for name, rows, schema, encoder in side_inputs:
         # Each run is given the whole side input, as one file: so its rows are chunked as those of a single shard.
         own = dataclasses.replace(
-            options, input_schema=schema, selected_cols=None, shard_by=None, num_workers=1, feed="dataset", cluster=None
+            options,
+            input_schema=schema,
+            selected_cols=None,
+            shard_by=None,
+            num_workers=1,
+            feed="dataset",
+            cluster=None,
+            shard_keys=(0,),
+            spool_dir=None,
         )
         chunked = rows | f"Chunk {name}" >> beam.ParDo(ChunkWindowedRows(own, encoder, None))
         chunks.append(chunked | f"Name {name}" >> beam.Map(_add_name, name).with_output_types(_CHUNK))
     return AsIter(chunks[0] if len(chunks) == 1 else chunks | "SideInputs" >> beam.Flatten())
 
 
-def _add_name(chunk: tuple[int, tuple[int, bytes]], name: str) -> tuple[str, tuple[int, bytes]]:
-    return name, chunk[1]
+def _add_name(chunk: tuple[int, tuple[int, int, bytes, str]], name: str) -> tuple[str, tuple[int, bytes]]:
+    _, (_, count, payload, _) = chunk
+    return name, (count, payload)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.pvalue import AsIter, PBegin, PCollection
 from apache_beam.transforms.window import GlobalWindows, TimestampCombiner
 
@@ -19,6 +20,7 @@ from beam_tfscript.dofns.run_cluster import RunCluster, TrainModel
 from beam_tfscript.dofns.run_dataset import RunShard
 from beam_tfscript.dofns.run_stream import StreamGroups, StreamShards
 from beam_tfscript.dofns.script_dofns import RunsScript
+from beam_tfscript.dofns.spool_removal import SPOOLED_TAG, RemoveSpool
 from beam_tfscript.dofns.train_stream import StreamGroupTraining, StreamTraining
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files.artifacts import attach_files
@@ -27,9 +29,13 @@ from beam_tfscript.options.train_options import TrainOptions
 from beam_tfscript.transforms.engine_limits import check_engine, keep_keys_together
 from beam_tfscript.transforms.input_plan import plan_input, reader_of
 from beam_tfscript.transforms.side_inputs import chunk_side_inputs, plan_side_inputs
+from beam_tfscript.transforms.spool_plan import plan_spool, remove_at_end
 
-_KEYED = beam.typehints.Tuple[int, beam.typehints.Tuple[int, int, bytes]]
-_SHARD = beam.typehints.Tuple[int, beam.typehints.Tuple[int, bytes]]
+# (key, (shard, rows, packed records)).
+_STREAM_CHUNK = beam.typehints.Tuple[int, beam.typehints.Tuple[int, int, bytes]]
+# (key, (shard, rows, TFRecord bytes, reference to a spooled file)).
+_DATASET_CHUNK = beam.typehints.Tuple[int, beam.typehints.Tuple[int, int, bytes, str]]
+_MAIN_TAG = "outputs"
 
 
 def run_script(
@@ -74,7 +80,17 @@ def run_script(
         reader=reader_of(rows),
     )
     windows_end = not isinstance(rows.windowing.windowfn, GlobalWindows)
-    options = given.resolve(feed, schema, windows_end=windows_end, side_schemas=side_schemas)
+    spool = plan_spool(given, feed, rows, label)
+    options = given.resolve(
+        feed,
+        schema,
+        windows_end=windows_end,
+        side_schemas=side_schemas,
+        is_streaming=_is_streaming(rows),
+        spool_dir=spool.directory,
+        spool=spool.spool,
+    )
+    remove_at_end(rows.pipeline, options)
     if feed == "bundles":
         return rows | "Run" >> _par_do(RunBundles(options, encoder, dead_letters), dead_letters), None
     return _run_shards(rows, options, encoder, dead_letters, train, chunk_side_inputs(planned, options))
@@ -141,17 +157,20 @@ def _run_without_rows(
     side_chunks: AsIter | None,
 ) -> Any:
     """Add a run for each shard, with no rows."""
-    shards: list[Any] = [(shard, (0, b"")) for shard in range(options.num_workers)]
-    if options.feed == "stream" or options.cluster is not None:
-        shards = [(0 if options.cluster else shard, (shard, *chunk)) for shard, chunk in shards]
+    chunk = (0, b"") if options.feed == "stream" else (0, b"", "")
+    shards = [(key, (shard, *chunk)) for shard, key in enumerate(options.shard_keys)]
     chunks = pipeline | "Shards" >> beam.Create(shards, reshuffle=False)
     chunks.element_type = _chunk_type(options)
     return _run_groups(chunks, options, dead_letters, train, side_chunks)
 
 
 def _chunk_type(options: ScriptOptions) -> Any:
-    """Return the element type of chunks: (shard, (count, bytes)), or (key, (shard, count, bytes))."""
-    return _SHARD if options.feed == "dataset" and options.cluster is None else _KEYED
+    return _STREAM_CHUNK if options.feed == "stream" else _DATASET_CHUNK
+
+
+def _is_streaming(rows: PCollection) -> bool:
+    """Return True if the job is surely a streaming one, for which engines place keys in another way."""
+    return not rows.is_bounded or bool(rows.pipeline.options.view_as(StandardOptions).streaming)
 
 
 def _run_groups(
@@ -164,7 +183,12 @@ def _run_groups(
     stamp = chunks.windowing.timestamp_combiner != TimestampCombiner.OUTPUT_AT_EOW
     grouped = chunks | "GroupByShard" >> beam.GroupByKey()
     dofn = run_of_group(options, dead_letters, train, stamp=stamp)
-    return grouped | "Run" >> _par_do(dofn, dead_letters, side_chunks)
+    outputs = grouped | "Run" >> _par_do(dofn, dead_letters, side_chunks, has_spool=options.spool_dir is not None)
+    if options.spool_dir is None:
+        return outputs
+    _ = outputs[SPOOLED_TAG] | "RemoveSpool" >> RemoveSpool()
+    # Without dead letters, the outputs are one PCollection.
+    return outputs[_MAIN_TAG] if dead_letters is None else outputs
 
 
 def run_of_group(
@@ -189,8 +213,13 @@ def run_of_group(
     return RunCluster(options, dead_letters)
 
 
-def _par_do(dofn: beam.DoFn, dead_letters: DeadLetters | None, side_chunks: AsIter | None = None) -> beam.PTransform:
+def _par_do(
+    dofn: beam.DoFn, dead_letters: DeadLetters | None, side_chunks: AsIter | None = None, *, has_spool: bool = False
+) -> beam.PTransform:
     par_do = beam.ParDo(dofn) if side_chunks is None else beam.ParDo(dofn, side_chunks=side_chunks)
-    if dead_letters is None:
-        return par_do
-    return par_do.with_outputs(dead_letters.dead_letter_tag, main=dead_letters.main_tag)
+    tags = [SPOOLED_TAG] if has_spool else []
+    main_tag = _MAIN_TAG
+    if dead_letters is not None:
+        tags.append(dead_letters.dead_letter_tag)
+        main_tag = dead_letters.main_tag
+    return par_do.with_outputs(*tags, main=main_tag) if tags else par_do

@@ -77,6 +77,13 @@ class TrainTFScript(beam.PTransform):
       script_args: `sys.argv[1:]` of the script.
       max_attempts: number of attempts at a training before the bundle fails. Each attempt continues from the
         checkpoints.
+      transport: the way of the rows to the runs in `"dataset"`: `"shuffle"`, or `"files"` in `spool_dir`, of which only
+        the names are shuffled. A runner holds a shard that is shuffled in memory, at four to six times its size; files
+        are flat in memory. None for the shuffle while the data is small, and for files from 64 MiB per worker on, if a
+        spool directory is known. On unbounded input only `"shuffle"`.
+      spool_dir: directory for files of rows, on any of Beam's file systems, which all workers see. A job's files are
+        removed at its end. None for the job's `temp_location`; if all workers are on this machine, for the directory of
+        temporary files.
       start_timeout: seconds that the script's interpreter may take to start and to import TensorFlow.
       feed_timeout: seconds without a sign of life from the script, after which the log shows the script's stack. In
         `"bundles"` and `"stream"` this silence is an error while rows wait to be read. In `"stream"` it is also an
@@ -128,6 +135,8 @@ class TrainTFScript(beam.PTransform):
         entry: str = "main",
         script_args: Sequence[str] = (),
         max_attempts: int = 3,
+        transport: str | None = None,
+        spool_dir: str | None = None,
         start_timeout: float = 120,
         feed_timeout: float = 600,
         env: Mapping[str, str] | None = None,

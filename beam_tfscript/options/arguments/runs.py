@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from beam_tfscript.files.uris import mask_uri
 from beam_tfscript.options.arguments import checks
 from beam_tfscript.options.arguments.argument import FEEDS, Argument, Flag, Show, attribute
 
@@ -58,6 +59,32 @@ MAX_PROCESSES = Argument(
     check=checks.whole_number(1),
     field="max_processes",
     show=attribute("max_processes"),
+)
+TRANSPORT = Argument(
+    "transport",
+    str | None,
+    'the way of the rows to the runs in `"dataset"`: `"shuffle"`, or `"files"` in `spool_dir`, of which only the names '
+    "are shuffled. A runner holds a shard that is shuffled in memory, at four to six times its size; files are flat in "
+    "memory. None for the shuffle while the data is small, and for files from 64 MiB per worker on, if a spool "
+    'directory is known. On unbounded input only `"shuffle"`.',
+    default=None,
+    choices=("shuffle", "files"),
+    feeds=("dataset",),
+    wrong_feed="Rows go to the run as they come.",
+    field="transport",
+    show=attribute("transport"),
+    flag=Flag("script"),
+)
+SPOOL_DIR = Argument(
+    "spool_dir",
+    str | None,
+    "directory for files of rows, on any of Beam's file systems, which all workers see. A job's files are removed at "
+    "its end. None for the job's `temp_location`; if all workers are on this machine, for the directory of temporary "
+    "files.",
+    default=None,
+    check=checks.path_or_uri,
+    show=lambda options: None if options.spool_dir is None else mask_uri(options.spool_dir),
+    flag=Flag("script", "DIR"),
 )
 REPLAY = Argument(
     "replay",
@@ -136,6 +163,6 @@ IDLE_TIMEOUT = Argument(
 )
 
 RUNS = (
-    FEED, MAX_ATTEMPTS, MAX_PROCESSES, REPLAY, KEEP_UNACKED_BYTES, KEEP_UNACKED_SECONDS,
+    FEED, MAX_ATTEMPTS, MAX_PROCESSES, TRANSPORT, SPOOL_DIR, REPLAY, KEEP_UNACKED_BYTES, KEEP_UNACKED_SECONDS,
     POLL_INTERVAL, START_TIMEOUT, FEED_TIMEOUT, IDLE_TIMEOUT,
 )  # fmt: skip

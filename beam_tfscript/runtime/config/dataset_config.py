@@ -1,31 +1,57 @@
 """Config of a run in feed="dataset": its rows are in a file before `main` is called."""
 
+import os
+import shutil
+
 from beam_tfscript.runtime.config.task_config import Config
+
+# The attributes of an object, where a class has a property of that name.
+_ATTRIBUTES = Config.__dict__["__dict__"]
 
 
 class DatasetConfig(Config):
     """Config of a run whose rows are complete before `main` is called.
 
     Attributes:
-      dataset_length: int, number of rows in `dataset_file`.
+      dataset_length: int, number of rows of the run.
       output_writer: `write(example)` takes a `tf.train.Example` or its serialized bytes.
     """
 
     def __init__(self, request, writer, metrics, connection, frames):
         super(DatasetConfig, self).__init__(request, writer, metrics, connection, frames)
-        # In `__dict__` as well: scripts for other platforms pass on `**config.__dict__`.
-        self.__dict__["dataset_file"] = request["dataset_file"]
+        self._rows = Rows(request)
         self.dataset_length = request["dataset_length"]
 
     @property
     def dataset_file(self):
         """Path of an uncompressed TFRecord file with the run's rows, one serialized `tf.train.Example` per record.
 
-        The file may be read any number of times. It is empty if the transform has no input.
+        The file may be read any number of times. It is empty if the transform has no input. If the rows are in several
+        files, `dataset_parts`, this file is made of them when it is first asked for.
         https://www.tensorflow.org/tutorials/load_data/tfrecord
+
+        Raises:
+          OSError: the file cannot be made.
         """
         self.has_read = True
-        return self.__dict__["dataset_file"]
+        return self._rows.whole()
+
+    @property
+    def dataset_parts(self):
+        """List of paths of the TFRecord files that hold the run's rows together; `TFRecordDataset` takes the list.
+
+        Rows that came through the shuffle are in one file. Rows that were spooled are in files of some 64 MiB.
+        """
+        self.has_read = True
+        return list(self._rows.parts)
+
+    @property
+    def __dict__(self):  # type: ignore[override]
+        # With `dataset_file`: scripts for other platforms pass on `**config.__dict__`.
+        attributes = _ATTRIBUTES.__get__(self)
+        if "_rows" in attributes:
+            attributes["dataset_file"] = attributes["_rows"].whole()
+        return attributes
 
     @property
     def rows_in(self):
@@ -56,7 +82,7 @@ class DatasetConfig(Config):
         from beam_tfscript.runtime.reading import reader
 
         return reader.parsed_dataset(
-            self.dataset_file,
+            self.dataset_parts,
             self._input_columns("dataset()"),
             batch_size,
             shuffle=shuffle,
@@ -82,7 +108,7 @@ class DatasetConfig(Config):
         """
         from beam_tfscript.runtime.reading import reader
 
-        return reader.numpy_batches(self.dataset_file, self._input_columns("batches()"), n, masks=masks)
+        return reader.numpy_batches(self.dataset_parts, self._input_columns("batches()"), n, masks=masks)
 
     def example_batches(self, n):
         """Return an iterator of the rows as lists of up to `n` serialized Examples (bytes).
@@ -92,4 +118,34 @@ class DatasetConfig(Config):
         """
         from beam_tfscript.runtime.reading import reader
 
-        return reader.record_batches(self.dataset_file, n)
+        return reader.record_batches(self.dataset_parts, n)
+
+
+class Rows(object):
+    """The TFRecord files of one worker's rows, and one file of all of them.
+
+    Attributes:
+      parts: list of the files' paths.
+
+    Args:
+      request: dict with `dataset_parts` and `dataset_file`.
+    """
+
+    def __init__(self, request):
+        self.parts = request["dataset_parts"]
+        self._whole = request["dataset_file"]
+
+    def whole(self):
+        """Return the path of the one file, which is made the first time; other tasks may make it too.
+
+        Raises:
+          OSError: the file cannot be made.
+        """
+        if not os.path.exists(self._whole):
+            unfinished = "{}.{}".format(self._whole, os.getpid())
+            with open(unfinished, "wb") as target:
+                for part in self.parts:
+                    with open(part, "rb") as source:
+                        shutil.copyfileobj(source, target, 1 << 20)
+            os.rename(unfinished, self._whole)
+        return self._whole

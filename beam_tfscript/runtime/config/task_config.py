@@ -159,7 +159,7 @@ class Config(object):
 
     def __getattr__(self, name):
         """Return an attribute of the context, such as `get_index`, for scripts that call their argument a context."""
-        if name in _OF_CONTEXT and "tf_context" in self.__dict__:
+        if name in _OF_CONTEXT:
             return getattr(self.tf_context, name)
         raise AttributeError(
             "{!r} has no attribute {!r}: a config's attributes depend on the transform and its feed, see {}".format(

@@ -133,7 +133,7 @@ class TFContext(object):
     def flink_stream_dataset(self, compression_type=None, buffer_size=0, num_parallel_reads=None):
         """Return the run's rows as a Dataset of serialized Examples (`tf.string`, shape []).
 
-        Returns `config.dataset_fn()`; in feed="dataset", a Dataset of `config.dataset_file`.
+        Returns `config.dataset_fn()`; in feed="dataset", a Dataset of `config.dataset_parts`.
 
         Args:
           compression_type, buffer_size, num_parallel_reads: ignored; scripts for other platforms give them.
@@ -142,7 +142,7 @@ class TFContext(object):
             return self._config.dataset_fn()
         import tensorflow as tf
 
-        return tf.data.TFRecordDataset(self._config.dataset_file)
+        return tf.data.TFRecordDataset(self._config.dataset_parts)
 
     get_tfdataset_from_flink = flink_stream_dataset
 

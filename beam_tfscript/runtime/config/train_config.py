@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 
-from beam_tfscript.runtime.config.dataset_config import DatasetConfig
+from beam_tfscript.runtime.config.dataset_config import DatasetConfig, Rows
 from beam_tfscript.runtime.config.feed_config import StreamConfig
 from beam_tfscript.runtime.tf import saved_model
 from beam_tfscript.runtime.transport import wire
@@ -60,14 +60,21 @@ class TrainConfig(DatasetConfig, _Training):
     Attributes:
       dataset_lengths: list of int, number of rows of each worker, the chief first. Synchronous strategies need the
         same number of steps on each worker: steps for the smallest, or for the largest with `repeat()`.
-      dataset_files: list of paths, the TFRecord file of each worker, the chief first; for a coordinator that
-        distributes the rows itself.
     """
 
     def __init__(self, request, writer, metrics, connection, frames):
         super(TrainConfig, self).__init__(request, writer, metrics, connection, frames)
         self._set_training(request, connection)
-        self.dataset_files = request["dataset_files"]
+        self._rows_of_workers = [Rows(worker) for worker in request["dataset_of_workers"]]
+
+    @property
+    def dataset_files(self):
+        """List of paths, the TFRecord file of each worker, the chief first; for a coordinator that deals the rows out.
+
+        Raises:
+          OSError: a file cannot be made; see `dataset_file`.
+        """
+        return [rows.whole() for rows in self._rows_of_workers]
 
 
 class StreamTrainConfig(StreamConfig, _Training):

@@ -14,6 +14,8 @@ from beam_tfscript.runtime.tf import tf_versions
 
 # Parsed batches that wait for the script. Each takes the memory of a batch; more would even out slow batches.
 _PREFETCHED_BATCHES = 2
+# Files of one source that are read at a time.
+_FILES_AT_A_TIME = 4
 
 # TensorFlow's message on a null in a FixedLenFeature without a default.
 # https://github.com/tensorflow/tensorflow/blob/v2.15.0/tensorflow/core/util/example_proto_fast_parsing.cc
@@ -57,7 +59,7 @@ def parsed_dataset(
     """Make a `tf.data.Dataset` of dicts, column name -> tensor, parsed one batch at a time.
 
     Args:
-      source: path of a TFRecord file, or a Dataset of serialized Examples (or of vectors of them).
+      source: path of a TFRecord file, a list of paths, or a Dataset of serialized Examples (or of vectors of them).
       columns: list of the input schema's `Column`s.
       batch_size: rows per batch.
       shuffle: size of the shuffle buffer in rows; 0 keeps the order.
@@ -101,8 +103,8 @@ def numpy_batches(source, columns, n, masks=False):
     their own. So the script's default graph, its eager state and its accelerators stay untouched.
 
     Args:
-      source: path of a TFRecord file; or a function without arguments that makes a Dataset of serialized Examples,
-        called inside that graph; or, in eager mode, a Dataset.
+      source: path of a TFRecord file, or a list of paths; or a function without arguments that makes a Dataset of
+        serialized Examples, called inside that graph; or, in eager mode, a Dataset.
       columns: list of the input schema's `Column`s.
       n: rows per batch; the last batch may have fewer.
       masks: as for `parsed_dataset`.
@@ -117,18 +119,18 @@ def numpy_batches(source, columns, n, masks=False):
     """
     check_rows("n", n, 1)
     unpacker = Unpacker(list(columns), masks)
-    if isinstance(source, str) or callable(source):
+    if isinstance(source, (str, list)) or callable(source):
         return _iterate_in_session(
             lambda tf: _raw_batches(tf, source() if callable(source) else source, unpacker, n), unpacker.unpack
         )
     return _iterate_eagerly(source, unpacker, n)
 
 
-def record_batches(path, n):
-    """Return an iterator of the records of a TFRecord file, as lists of up to `n` bytes objects.
+def record_batches(source, n):
+    """Return an iterator of the records of TFRecord files, as lists of up to `n` bytes objects.
 
     Args:
-      path: path of the file.
+      source: path of a file, or a list of paths.
       n: records per list; the last list may have fewer.
 
     Raises:
@@ -136,7 +138,7 @@ def record_batches(path, n):
     """
     check_rows("n", n, 1)
     return _iterate_in_session(
-        lambda tf: tf.data.TFRecordDataset(path).batch(n).map(lambda records: (records,)),
+        lambda tf: _open(source).batch(n).map(lambda records: (records,)),
         lambda values: values[0].tolist(),
     )
 
@@ -211,7 +213,10 @@ def _ragged(value):
 def _open(source):
     import tensorflow as tf
 
-    if isinstance(source, str):
+    if isinstance(source, list) and len(source) > 1:
+        # In a fixed order, whatever file is faster.
+        return tf.data.TFRecordDataset(source, num_parallel_reads=min(len(source), _FILES_AT_A_TIME))
+    if isinstance(source, (str, list)):
         return tf.data.TFRecordDataset(source)
     return tf_versions.one_record_each(tf, source)
 
