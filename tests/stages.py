@@ -67,6 +67,7 @@ class Shard:
     def __init__(self, dofn, shard=0, window=WINDOW, schema="id string"):
         self.encoder = RowEncoder(Schema.parse(schema))
         self.dofn, self.shard, self.window = dofn, shard, window
+        self.key = dofn._options.shard_keys[shard]
         self.rows, self.state, self.window_end, self.poll = Bag(), Value(), Timer(), Timer()
         self.outputs = []
 
@@ -77,7 +78,7 @@ class Shard:
     def bring_rows(self, rows, at=1.0):
         """Process a bundle of rows."""
         records = self.encoder.encode(rows, keep_going=False).examples
-        chunk = self.shard, (self.shard, len(records), wire.pack_records(records))
+        chunk = self.key, (self.shard, len(records), wire.pack_records(records))
         return self._take(
             self.dofn.process(chunk, self.window, Timestamp(at), self.rows, self.state, self.window_end, self.poll)
         )
@@ -85,12 +86,12 @@ class Shard:
     def fire_poll(self):
         """Fire the poll timer."""
         self.poll.due = None
-        return self._take(self.dofn.give_out_pending(self.shard, self.window, self.rows, self.state, self.poll))
+        return self._take(self.dofn.give_out_pending(self.key, self.window, self.rows, self.state, self.poll))
 
     def fire_end(self):
         """Fire the timer of the window's end."""
         self.window_end.due = None
-        return self._take(self.dofn.end_window(self.shard, self.window, self.rows, self.state, self.poll))
+        return self._take(self.dofn.end_window(self.key, self.window, self.rows, self.state, self.poll))
 
     def poll_until(self, *names):
         """Poll until these rows have come out; the timer must be armed all the time."""

@@ -7,6 +7,7 @@ are real. What a whole pipeline gives is in test_conformance_unbounded.py.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import os
 import signal
@@ -41,7 +42,9 @@ def stage(tmp_path):
             script("streams.py"), OUTPUT, input_schema="id string", entry=entry, feed="stream", **arguments
         )
         given = transform._options
-        dofn = StreamShards(given.resolve("stream", given.input_schema, windows_end=has_end), None)
+        options = given.resolve("stream", given.input_schema, windows_end=has_end)
+        # Tests bring rows of up to four shards, with the processes of one.
+        dofn = StreamShards(dataclasses.replace(options, shard_keys=(0, 1, 2, 3)), None)
         dofn.setup()
         made.append(dofn)
         return dofn
