@@ -15,7 +15,8 @@ from tests.running import script
 
 DEFAULTS = {
     "num_workers": None, "num_ps": None, "num_evaluators": 0, "parallelism": None, "placement": None,
-    "tf_config": None, "ps_main": False, "cluster_grace": 60.0,
+    "tf_config": None, "ps_main": False, "cluster_grace": 60.0, "cluster_timeout": 600.0, "cluster_network": None,
+    "cluster_ports": None, "feed": None,
 }  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def test_shards_that_are_alone_may_be_counted_by_parallelism(arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"placement": "spread"}, 'placement="spread".* is not available yet: use "one_host"'),
+        ({"cluster_network": "10.0.0.0/8", "num_ps": 1}, "cluster_network is for placement=\"spread\""),
         ({"placement": "anywhere"}, "placement must be one of 'independent', 'one_host', 'spread' or None"),
         ({"placement": "independent", "num_ps": 1}, 'placement="independent" has no parameter servers'),
         ({"placement": "independent", "num_evaluators": 1}, 'placement="independent" has no parameter servers'),

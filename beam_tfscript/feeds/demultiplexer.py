@@ -1,4 +1,4 @@
-"""Frames of runs, told apart: metrics are counted, progress is kept, rows and models go to the DoFns.
+"""Frames of runs, told apart: metrics are counted, rows and models go to the DoFns.
 
 Only frames of work that is done come here: of a batch or a run that is repeated, nothing is counted and nothing given
 out. So each feed holds or spools its frames first, and this file is their way out.
@@ -6,7 +6,6 @@ out. So each feed holds or spools its frames first, and this file is their way o
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 from collections.abc import Generator
@@ -14,7 +13,6 @@ from typing import Any
 
 from beam_tfscript import metrics
 from beam_tfscript.errors import ProtocolError
-from beam_tfscript.runtime.config.train_config import MAX_REPORTS
 from beam_tfscript.runtime.transport import wire
 
 
@@ -44,14 +42,7 @@ Output = Rows | Model
 
 
 class Demultiplexer:
-    """Tells the frames of runs apart; must be used on the bundle's own thread, as it counts.
-
-    Attributes:
-      progress: the newest values that a training has reported, in order.
-    """
-
-    def __init__(self) -> None:
-        self.progress: collections.deque[dict[str, float]] = collections.deque(maxlen=MAX_REPORTS)
+    """Tells the frames of runs apart; must be used on the bundle's own thread, as it counts."""
 
     def outputs(self, frames: Generator[wire.Frame, None, None]) -> Generator[Output, None, None]:
         """Yield the rows and models among some frames.
@@ -63,13 +54,11 @@ class Demultiplexer:
             for frame in frames:
                 if frame.kind == wire.METRICS:
                     metrics.add_from_script(frame.json())
-                elif frame.kind == wire.REPORT:
-                    self.progress.append(frame.json())
                 elif frame.kind == wire.EXAMPLES:
                     yield Rows(frame.records())
                 elif frame.kind == wire.EXPORT:
                     yield Model(frame.json())
-                else:
+                elif frame.kind != wire.REPORT:  # taken where the cluster's frames are received
                     raise ProtocolError(f"{frame.name} is not an output of a run")
 
     def rows(self, frames: Generator[wire.Frame, None, None]) -> Generator[list[bytes], None, None]:

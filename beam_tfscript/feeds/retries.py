@@ -51,12 +51,21 @@ class Retries:
       max_attempts: number of attempts that may fail in a row; the error of the last one is raised.
       record: earlier failures, updated here; None for work that begins now.
       shows_first: True if the raised error quotes the first attempt's, as later ones may fail because of its remains.
+      is_counted: False if runs are counted on another machine, which has other tasks of the same runs.
     """
 
-    def __init__(self, max_attempts: int, record: FailureRecord | None = None, *, shows_first: bool = False):
+    def __init__(
+        self,
+        max_attempts: int,
+        record: FailureRecord | None = None,
+        *,
+        shows_first: bool = False,
+        is_counted: bool = True,
+    ):
         self._max_attempts = max_attempts
         self._record = record or Failures()
         self._shows_first = shows_first
+        self._is_counted = is_counted
         self._is_restart = False
 
     @property
@@ -71,7 +80,7 @@ class Retries:
 
     def begin_run(self) -> None:
         """Count a run that starts; one that takes the place of a run which never started is the same run."""
-        metrics.add("runs", not self._is_restart)
+        metrics.add("runs", self._is_counted and not self._is_restart)
         self._is_restart = False
 
     def note_progress(self) -> None:
@@ -107,8 +116,8 @@ class Retries:
             self._is_restart = True
             _LOGGER.warning("%s", error)
             return True
-        metrics.add("runs_failed")
-        metrics.add("process_deaths", isinstance(error, ScriptDied))
+        metrics.add("runs_failed", self._is_counted)
+        metrics.add("process_deaths", self._is_counted and isinstance(error, ScriptDied))
         if not isinstance(error, RETRYABLE):
             raise error
         record = self._record

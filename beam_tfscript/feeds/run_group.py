@@ -40,6 +40,11 @@ class RunGroup:
         return [run for task, run in self._runs.items() if task.type == "ps"]
 
     @property
+    def servers_unfinished(self) -> list[Run]:
+        """Runs of parameter servers that frames may come from."""
+        return [run for run in self.servers if not run.is_over]
+
+    @property
     def unfinished(self) -> list[Run]:
         """Runs that frames may come from; the process of a run that is over may have ended."""
         return [run for run in self._runs.values() if not run.is_over]

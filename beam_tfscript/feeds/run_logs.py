@@ -28,6 +28,7 @@ class RunLogs:
       directory: of the run, on this worker.
       attempt, window: of the run.
       shard: of the run; None of a cluster, or if there is only one.
+      name: start of the directory's name, which all machines of a cluster have; None for a new one.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class RunLogs:
         attempt: int,
         window: tuple[float, float] | None = None,
         shard: int | None = None,
+        name: str | None = None,
     ):
         # Names sort by start. The random part keeps runs of other machines apart.
-        name = f"{time.strftime('%Y-%m-%dT%H-%M-%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+        name = name or f"{time.strftime('%Y-%m-%dT%H-%M-%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
         name += "" if window is None else f"-{window_name(window)}"
         name += "" if shard is None else f"-shard-{shard}"
         name += f"-attempt-{attempt}"

@@ -110,7 +110,8 @@ def make_task_request(
     options = staged.options
     assert options.cluster is not None
     text = tf_config_text(options.cluster.counts, cluster, task, when=options.cluster.tf_config)
-    environ = {} if text is None else {**bypass_proxy({**os.environ, **options.env}), "TF_CONFIG": text}
+    hosts = [address.rpartition(":")[0].strip("[]") for addresses in cluster.values() for address in addresses]
+    environ = {} if text is None else {**bypass_proxy({**os.environ, **options.env}, hosts), "TF_CONFIG": text}
     return make_request(
         staged, directory,
         shard=task.shard or 0, num_shards=options.num_workers, task=task, cluster=cluster,

@@ -130,7 +130,8 @@ class StreamRuns:
         run.own(lambda: logs.finish(f"{self._options.script.name} attempt {common['attempt']}"))
 
     def _start_cluster(self, run: LiveRun, counts: Counts, directory: str, own: dict[str, Any], logs: RunLogs) -> None:
-        ports = HeldPorts(num_addresses(counts))
+        assert self._options.cluster is not None
+        ports = HeldPorts(num_addresses(counts), self._options.cluster.port_range)
         run.own(ports.close)
         addresses = make_addresses(counts, ports.addresses)
         run.start(

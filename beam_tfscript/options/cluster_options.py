@@ -19,12 +19,20 @@ class ClusterOptions:
       tf_config: "always" to set `TF_CONFIG` for a task that is alone too.
       ps_main: True if `main` is called on parameter servers.
       grace_s: seconds that workers and evaluators may go on after the chief has ended.
+      is_spread: True if the tasks may be on several machines.
+      timeout_s: seconds that tasks on several machines wait until all have begun.
+      network: the network of the machines' addresses; None for any.
+      port_range: (first, last) port that tasks may listen on; None for any.
     """
 
     counts: Counts
     tf_config: str | None
     ps_main: bool
     grace_s: float
+    is_spread: bool
+    timeout_s: float
+    network: str | None
+    port_range: tuple[int, int] | None
 
 
 def count_tasks(values: Mapping[str, Any]) -> Counts:
@@ -55,23 +63,39 @@ def check_cluster(values: Mapping[str, Any], *, is_training: bool) -> ClusterOpt
     counts = count_tasks(values)
     placement, tf_config, ps_main = values["placement"], values["tf_config"], values["ps_main"]
     _check_placement(placement, counts, is_training=is_training)
+    is_spread = placement == "spread"
+    if is_spread:
+        _check_spread_feed(values["feed"])
+    elif values["cluster_network"] is not None:
+        raise ArgumentError(
+            'cluster_network is for placement="spread": on one machine, the tasks reach each other by localhost.'
+        )
     if ps_main and not counts.num_ps:
         raise ArgumentError(
             "ps_main=True is for parameter servers, and this cluster has none: give num_ps, or leave ps_main out."
         )
-    if not (counts.num_ps or counts.num_evaluators or is_training or placement == "one_host"):
+    if not (counts.num_ps or counts.num_evaluators or is_training or placement in ("one_host", "spread")):
         if tf_config is not None:
             raise ArgumentError('tf_config="always" is for a cluster: give placement="one_host" with it.')
         return None
-    return ClusterOptions(counts, tf_config, ps_main, values["cluster_grace"])
+    return ClusterOptions(
+        counts, tf_config, ps_main, values["cluster_grace"], is_spread, values["cluster_timeout"],
+        values["cluster_network"], values["cluster_ports"],
+    )  # fmt: skip
+
+
+def _check_spread_feed(feed: str | None) -> None:
+    """Refuse feeds whose rows come while the tasks run: all tasks would have to get them at one place."""
+    if feed == "stream":
+        raise ArgumentError(
+            'placement="spread" is for feed="dataset". In feed="stream" one worker gets the rows of all tasks and '
+            'decides what each has done, so their processes must be on its machine: use "one_host".'
+        )
+    if feed == "bundles":
+        raise ArgumentError('placement="spread" is for feed="dataset": feed="bundles" has no clusters.')
 
 
 def _check_placement(placement: str | None, counts: Counts, *, is_training: bool) -> None:
-    if placement == "spread":
-        raise ArgumentError(
-            'placement="spread", a cluster over several machines, is not available yet: use "one_host", which runs all '
-            "tasks of a cluster on one worker machine."
-        )
     if placement == "independent" and (counts.num_ps or counts.num_evaluators):
         raise ArgumentError(
             'placement="independent" has no parameter servers and no evaluators, as each shard is alone: leave out '

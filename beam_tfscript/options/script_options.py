@@ -85,6 +85,8 @@ class ScriptOptions(_CommonOptions):
       shard_keys: the key of each shard in the shuffle; in a cluster the same for all.
       spool_dir: directory for files of rows; None if all rows go through the shuffle.
       spool: "all" to spool all rows, "large" to spool those beyond a harness's share of the shuffle.
+      meeting_dir: directory in which the tasks of a cluster on several machines meet; None of other runs.
+      task_keys: the key of each task of such a cluster in the shuffle.
     """
 
     key: str
@@ -96,6 +98,8 @@ class ScriptOptions(_CommonOptions):
     shard_keys: tuple[int, ...]
     spool_dir: str | None
     spool: str
+    meeting_dir: str | None
+    task_keys: tuple[int, ...]
 
     def without_files(self) -> ScriptOptions:
         """Return the options without the content of the script's files, for a stage that does not run the script."""
@@ -130,6 +134,7 @@ class TransformOptions(_CommonOptions):
         is_streaming: bool = False,
         spool_dir: str | None = None,
         spool: str = "large",
+        meeting_dir: str | None = None,
     ) -> ScriptOptions:
         """Return the options of one application of the transform.
 
@@ -142,6 +147,7 @@ class TransformOptions(_CommonOptions):
           side_schemas: name of a side input -> its columns.
           is_streaming: True for a streaming job.
           spool_dir, spool: as in `ScriptOptions`.
+          meeting_dir: as in `ScriptOptions`.
         """
         common = {field.name: getattr(self, field.name) for field in dataclasses.fields(_CommonOptions)}
         return ScriptOptions(
@@ -159,6 +165,12 @@ class TransformOptions(_CommonOptions):
             ),
             spool_dir=spool_dir,
             spool=spool,
+            meeting_dir=meeting_dir,
+            task_keys=(
+                make_shard_keys(self.cluster.counts.total, is_streaming=is_streaming)
+                if self.cluster is not None and self.cluster.is_spread
+                else ()
+            ),
         )
 
 

@@ -56,13 +56,21 @@ class RunTFScript(beam.PTransform):
       num_evaluators: number of the cluster's evaluators.
       parallelism: number of workers and parameter servers together. If neither `num_workers` nor `num_ps` is given, a
         quarter of them are parameter servers. If one of the two is given, the other is the remainder.
-      placement: layout of the shards: `"independent"` if each is alone, `"one_host"` if the runs of all shards are one
-        TensorFlow cluster. A cluster is started on one machine. None for `"one_host"` if there are parameter servers or
-        evaluators, else `"independent"`.
+      placement: layout of the shards: `"independent"`, or the tasks of one cluster on `"one_host"` or `"spread"` over
+        several. With `"independent"` each shard is alone. With `"one_host"` the runs of all shards are one TensorFlow
+        cluster on one machine. With `"spread"`, in feed="dataset", the tasks of the cluster are on any machines. None
+        for `"one_host"` if there are parameter servers or evaluators, else `"independent"`.
       tf_config: `"always"` to set `TF_CONFIG` for a cluster of one task as well. TensorFlow describes the variable in
         https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable.
       ps_main: calls `main` on parameter servers too, which otherwise only serve.
       cluster_grace: seconds that workers and evaluators may continue after the chief has ended.
+      cluster_timeout: seconds for which the tasks of a cluster with `placement="spread"` wait until all of them have
+        begun.
+      cluster_network: the network, such as `"10.0.0.0/8"`, in which the machines of a cluster with `placement="spread"`
+        reach each other. None to try all addresses of each machine. If the environment variable `BEAM_TFSCRIPT_HOST` of
+        a worker is set, it is the worker's only address.
+      cluster_ports: range of the ports that the tasks of a cluster listen on, such as `"30000-30999"`. None for free
+        ports that the system chooses.
       intra_op_parallelism: number of threads in TensorFlow's and OpenMP's pools of the script process, set before
         `main`; 0 leaves the numbers unset. TensorFlow's pool:
         https://www.tensorflow.org/api_docs/python/tf/config/threading/set_intra_op_parallelism_threads.
@@ -148,6 +156,9 @@ class RunTFScript(beam.PTransform):
         tf_config: str | None = None,
         ps_main: bool = False,
         cluster_grace: float = 60,
+        cluster_timeout: float = 600,
+        cluster_network: str | None = None,
+        cluster_ports: str | None = None,
         intra_op_parallelism: int = 4,
         input_schema: str | Schema | None = None,
         python_env: str | None = None,

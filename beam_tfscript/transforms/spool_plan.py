@@ -14,6 +14,7 @@ from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files import beam_files
 from beam_tfscript.files.artifacts import runs_here
 from beam_tfscript.files.row_spool import job_directory
+from beam_tfscript.files.shared_directory import cluster_directory, remove_old
 from beam_tfscript.files.uris import local_path, mask_uri
 from beam_tfscript.options.script_options import ScriptOptions, TransformOptions
 from beam_tfscript.transforms.job_end import call_at_end
@@ -55,7 +56,7 @@ def plan_spool(given: TransformOptions, feed: str, rows: beam.PCollection, label
         # A file may be removed only when no run can be repeated, and a stream's engine may go back to a checkpoint.
         reason = "the input is unbounded, and there is no time at which its files could be removed"
     elif given.transport != "shuffle":
-        directory = given.spool_dir or _default_directory(rows.pipeline)
+        directory = given.spool_dir or default_directory(rows.pipeline)
         if directory is not None:
             return SpoolPlan(directory, "large" if given.transport is None else "all")
         reason = "no spool directory is known: give spool_dir, or --temp_location, a directory that all workers see"
@@ -64,7 +65,7 @@ def plan_spool(given: TransformOptions, feed: str, rows: beam.PCollection, label
     return NO_SPOOL
 
 
-def _default_directory(pipeline: beam.Pipeline) -> str | None:
+def default_directory(pipeline: beam.Pipeline) -> str | None:
     """Return the job's `temp_location` where all workers surely see it, or a local directory; None if none is known."""
     temp_location = pipeline.options.view_as(GoogleCloudOptions).temp_location
     if temp_location and (local_path(temp_location) is None or runs_here(pipeline)):
@@ -73,12 +74,18 @@ def _default_directory(pipeline: beam.Pipeline) -> str | None:
 
 
 def remove_at_end(pipeline: beam.Pipeline, options: ScriptOptions) -> None:
-    """Remove the job's spool directory when this process sees the job's end."""
+    """Remove the job's directories of rows and of clusters when this process sees the job's end."""
     is_dry = pipeline.options.view_as(TestOptions).dry_run
     is_template = pipeline.options.view_as(GoogleCloudOptions).template_location is not None
     # Such jobs do not run, and Dataflow reports their end.
-    if options.spool_dir is not None and not (is_dry or is_template):
+    if is_dry or is_template:
+        return
+    if options.spool_dir is not None:
         call_at_end(pipeline, functools.partial(_remove, job_directory(options.spool_dir, options.key)))
+    if options.meeting_dir is not None:
+        # The last machine that uses one of them removes it; those of machines that have died are left.
+        prefix = cluster_directory(options.meeting_dir, options.key, "")
+        call_at_end(pipeline, functools.partial(remove_old, prefix, age_s=float("-inf")))
 
 
 def _remove(directory: str) -> None:

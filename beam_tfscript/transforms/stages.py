@@ -16,11 +16,12 @@ from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.chunk_rows import ChunkRows, ChunkWindowedRows
 from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.run_bundles import RunBundles
-from beam_tfscript.dofns.run_cluster import RunCluster, TrainModel
+from beam_tfscript.dofns.run_cluster import RunCluster, RunShares
 from beam_tfscript.dofns.run_dataset import RunShard
 from beam_tfscript.dofns.run_stream import StreamGroups, StreamShards
 from beam_tfscript.dofns.script_dofns import RunsScript
 from beam_tfscript.dofns.spool_removal import SPOOLED_TAG, RemoveSpool
+from beam_tfscript.dofns.spread_tasks import SpreadTasks
 from beam_tfscript.dofns.train_stream import StreamGroupTraining, StreamTraining
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files.artifacts import attach_files
@@ -28,6 +29,7 @@ from beam_tfscript.options.script_options import ScriptOptions, TransformOptions
 from beam_tfscript.options.train_options import TrainOptions
 from beam_tfscript.transforms.engine_limits import check_engine, keep_keys_together
 from beam_tfscript.transforms.input_plan import plan_input, reader_of
+from beam_tfscript.transforms.meeting_plan import plan_meeting
 from beam_tfscript.transforms.side_inputs import chunk_side_inputs, plan_side_inputs
 from beam_tfscript.transforms.spool_plan import plan_spool, remove_at_end
 
@@ -69,9 +71,15 @@ def run_script(
     if isinstance(rows, (PBegin, beam.Pipeline)):
         if given.feed == "bundles":
             raise ArgumentError('feed="bundles" needs an input: without rows there is no bundle. Leave feed out.')
-        options = given.resolve(given.feed or "dataset", given.input_schema, side_schemas=side_schemas)
+        options = given.resolve(
+            given.feed or "dataset",
+            given.input_schema,
+            side_schemas=side_schemas,
+            meeting_dir=plan_meeting(given, rows.pipeline, label),
+        )
+        remove_at_end(rows.pipeline, options)
         return _run_without_rows(rows, options, dead_letters, train, chunk_side_inputs(planned, options)), None
-    feed = _choose_feed(rows, given.feed, label)
+    feed = _choose_feed(rows, given, label)
     schema, encoder = plan_input(
         rows.element_type,
         given.input_schema,
@@ -89,6 +97,7 @@ def run_script(
         is_streaming=_is_streaming(rows),
         spool_dir=spool.directory,
         spool=spool.spool,
+        meeting_dir=plan_meeting(given, rows.pipeline, label),
     )
     remove_at_end(rows.pipeline, options)
     if feed == "bundles":
@@ -104,9 +113,10 @@ def _attach_files(given: TransformOptions, pipeline: beam.Pipeline) -> Transform
     return dataclasses.replace(given, files=attach_files(given.files, pipeline), python_env=env)
 
 
-def _choose_feed(rows: PCollection, given_feed: str | None, label: str) -> str:
+def _choose_feed(rows: PCollection, given: TransformOptions, label: str) -> str:
     """Return the feed; refuse a feed that cannot be used on this input."""
-    feed = given_feed or ("dataset" if rows.is_bounded else "stream")
+    is_spread = given.cluster is not None and given.cluster.is_spread
+    feed = given.feed or ("dataset" if rows.is_bounded or is_spread else "stream")
     window_fn = rows.windowing.windowfn
     if feed == "stream" and window_fn.is_merging():
         raise ArgumentError(
@@ -180,6 +190,10 @@ def _run_groups(
     train: TrainOptions | None,
     side_chunks: AsIter | None,
 ) -> Any:
+    if options.meeting_dir is not None:
+        # By task, so that the runner places each task on its own.
+        chunks = chunks | "SpreadTasks" >> beam.ParDo(SpreadTasks(options))
+        chunks.element_type = _chunk_type(options)
     stamp = chunks.windowing.timestamp_combiner != TimestampCombiner.OUTPUT_AT_EOW
     grouped = chunks | "GroupByShard" >> beam.GroupByKey()
     dofn = run_of_group(options, dead_letters, train, stamp=stamp)
@@ -206,11 +220,9 @@ def run_of_group(
         if train is None:
             return StreamGroups(options, dead_letters)
         return StreamGroupTraining(options, dead_letters, train)
-    if train is not None:
-        return TrainModel(options, dead_letters, train)
     if options.cluster is None:
         return RunShard(options, dead_letters, stamp=stamp)
-    return RunCluster(options, dead_letters)
+    return (RunShares if options.cluster.is_spread else RunCluster)(options, dead_letters, train)
 
 
 def _par_do(

@@ -48,15 +48,22 @@ class TrainTFScript(beam.PTransform):
       num_evaluators: number of the cluster's evaluators.
       parallelism: number of workers and parameter servers together. If neither `num_workers` nor `num_ps` is given, a
         quarter of them are parameter servers. If one of the two is given, the other is the remainder.
-      placement: layout of the workers: None or `"one_host"` for one TensorFlow cluster, which is started on one
-        machine. `"independent"` is possible only for a single worker.
+      placement: layout of the workers: None or `"one_host"` for one TensorFlow cluster on one machine, `"spread"` for
+        one whose tasks are on any machines, in feed="dataset". `"independent"` is possible only for a single worker.
       tf_config: `"always"` to set `TF_CONFIG` for a cluster of one task as well. TensorFlow describes the variable in
         https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable.
       ps_main: calls `main` on parameter servers too, which otherwise only serve.
       cluster_grace: seconds that workers and evaluators may continue after the chief has ended.
+      cluster_timeout: seconds for which the tasks of a cluster with `placement="spread"` wait until all of them have
+        begun.
+      cluster_network: the network, such as `"10.0.0.0/8"`, in which the machines of a cluster with `placement="spread"`
+        reach each other. None to try all addresses of each machine. If the environment variable `BEAM_TFSCRIPT_HOST` of
+        a worker is set, it is the worker's only address.
+      cluster_ports: range of the ports that the tasks of a cluster listen on, such as `"30000-30999"`. None for free
+        ports that the system chooses.
       checkpoint_dir: directory of the script's checkpoints, `config.checkpoint_dir`, from which a repeated training
         continues. A path or a URI that the script's TensorFlow can open. None for a directory that is removed after
-        this training.
+        this training; with `placement="spread"` it is below `spool_dir`.
       intra_op_parallelism: number of threads in TensorFlow's and OpenMP's pools of the script process, set before
         `main`; 0 leaves the numbers unset. TensorFlow's pool:
         https://www.tensorflow.org/api_docs/python/tf/config/threading/set_intra_op_parallelism_threads.
@@ -125,6 +132,9 @@ class TrainTFScript(beam.PTransform):
         tf_config: str | None = None,
         ps_main: bool = False,
         cluster_grace: float = 60,
+        cluster_timeout: float = 600,
+        cluster_network: str | None = None,
+        cluster_ports: str | None = None,
         checkpoint_dir: str | None = None,
         intra_op_parallelism: int = 4,
         input_schema: str | Schema | None = None,

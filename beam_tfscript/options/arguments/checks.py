@@ -5,7 +5,9 @@ Errors never show a value that may be a secret, such as a URI with a password or
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -106,6 +108,23 @@ def whole_number(least: int) -> Check:
         return value
 
     return check
+
+
+def network(argument: str, value: str) -> str:
+    """Return a network, such as `10.0.0.0/8`."""
+    try:
+        return str(ipaddress.ip_network(text(argument, value)))
+    except ValueError as error:
+        raise ArgumentError(f'{argument} must be a network such as "10.0.0.0/8", got {value!r}: {error}.') from error
+
+
+def port_range(argument: str, value: str) -> tuple[int, int]:
+    """Return the (first, last) port of a range such as `30000-30999`."""
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text(argument, value))
+    first, last = map(int, found.groups()) if found else (0, 0)
+    if not 0 < first <= last < 1 << 16:
+        raise ArgumentError(f'{argument} must be a range of ports such as "30000-30999", got {value!r}.')
+    return first, last
 
 
 def optional(check: Check) -> Check:

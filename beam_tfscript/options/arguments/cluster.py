@@ -12,6 +12,7 @@ PLACEMENTS = ("independent", "one_host", "spread")
 _GROUP = "script"
 # Feed `bundles` has no clusters; `options.script_options` refuses them there.
 _FEEDS = ("dataset", "stream")
+_SPREAD_FEEDS = ("dataset",)
 _NO_SHARDS = "Rows are not shuffled there, so there are no shards. max_processes limits the processes per worker."
 
 
@@ -62,9 +63,10 @@ PARALLELISM = Argument(
 PLACEMENT = Argument(
     "placement",
     str | None,
-    'layout of the shards: `"independent"` if each is alone, `"one_host"` if the runs of all shards are one '
-    'TensorFlow cluster. A cluster is started on one machine. None for `"one_host"` if there are parameter servers '
-    'or evaluators, else `"independent"`.',
+    'layout of the shards: `"independent"`, or the tasks of one cluster on `"one_host"` or `"spread"` over several. '
+    'With `"independent"` each shard is alone. With `"one_host"` the runs of all shards are one TensorFlow cluster on one '
+    'machine. With `"spread"`, in feed="dataset", the tasks of the cluster are on any machines. None for `"one_host"` if '
+    'there are parameter servers or evaluators, else `"independent"`.',
     default=None,
     feeds=_FEEDS,
     choices=PLACEMENTS,
@@ -97,4 +99,35 @@ CLUSTER_GRACE = Argument(
     check=checks.seconds_or_zero,
 )
 
-CLUSTER = (NUM_WORKERS, NUM_PS, NUM_EVALUATORS, PARALLELISM, PLACEMENT, TF_CONFIG, PS_MAIN, CLUSTER_GRACE)
+CLUSTER_TIMEOUT = Argument(
+    "cluster_timeout",
+    float,
+    'seconds for which the tasks of a cluster with `placement="spread"` wait until all of them have begun.',
+    default=600,
+    feeds=_SPREAD_FEEDS,
+    check=checks.seconds,
+)
+CLUSTER_NETWORK = Argument(
+    "cluster_network",
+    str | None,
+    'the network, such as `"10.0.0.0/8"`, in which the machines of a cluster with `placement="spread"` reach each '
+    "other. None to try all addresses of each machine. If the environment variable `BEAM_TFSCRIPT_HOST` of a worker is "
+    "set, it is the worker's only address.",
+    default=None,
+    feeds=_SPREAD_FEEDS,
+    check=checks.network,
+)
+CLUSTER_PORTS = Argument(
+    "cluster_ports",
+    str | None,
+    'range of the ports that the tasks of a cluster listen on, such as `"30000-30999"`. None for free ports that the '
+    "system chooses.",
+    default=None,
+    feeds=_FEEDS,
+    check=checks.port_range,
+)
+
+CLUSTER = (
+    NUM_WORKERS, NUM_PS, NUM_EVALUATORS, PARALLELISM, PLACEMENT, TF_CONFIG, PS_MAIN, CLUSTER_GRACE, CLUSTER_TIMEOUT,
+    CLUSTER_NETWORK, CLUSTER_PORTS,
+)  # fmt: skip

@@ -22,7 +22,8 @@ CHECKPOINT_DIR = Argument(
     "checkpoint_dir",
     str | None,
     "directory of the script's checkpoints, `config.checkpoint_dir`, from which a repeated training continues. A path "
-    "or a URI that the script's TensorFlow can open. None for a directory that is removed after this training.",
+    "or a URI that the script's TensorFlow can open. None for a directory that is removed after this training; with "
+    '`placement="spread"` it is below `spool_dir`.',
     default=None,
     check=checks.path_or_uri,
 )
@@ -32,8 +33,8 @@ NUM_WORKERS_OF_TRAINING = dataclasses.replace(
 )
 PLACEMENT_OF_TRAINING = dataclasses.replace(
     PLACEMENT,
-    meaning='layout of the workers: None or `"one_host"` for one TensorFlow cluster, which is started on one machine. '
-    '`"independent"` is possible only for a single worker.',
+    meaning='layout of the workers: None or `"one_host"` for one TensorFlow cluster on one machine, `"spread"` for one '
+    'whose tasks are on any machines, in feed="dataset". `"independent"` is possible only for a single worker.',
 )
 FEED_OF_TRAINING = dataclasses.replace(
     FEED,

@@ -125,7 +125,7 @@ class Rows(object):
     """The TFRecord files of one worker's rows, and one file of all of them.
 
     Attributes:
-      parts: list of the files' paths.
+      parts: list of the files' paths; None of rows that are on another machine.
 
     Args:
       request: dict with `dataset_parts` and `dataset_file`.
@@ -141,7 +141,7 @@ class Rows(object):
         Raises:
           OSError: the file cannot be made.
         """
-        if not os.path.exists(self._whole):
+        if self.parts is not None and not os.path.exists(self._whole):
             unfinished = "{}.{}".format(self._whole, os.getpid())
             with open(unfinished, "wb") as target:
                 for part in self.parts:

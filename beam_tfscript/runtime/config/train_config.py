@@ -71,6 +71,8 @@ class TrainConfig(DatasetConfig, _Training):
     def dataset_files(self):
         """List of paths, the TFRecord file of each worker, the chief first; for a coordinator that deals the rows out.
 
+        If the tasks of the cluster are on several machines, each path is one on its worker's machine.
+
         Raises:
           OSError: a file cannot be made; see `dataset_file`.
         """
