@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import socket
 import time
@@ -30,6 +31,8 @@ from beam_tfscript.feeds.shared_failures import PeerFailed, TaskLost, decode_fai
 from beam_tfscript.files.shared_directory import SharedDirectory, cluster_directory, remove_old
 from beam_tfscript.options.cluster_options import ClusterOptions
 from beam_tfscript.options.script_options import ScriptOptions
+
+_LOGGER = logging.getLogger(__name__)
 
 # How long all shares may take to note their part in a failure. They kill their processes first; one that is dead is
 # noticed by its heartbeat before.
@@ -143,7 +146,10 @@ class Meeting:
             self._board, join, number, self._all_tasks,
             timeout_s=timeout_s, directory=self._directory, check=lambda: self.check(number, None),
         )  # fmt: skip
-        return assembly.wait()
+        roster, hosts = assembly.wait()
+        machines = "; ".join(f"{self._describe(share)}" for share in roster.shares.values())
+        _LOGGER.info("attempt %d of a cluster begins. Its tasks: %s", number, machines)
+        return roster, hosts
 
     def check(self, attempt: int, roster: Roster | None) -> None:
         """Raise the error that ends the attempt for this share.
@@ -207,12 +213,14 @@ class Meeting:
         return find_roster(joins, attempt, range(len(self._all_tasks))).shares
 
     def _describe_lost(self, join: Join) -> TaskLost:
-        names = ", ".join(str(self._all_tasks[number]) for number in join.ports)
         if self._is_replaced(join):
             end = "the runner has begun its bundle again, so its SDK worker has died, or its bundle has failed"
         else:
             end = f"its heartbeat has stopped for {notice_board.DEAD_S:g} s: the machine or its SDK worker has died"
-        return TaskLost(f"{names} on {join.machine} is lost: {end}.")
+        return TaskLost(f"{self._describe(join)} is lost: {end}.")
+
+    def _describe(self, join: Join) -> str:
+        return f"{', '.join(str(self._all_tasks[number]) for number in join.ports)} on {join.machine}"
 
     def _names(self) -> str:
         return ", ".join(map(str, self.tasks))
