@@ -67,7 +67,7 @@ test-prism test-flink: test-%: $(STAMP)
 
 # One job after the other: the cluster has as many slots as one takes.
 test-cluster: $(STAMP)
-	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest tests/test_flink_cluster.py
+	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest tests/test_flink_cluster.py tests/test_flink_spread.py
 
 test-envs: $(STAMP)
 	JOBS=$(JOBS) $(BIN)/python -m tests.interpreters

@@ -145,7 +145,7 @@ def log_level():
 
 
 # Files whose every test is for one engine.
-ONE_ENGINE = {"test_flink_restart.py": "flink", "test_flink_cluster.py": "cluster"}
+ONE_ENGINE = {"test_flink_restart.py": "flink", "test_flink_cluster.py": "cluster", "test_flink_spread.py": "cluster"}
 # `installed` is run where the wheel is installed (`make test-install`).
 collect_ignore = ["installed"] + [name for name, engine in ONE_ENGINE.items() if engine not in TESTED]
 

@@ -78,7 +78,8 @@ def work(peers: Any, meeting: Meeting, failure: list[str] | None, waits_s: float
 
 def say(**values: Any) -> None:
     """Print one event."""
-    print(json.dumps(values), flush=True)
+    sys.stdout.write(json.dumps(values) + "\n")
+    sys.stdout.flush()
 
 
 def main(directory: str, tasks: str, options: str = "{}") -> None:
@@ -89,9 +90,7 @@ def main(directory: str, tasks: str, options: str = "{}") -> None:
     run_share(directory, tasks, say, **given)
 
 
-def run_share(
-    directory: str, tasks: str, say: Any, *, fails: Any = None, waits_s: float = 0.0, **options: Any
-) -> None:
+def run_share(directory: str, tasks: str, say: Any, *, fails: Any = None, waits_s: float = 0.0, **options: Any) -> None:
     """Take part as one share, and say what happens."""
     try:
         with make_meeting(directory, list(map(int, tasks.split(","))), **options) as meeting:

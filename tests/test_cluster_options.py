@@ -68,7 +68,7 @@ def test_shards_that_are_alone_may_be_counted_by_parallelism(arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cluster_network": "10.0.0.0/8", "num_ps": 1}, "cluster_network is for placement=\"spread\""),
+        ({"cluster_network": "10.0.0.0/8", "num_ps": 1}, 'cluster_network is for placement="spread"'),
         ({"placement": "anywhere"}, "placement must be one of 'independent', 'one_host', 'spread' or None"),
         ({"placement": "independent", "num_ps": 1}, 'placement="independent" has no parameter servers'),
         ({"placement": "independent", "num_evaluators": 1}, 'placement="independent" has no parameter servers'),
