@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-prism test-flink test-cluster test-large test-envs test-install constraints soak lint docs bench dist clean
+.PHONY: help install demo test test-prism test-flink test-cluster test-cluster-scale test-large test-envs test-install constraints soak lint docs bench dist clean
 
 help:
 	@echo "make install   set up $(VENV) with everything that the demo, the tests and the docs need"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-prism   the tests that all engines must pass, on Prism; needs go"
 	@echo "make test-flink   the same on Flink; needs java and mvn"
 	@echo "make test-cluster  kills machines of a two-machine Flink during a stream; needs java, mvn, ip and root"
+	@echo "make test-cluster-scale  ten million rows there while a machine is killed, and the cost of a row"
 	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, if their Pythons are installed"
 	@echo "make test-install  the wheel, installed by pip and uv on Python 3.10 and 3.13; lowest and newest versions"
 	@echo "make test-large   a shard of 2 GiB; takes 14 GiB of memory"
@@ -67,7 +68,12 @@ test-prism test-flink: test-%: $(STAMP)
 
 # One job after the other: the cluster has as many slots as one takes.
 test-cluster: $(STAMP)
-	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest tests/test_flink_cluster.py tests/test_flink_spread.py
+	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest tests/test_cluster_batch.py tests/test_flink_cluster.py tests/test_flink_spread.py
+
+# Ten million rows, twice, and what they cost: alone, and not in CI.
+test-cluster-scale: $(STAMP)
+	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest -m large --log-cli-level=INFO tests/test_cluster_scale.py
+	$(BIN)/python -m benchmarks.scale --engine cluster
 
 test-envs: $(STAMP)
 	JOBS=$(JOBS) $(BIN)/python -m tests.interpreters

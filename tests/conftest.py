@@ -15,6 +15,7 @@ from beam_tfscript.python_env import environment
 from beam_tfscript.python_env.python_env import PythonEnv
 from beam_tfscript.worker import process_group
 from tests import checks, warm
+from tests.cluster_jobs import cluster  # noqa: F401 - a fixture
 from tests.engines import ENGINES
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
@@ -145,7 +146,13 @@ def log_level():
 
 
 # Files whose every test is for one engine.
-ONE_ENGINE = {"test_flink_restart.py": "flink", "test_flink_cluster.py": "cluster", "test_flink_spread.py": "cluster"}
+ONE_ENGINE = {
+    "test_cluster_batch.py": "cluster",
+    "test_cluster_scale.py": "cluster",
+    "test_flink_cluster.py": "cluster",
+    "test_flink_restart.py": "flink",
+    "test_flink_spread.py": "cluster",
+}
 # `installed` is run where the wheel is installed (`make test-install`).
 collect_ignore = ["installed"] + [name for name, engine in ONE_ENGINE.items() if engine not in TESTED]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import pathlib
 import signal
 import time
-import uuid
 
 import apache_beam as beam
 import pytest
@@ -16,10 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from beam_tfscript import RunTFScript
-from beam_tfscript.runtime.transport.scratch import PREFIX
-from tests.engines import flink_cluster
-from tests.engines.server import started
-from tests.engines.tools import ToolMissing
+from tests.cluster_jobs import LONG_S, SOON_S, scripts_on, wait_until_clean, workers_on
 from tests.running import SaveOutputs, _load, script
 from tests.ticks import Ticks
 from tests.unbounded import OUTPUT, Streamed
@@ -31,32 +26,8 @@ CHECKPOINTS = [
     "--streaming", "--checkpointing_interval=500", "--finish_bundle_before_checkpointing",
     "--number_of_execution_retries=5", "--execution_retry_delay=500",
 ]  # fmt: skip
-SOON_S, LONG_S = 60, 150
 FIRST, SECOND = list(range(1, 11)), list(range(11, 21))
 GLOBAL, FIXED = beam.WindowInto(GlobalWindows()), beam.WindowInto(FixedWindows(100))
-
-
-class JobServer:
-    """The job server of the cluster, as an engine is described (tests/engines)."""
-
-    NAME, ANNOUNCEMENT = "Flink cluster", "JobService started on "
-
-    def __init__(self, cluster):
-        self.command = cluster.job_server_command
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("cluster")
-    try:
-        flink_cluster.build()
-        with (
-            flink_cluster.flink_cluster(directory) as running,
-            started(JobServer(running), tmp_path_factory.mktemp("server")) as running.endpoint,
-        ):
-            yield running
-    except ToolMissing as missing:
-        pytest.skip(str(missing))
 
 
 class Note(beam.DoFn):
@@ -82,6 +53,7 @@ class Job:
         self._notes = self.directory / "notes"
         self._outputs = self.directory / "rows"
         self._outputs.mkdir(exist_ok=True)
+        self._outputs.chmod(0o777)
         arguments = [f"--job_endpoint={cluster.endpoint}", *cluster.options(parallelism), *CHECKPOINTS, *options]
         pipeline = beam.Pipeline(runner="PortableRunner", options=PipelineOptions(arguments))
         _ = (
@@ -140,9 +112,8 @@ def job(cluster, tmp_path):
     made = []
 
     def start(transform, window=FIXED, **arguments):
-        directory = cluster.shared / uuid.uuid4().hex
-        directory.mkdir()
-        made.append(Job(cluster, transform, window, arguments.pop("directory", directory), **arguments))
+        directory = arguments.pop("directory", None) or cluster.make_shared_directory()
+        made.append(Job(cluster, transform, window, directory, **arguments))
         return made[-1]
 
     yield start
@@ -153,42 +124,7 @@ def job(cluster, tmp_path):
         if number not in cluster._task_managers:
             cluster.start_task_manager(number)
     cluster.wait_until(lambda: cluster.get("/overview")["taskmanagers"] == len(cluster.machines), SOON_S)
-    deadline = time.monotonic() + SOON_S
-    while left := [found for machine in cluster.machines for found in left_on(machine)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
-    # A TaskManager that lost its job sometimes does not stop the SDK worker that it has started. That one rests, and
-    # is ended here so that tests do not meet the workers of others.
-    for machine in cluster.machines:
-        for pid in workers_on(machine):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def processes_on(machine, what):
-    """pid -> command line of those on a machine that have this in theirs."""
-    found = {}
-    for pid in machine.pids():
-        with contextlib.suppress(OSError):
-            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if what in command:
-                found[pid] = command
-    return found
-
-
-def scripts_on(machine):
-    return processes_on(machine, "launcher.main()")
-
-
-def workers_on(machine):
-    return processes_on(machine, "SdkHarness(")
-
-
-def left_on(machine):
-    """Describe the script processes and scratch directories on a machine."""
-    left = [f"{machine.address}: {process}" for process in scripts_on(machine).items()]
-    names = [name for name in os.listdir(machine.directory / "tmp") if name.startswith(PREFIX)]
-    return left + [f"{machine.address}: {name}" for name in names]
+    wait_until_clean(cluster)
 
 
 @pytest.fixture

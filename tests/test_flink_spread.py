@@ -12,8 +12,8 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_tfscript import RunTFScript
+from tests.cluster_jobs import LONG_S, SOON_S, left_on, scripts_on, workers_on
 from tests.running import SaveOutputs, _load, script
-from tests.test_flink_cluster import LONG_S, SOON_S, cluster, left_on, scripts_on, workers_on  # noqa: F401
 from tests.training import LINE, POINTS, line_training, read_row, serve
 
 pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.timeout(900)]
@@ -25,7 +25,7 @@ CLUSTER = {"placement": "spread", "num_workers": 2, "num_ps": 1}
 class Job:
     """A batch job on the cluster, run by a thread of this process; its directory is seen by all machines."""
 
-    def __init__(self, cluster, directory, transform, options=()):  # noqa: F811
+    def __init__(self, cluster, directory, transform, options=()):
         self.cluster = cluster
         self._outputs = directory / "rows"
         self._outputs.mkdir()
@@ -61,7 +61,7 @@ class Job:
 
 
 @pytest.fixture
-def directory(cluster):  # noqa: F811
+def directory(cluster):
     """Give a directory of the test that all machines see; nothing is left where tasks have met, nor on a machine."""
     made = cluster.shared / uuid.uuid4().hex
     (made / "spool").mkdir(parents=True)
@@ -90,7 +90,7 @@ def log_of(directory):
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_rows_of_tasks_on_two_machines_come_once(cluster, directory):  # noqa: F811
+def test_rows_of_tasks_on_two_machines_come_once(cluster, directory):
     transform = RunTFScript(
         script("spread.py"), "id bigint, task string, host string, hosts string", input_schema=LINE, entry="where",
         user_files=FILES, spool_dir=str(directory / "spool"), **CLUSTER,
@@ -103,7 +103,7 @@ def test_rows_of_tasks_on_two_machines_come_once(cluster, directory):  # noqa: F
     assert {row["host"] for row in rows} <= addresses
 
 
-def test_all_reduce_over_two_machines_sums_the_rows_of_both(cluster, directory):  # noqa: F811
+def test_all_reduce_over_two_machines_sums_the_rows_of_both(cluster, directory):
     transform = line_training(
         "spread.py", directory / "models", "meet",
         user_files=FILES, placement="spread", num_workers=4, spool_dir=str(directory / "spool"),
@@ -115,7 +115,7 @@ def test_all_reduce_over_two_machines_sums_the_rows_of_both(cluster, directory):
     assert len([told for told in row["history"] if "met_at" in told]) == 4
 
 
-def test_parameter_servers_over_two_machines_go_on_when_script_processes_are_killed(cluster, directory):  # noqa: F811
+def test_parameter_servers_over_two_machines_go_on_when_script_processes_are_killed(cluster, directory):
     job = Job(cluster, directory, counting(directory, max_attempts=3))
     for attempt, machine in enumerate(cluster.machines, 1):
         cluster.wait_until(lambda attempt=attempt: f"waits 18 {attempt}" in log_of(directory), LONG_S)
@@ -136,7 +136,7 @@ def kill_workers(machine):
     return len(workers)
 
 
-def test_training_goes_on_from_its_checkpoint_when_the_job_restarts_without_a_worker(cluster, directory):  # noqa: F811
+def test_training_goes_on_from_its_checkpoint_when_the_job_restarts_without_a_worker(cluster, directory):
     restarts = ["--number_of_execution_retries=3", "--execution_retry_delay=500"]
     job = Job(cluster, directory, counting(directory, max_attempts=2, cluster_timeout=60), restarts)
     cluster.wait_until(lambda: "waits 18 1" in log_of(directory), LONG_S)
@@ -150,7 +150,7 @@ def test_training_goes_on_from_its_checkpoint_when_the_job_restarts_without_a_wo
 
 
 @pytest.mark.parametrize("killed", ["worker", "task manager"])
-def test_job_that_does_not_restart_fails_and_leaves_nothing(cluster, directory, killed):  # noqa: F811
+def test_job_that_does_not_restart_fails_and_leaves_nothing(cluster, directory, killed):
     job = Job(cluster, directory, counting(directory, max_attempts=1))
     cluster.wait_until(lambda: "waits 18 1" in log_of(directory), LONG_S)
     if killed == "worker":

@@ -7,23 +7,20 @@ job server.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from beam_tfscript import RunTFScript
-from tests.engines import flink
+from tests.engines import beam_boot, flink
 from tests.engines.server import started
-from tests.engines.tools import BUILD, ToolMissing, find_tool
+from tests.engines.tools import ToolMissing
 from tests.running import Runner
 
-_VERSION = "v" + importlib.metadata.version("apache-beam")
 _CONTENT = os.urandom(1 << 20) * 3
 _SCRIPT = """
 import hashlib, os
@@ -35,22 +32,12 @@ def main(config):
 """
 
 
-def find_boot() -> str:
-    """The boot program of Beam's Python containers, compiled once per version."""
-    directory = BUILD / "boot" / _VERSION
-    if not (directory / "container").exists():
-        package = f"github.com/apache/beam/sdks/v2/python/container@{_VERSION}"
-        environment = {**os.environ, "GOBIN": str(directory)}
-        subprocess.run([find_tool("go", engine="The boot program"), "install", package], env=environment, check=True)
-    return str(directory / "container")
-
-
 @pytest.fixture
 def flink_with_boot(tmp_path_factory, tmp_path, monkeypatch):
     """Pipeline options for a Flink whose workers are started by the boot program, with a machine of their own."""
     try:
         flink.build()
-        boot = find_boot()
+        boot = beam_boot.find_boot()
     except ToolMissing as missing:
         pytest.skip(str(missing))
     root = str(pathlib.Path(__file__).parent.parent)

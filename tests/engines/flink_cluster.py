@@ -16,10 +16,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from tests.engines import flink
+from tests.engines import beam_boot, flink
 from tests.engines.machines import HOST, Machine, machines
 from tests.engines.tools import BUILD, find_tool
 from tests.uv import run_uv
@@ -50,6 +51,7 @@ _MEMORY = {
 def build() -> None:
     """Get the jars."""
     flink.build()
+    beam_boot.find_boot()
     done = _JARS / "installed"
     if not done.exists() or done.read_text() != _LIBRARIES:
         run_uv("pip", "install", "--no-deps", "--reinstall", "--target", str(_JARS), _LIBRARIES)
@@ -64,18 +66,24 @@ class FlinkCluster:
       shared: a directory that all see.
     """
 
-    def __init__(self, task_machines: list[Machine], directory: pathlib.Path, slots: int):
+    def __init__(self, task_machines: list[Machine], directory: pathlib.Path, shared: pathlib.Path, slots: int):
         self.machines = task_machines
-        self.shared = directory / "shared"
+        self.shared = shared
         self._directory = directory
         self._slots = slots
-        self.shared.mkdir()
         self._jobmanager = self._start_here("jobmanager", "entrypoint.StandaloneSessionClusterEntrypoint", {})
         self._task_managers: dict[int, subprocess.Popen] = {}
         self._pools = [self._start_pool(machine) for machine in task_machines]
         for number in range(len(task_machines)):
             self.start_task_manager(number)
         self.wait_until(lambda: self.get("/overview")["taskmanagers"] == len(task_machines), _START_S)
+
+    def make_shared_directory(self) -> pathlib.Path:
+        """Make a directory that all see, and may write to."""
+        directory = self.shared / uuid.uuid4().hex
+        directory.mkdir()
+        directory.chmod(0o777)
+        return directory
 
     def start_task_manager(self, number: int) -> None:
         """Start the TaskManager of a machine."""
@@ -175,11 +183,15 @@ class FlinkCluster:
         self._jobmanager.wait()
 
     def _start_pool(self, machine: Machine) -> subprocess.Popen:
-        # Beam's pool starts workers by the `python` that is on the PATH.
+        # Beam's boot program starts workers by the `python` that is on the PATH, and fetches the job's artifacts.
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        boot = machine.directory / "boot"
+        boot.write_text(f'#!/bin/sh\nexec {beam_boot.find_boot()} "$@" --semi_persist_dir={machine.directory}\n')
+        boot.chmod(0o755)
         module = "apache_beam.runners.worker.worker_pool_main"
-        command = [sys.executable, "-m", module, f"--service_port={_POOL_PORT}"]
-        return machine.start("pool", command, {"PATH": path, "PYTHONPATH": str(_ROOT)})
+        command = [sys.executable, "-m", module, f"--service_port={_POOL_PORT}", f"--container_executable={boot}"]
+        variables = {"PATH": path, "PYTHONPATH": str(_ROOT), "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}
+        return machine.start("pool", command, variables)
 
     def _start_here(self, name: str, main: str, settings: dict[str, str]) -> subprocess.Popen:
         directory = self._directory / name
@@ -215,10 +227,13 @@ class FlinkCluster:
 @contextlib.contextmanager
 def flink_cluster(directory: pathlib.Path, *, num_machines: int = 2, slots: int = 2) -> Iterator[FlinkCluster]:
     """A cluster, while the block lasts."""
-    with machines(num_machines, directory) as made:
+    shared = directory / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)  # the machines' users differ
+    with machines(num_machines, directory, shared=shared) as made:
         cluster = None
         try:
-            cluster = FlinkCluster(made, directory, slots)
+            cluster = FlinkCluster(made, directory, shared, slots)
             yield cluster
         finally:
             if cluster is not None:
