@@ -16,7 +16,7 @@ from beam_tfscript.cluster.counts import Counts
 from beam_tfscript.cluster.tf_config import make_tasks
 from beam_tfscript.data.checksum import RowsChecksum
 from beam_tfscript.errors import ScriptDied, ScriptError, ScriptRaised, TFScriptError
-from beam_tfscript.feeds import notice_board
+from beam_tfscript.feeds import assembly, notice_board
 from beam_tfscript.feeds.meeting import Meeting
 from beam_tfscript.feeds.retries import Failures, Retries
 from beam_tfscript.options.cluster_options import ClusterOptions
@@ -87,6 +87,7 @@ def main(directory: str, tasks: str, options: str = "{}") -> None:
     notice_board.POLL_S, notice_board.BEAT_S = 0.1, 0.3
     given = json.loads(options)
     notice_board.DEAD_S = given.pop("dead_s", notice_board.DEAD_S)
+    assembly._REACH_S = given.pop("reach_s", assembly._REACH_S)
     run_share(directory, tasks, say, **given)
 
 

@@ -45,12 +45,18 @@ class Machine:
 
     def last(self):
         """Wait for the end; return the last event."""
-        said, _ = self.process.communicate(timeout=LONG_S)
+        # Not `communicate`, which does not see the lines that `next` has buffered.
+        limit = threading.Timer(LONG_S, self.process.kill)
+        limit.start()
+        said = self.process.stdout.read()
+        limit.cancel()
+        assert self.process.wait(LONG_S) == 0, "the share was killed"
         return json.loads(said.splitlines()[-1])
 
     def close(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 class Share:

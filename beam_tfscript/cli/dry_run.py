@@ -133,6 +133,9 @@ def _run_stages(options: ScriptOptions, encoder: RowEncoder, rows: _Rows, train_
     if options.feed == "bundles":
         yield from _run_bundle(options, encoder, rows)
         return
+    if options.cluster is not None:
+        # There is one machine here.
+        options = dataclasses.replace(options, cluster=dataclasses.replace(options.cluster, is_spread=False))
     groups: dict[int, list[Any]] = {}
     for key, chunk in _chunk_rows(options, encoder, rows):
         groups.setdefault(key, []).append(chunk)
