@@ -68,7 +68,8 @@ test-prism test-flink: test-%: $(STAMP)
 
 # One job after the other: the cluster has as many slots as one takes.
 test-cluster: $(STAMP)
-	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest tests/test_cluster_batch.py tests/test_flink_cluster.py tests/test_flink_spread.py
+	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest tests/test_cluster_batch.py tests/test_flink_cluster.py \
+		tests/test_flink_spread.py tests/test_flink_spread_restarts.py
 
 # Ten million rows, twice, and what they cost: alone, and not in CI.
 test-cluster-scale: $(STAMP)

@@ -30,13 +30,19 @@ class JobServer:
         self.command = cluster.job_server_command
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
+    """Start a Flink cluster of two machines."""
+    yield from run_cluster(tmp_path_factory)
+
+
+def run_cluster(tmp_path_factory, settings=None):
+    """Yield a cluster with further settings of Flink; one exists at a time."""
     directory = tmp_path_factory.mktemp("cluster")
     try:
         flink_cluster.build()
         with (
-            flink_cluster.flink_cluster(directory) as running,
+            flink_cluster.flink_cluster(directory, settings=settings) as running,
             started(JobServer(running), tmp_path_factory.mktemp("server")) as running.endpoint,
         ):
             yield running

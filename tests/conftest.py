@@ -152,6 +152,7 @@ ONE_ENGINE = {
     "test_flink_cluster.py": "cluster",
     "test_flink_restart.py": "flink",
     "test_flink_spread.py": "cluster",
+    "test_flink_spread_restarts.py": "cluster",
 }
 # `installed` is run where the wheel is installed (`make test-install`).
 collect_ignore = ["installed"] + [name for name, engine in ONE_ENGINE.items() if engine not in TESTED]

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import queue
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.feeds import meeting, notice_board
 from beam_tfscript.files.shared_directory import SharedDirectory, remove_old
 from tests.meeting_share import make_meeting, run_share
+from tests.memory_file_system import MEMORY
 
 ROOT = pathlib.Path(__file__).parent.parent
 LONG_S = 60.0
@@ -263,3 +265,25 @@ def test_files_of_killed_jobs_are_removed_when_they_are_old(tmp_path):
         os.utime(tmp_path / name, (1, time.time() - 1000))
     remove_old(str(tmp_path / "cluster-"), age_s=500)
     assert sorted(os.listdir(tmp_path)) == ["cluster-new", "other"]
+
+
+def test_directory_that_goes_away_ends_the_share(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(notice_board, "DEAD_S", 1.5)
+    # A file in place of the directory: it can be neither listed nor written any more, whatever the user's rights.
+    share = start("0,1,2", waits_s=60.0)
+    assert share.next()["event"] == "assembled"
+    directory = tmp_path / "cluster"
+    while directory.exists():
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.write_text("")
+    failed = share.last()
+    assert failed["kind"] == "ScriptEnvironmentError" and f"cannot meet in {directory}" in failed["text"]
+
+
+@pytest.mark.parametrize("scheme", ["memdirs", "memkeys"])
+def test_shares_meet_on_any_of_beams_file_systems(start, scheme):
+    directory = f"{scheme}://bucket/cluster"
+    shares = [start(tasks, directory=directory) for tasks in ("0", "1,2")]
+    for share in shares:
+        assert share.next()["event"] == "assembled" and share.last()["event"] == "ended"
+    assert not MEMORY.files

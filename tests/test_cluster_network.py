@@ -37,9 +37,7 @@ def start(tmp_path):
 
 
 def hosts_of(event):
-    return {
-        role: [address.rpartition(":")[0] for address in addresses] for role, addresses in event["cluster"].items()
-    }
+    return {role: [address.rpartition(":")[0] for address in addresses] for role, addresses in event["cluster"].items()}
 
 
 def test_address_that_all_peers_reach_is_chosen(start):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.display import DisplayData
 
 from beam_tfscript import RunTFScript, TrainTFScript
@@ -69,6 +71,13 @@ def test_shards_that_are_alone_may_be_counted_by_parallelism(arguments):
     ("arguments", "message"),
     [
         ({"cluster_network": "10.0.0.0/8", "num_ps": 1}, 'cluster_network is for placement="spread"'),
+        ({"placement": "spread", "feed": "stream"}, 'placement="spread" is for feed="dataset".*use "one_host"'),
+        ({"placement": "spread", "feed": "bundles"}, 'placement="spread" is for feed="dataset"|one of .dataset.'),
+        ({"num_ps": 1, "cluster_network": "10.0.0.1/8"}, 'cluster_network must be a network such as "10.0.0.0/8"'),
+        ({"num_ps": 1, "cluster_ports": "80"}, 'cluster_ports must be a range of ports such as "30000-30999", got'),
+        ({"num_ps": 1, "cluster_ports": "90-80"}, "cluster_ports must be a range of ports"),
+        ({"num_ps": 1, "cluster_ports": "80-65536"}, "cluster_ports must be a range of ports"),
+        ({"placement": "spread", "cluster_timeout": 0}, "cluster_timeout must be a number of seconds greater than 0"),
         ({"placement": "anywhere"}, "placement must be one of 'independent', 'one_host', 'spread' or None"),
         ({"placement": "independent", "num_ps": 1}, 'placement="independent" has no parameter servers'),
         ({"placement": "independent", "num_evaluators": 1}, 'placement="independent" has no parameter servers'),
@@ -122,3 +131,13 @@ def test_rejects_directories_that_cannot_be_used_without_showing_keys(arguments,
 def test_the_cluster_is_shown_with_the_transform(make):
     items = {item.key: item.value for item in DisplayData.create_from(make(parallelism=8, num_evaluators=1)).items}
     assert (items["num_workers"], items["num_ps"], items["num_evaluators"]) == (6, 2, 1)
+
+
+def test_spread_cluster_needs_a_directory_that_all_workers_see():
+    options = PipelineOptions(["--environment_type=EXTERNAL", "--temp_location=/tmp"])
+    pipeline = beam.Pipeline(runner="PortableRunner", options=options)
+    with pytest.raises(
+        ArgumentError, match='placement="spread" needs a directory .*give spool_dir, or --temp_location'
+    ):
+        _ = pipeline | run_script(placement="spread", num_workers=2)
+    _ = pipeline | "Given" >> run_script(placement="spread", num_workers=2, spool_dir="/shared")

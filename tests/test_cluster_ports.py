@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 
-from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy
+from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy, listen
 from beam_tfscript.errors import ScriptEnvironmentError
 from tests.checks import PYTHONS
 from tests.running import script
@@ -56,6 +56,7 @@ def test_a_proxy_is_not_asked_for_tasks_of_this_machine(python: str):
 
 def test_what_is_excepted_from_the_proxy_stays_so():
     assert bypass_proxy({}) == {"no_proxy": "localhost,127.0.0.1,::1"}
+    assert bypass_proxy({}, ["10.0.0.1", "localhost"]) == {"no_proxy": "localhost,127.0.0.1,::1,10.0.0.1"}
     assert bypass_proxy({"NO_PROXY": "a"}) == {"no_proxy": "a,localhost,127.0.0.1,::1"}
     assert bypass_proxy({"no_proxy": "a", "NO_PROXY": "b", "no_grpc_proxy": "c"}) == {
         "no_proxy": "a,localhost,127.0.0.1,::1",
@@ -118,3 +119,19 @@ def test_says_how_many_ports_there_were_and_keeps_none():
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(os.listdir("/proc/self/fd")) == used
+
+
+def test_ports_of_a_range_are_each_held_by_one():
+    with HeldPorts(2, (31100, 31103)) as first, HeldPorts(2, (31100, 31103)) as second:
+        assert sorted(first.ports + second.ports) == [31100, 31101, 31102, 31103]
+        with pytest.raises(ScriptEnvironmentError, match="only 0 of the 1 ports .*cluster_ports=31100-31103"):
+            HeldPorts(1, (31100, 31103))
+
+
+def test_held_port_can_be_listened_on_for_a_while():
+    with HeldPorts(1) as held:
+        for _ in range(2):
+            with listen(held.ports[0]), socket.create_connection(("127.0.0.1", held.ports[0]), timeout=10):
+                pass
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(("127.0.0.1", held.ports[0]))

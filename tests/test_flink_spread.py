@@ -12,11 +12,13 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_tfscript import RunTFScript
-from tests.cluster_jobs import LONG_S, SOON_S, left_on, scripts_on, workers_on
+from tests.cluster_jobs import SOON_S, left_on, scripts_on, workers_on
 from tests.running import SaveOutputs, _load, script
 from tests.training import LINE, POINTS, line_training, read_row, serve
 
-pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.timeout(1200)]
+# Four TensorFlows start at the same time.
+LONG_S = 300
 FILES = [script("train_clusters.py")]
 # One slot per task: a task is a key, and keys are spread over the slots.
 CLUSTER = {"placement": "spread", "num_workers": 2, "num_ps": 1}
@@ -45,7 +47,7 @@ class Job:
     def _run(self, pipeline):
         try:
             pipeline.run().wait_until_finish()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each engine raises its own
             self.error = error
 
     def rows(self):
@@ -56,7 +58,7 @@ class Job:
         return [output.row for output in _load(self._outputs)]
 
     def wait(self):
-        self._thread.join(LONG_S * 3)
+        self._thread.join(LONG_S)
         assert not self._thread.is_alive()
 
 
@@ -134,19 +136,6 @@ def kill_workers(machine):
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     return len(workers)
-
-
-def test_training_goes_on_from_its_checkpoint_when_the_job_restarts_without_a_worker(cluster, directory):
-    restarts = ["--number_of_execution_retries=3", "--execution_retry_delay=500"]
-    job = Job(cluster, directory, counting(directory, max_attempts=2, cluster_timeout=60), restarts)
-    cluster.wait_until(lambda: "waits 18 1" in log_of(directory), LONG_S)
-    assert kill_workers(cluster.machines[1])
-    (directory / "go").touch()
-    (row,) = map(read_row, job.rows())
-    assert row["metrics"]["count"] == 30 and row["metrics"]["hosts"] == 2
-    # Not from the first step again: the last checkpoint was that of step 15, or of the end where only the chief is left.
-    assert row["metrics"]["begin"] in (15, 30)
-    assert sorted(os.listdir(directory / "models")) == [".publishing", "1"]
 
 
 @pytest.mark.parametrize("killed", ["worker", "task manager"])

@@ -5,9 +5,15 @@ from __future__ import annotations
 import collections
 import os
 
+import apache_beam as beam
 import pytest
+from apache_beam.transforms.window import FixedWindows, GlobalWindow, TimestampedValue
+from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN
 
 from beam_tfscript import RunTFScript
+from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.run_cluster import RunShares
+from beam_tfscript.errors import ScriptEnvironmentError
 from tests.running import script
 from tests.test_train_faults import TASKS, counting, failures
 from tests.training import LINE, POINTS, line_training, read_row, serve
@@ -28,12 +34,14 @@ def spool_dir(tmp_path):
 
 
 class TestRunTFScript:
-    def run(self, runner, spool_dir, entry, options=(), rows=POINTS, **arguments):
-        transform = RunTFScript(
+    def transform(self, spool_dir, entry, **arguments):
+        return RunTFScript(
             script("train_rows.py"), "id bigint, task string, attempt int", input_schema=LINE, entry=entry,
             placement="spread", num_workers=2, num_ps=1, shard_by="part", spool_dir=spool_dir, **arguments,
         )  # fmt: skip
-        return runner.run(transform, rows, options=options)
+
+    def run(self, runner, spool_dir, entry, options=(), rows=POINTS, **arguments):
+        return runner.run(self.transform(spool_dir, entry, **arguments), rows, options=options)
 
     @pytest.mark.parametrize("options", [[], TWO_SLOTS], ids=["one bundle", "two slots"])
     def test_rows_of_all_tasks_come_once(self, in_memory, spool_dir, caplog, options):
@@ -55,6 +63,45 @@ class TestRunTFScript:
         assert sorted(row["id"] for row in rows if row["id"] >= 0) == list(range(len(POINTS)))
         assert {row["attempt"] for row in rows} == {2} and in_memory.metrics["tasks"] in (2, 3)
         assert in_memory.metrics["runs"] == 2 and in_memory.metrics["process_deaths"] == 1
+
+    def test_each_window_is_a_cluster_of_its_own_and_rows_may_come_as_files(self, in_memory, spool_dir):
+        transform = self.transform(spool_dir, "hosted", transport="files", num_evaluators=1)
+        outputs = in_memory.outputs(
+            transform, POINTS,
+            before=lambda rows: (
+                rows
+                | "Time" >> beam.Map(lambda row: TimestampedValue(row, row["id"]))
+                | "Window" >> beam.WindowInto(FixedWindows(160))
+            ),
+        )["good"]  # fmt: skip
+        found = collections.Counter((output.window, output.row["task"]) for output in outputs)
+        assert sum(found.values()) == len(POINTS) + 2 * 16
+        for window in ((0.0, 160.0), (160.0, 320.0)):
+            # The evaluator has the rows of the chief.
+            assert found[window, "chief:0"] == found[window, "evaluator:0"] == 16
+            assert found[window, "worker:0"] == 144
+        assert in_memory.metrics["runs"] == 2
+
+    def test_cluster_without_input_has_an_element_for_each_task(self, in_memory, spool_dir):
+        assert self.run(in_memory, spool_dir, "hosted", rows=None) == []
+        assert in_memory.metrics["tasks"] == 2
+
+    def test_tasks_whose_bundles_come_one_after_the_other_fail_after_the_timeout(self, spool_dir):
+        transform = self.transform(spool_dir, "hosted", cluster_timeout=1)
+        options = transform._options.resolve("dataset", Schema.parse(LINE), meeting_dir=spool_dir)
+        dofn = RunShares(options, None)
+        dofn.setup()
+        try:
+            for key, missing in zip(options.task_keys, ("worker:0, ps:0", "chief:0, ps:0", "chief:0, worker:0")):
+                dofn.start_bundle()
+                dofn.process((key, []), GlobalWindow(), PANE_INFO_UNKNOWN)
+                message = (
+                    f"No bundle has begun for {missing}: the runner has fewer free slots than the cluster's 3 tasks"
+                )
+                with pytest.raises(ScriptEnvironmentError, match=message):
+                    list(dofn.finish_bundle())
+        finally:
+            dofn.teardown()
 
 
 @pytest.mark.parametrize("options", [[], TWO_SLOTS], ids=["one bundle", "two slots"])

@@ -38,13 +38,17 @@ ROWS = [
     for i in range(400)
 ]
 CLUSTER = {"num_workers": 2, "num_ps": 1, "num_evaluators": 1}
+# Its tasks reach each other by the machine's address, and not by localhost.
+SPREAD = {**CLUSTER, "placement": "spread"}
 
 
 if PYTHONS:
 
-    @pytest.mark.parametrize("cluster", [{}, CLUSTER], ids=["alone", "cluster"])
+    @pytest.mark.parametrize("cluster", [{}, CLUSTER, SPREAD], ids=["alone", "cluster", "spread"])
     @pytest.mark.parametrize("python", PYTHONS, ids=name_of)
     def test_estimator_trains_evaluates_and_exports_every_kind_of_column(in_memory, tmp_path, python, cluster):
+        if cluster is SPREAD:
+            cluster = {**cluster, "spool_dir": str(tmp_path / "spool")}
         training = line_training(
             "train_estimators.py", tmp_path / "models", "main", input_schema=SCHEMA, user_params={"steps": 200},
             python_env=environment_of(python), max_attempts=1, cluster_grace=60, **cluster,

@@ -185,18 +185,22 @@ class Meeting:
         own = None if isinstance(error, PeerFailed) else encode_failure(error)
         with contextlib.suppress(ScriptEnvironmentError):
             self._board.post("failed", attempt, json.dumps(own).encode())
-        root = find_root(self._gather_failures(attempt, roster) or [encode_failure(TaskLost(str(error)))])
+        failures = self._gather_failures(attempt, own, roster)
+        root = find_root(failures or [encode_failure(TaskLost(str(error)))])
         cause = error if root == own else decode_failure(root)
         if attempt >= self._max_attempts or not isinstance(cause, RETRYABLE):
             with contextlib.suppress(ScriptEnvironmentError):
                 self._board.post("over", attempt)
         return cause
 
-    def _gather_failures(self, attempt: int, roster: Roster | None) -> list[dict[str, Any]]:
+    def _gather_failures(self, attempt: int, own: dict[str, Any] | None, roster: Roster | None) -> list[dict[str, Any]]:
         """Return all failures of an attempt, when every share that lives has told its own."""
+        if self._board.is_lost():
+            return [] if own is None else [own]
         deadline = time.monotonic() + _SETTLE_S
         while True:
             told = {note.share: value for note, value in self._board.notes("failed", attempt).items()}
+            told[self.share] = own
             silent = [join for name, join in self._shares(attempt, roster).items() if name not in told]
             waited_for = [join for join in silent if self._board.is_alive(join.share) and not self._is_replaced(join)]
             if not waited_for or time.monotonic() > deadline:

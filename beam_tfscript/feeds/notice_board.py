@@ -101,13 +101,17 @@ class NoticeBoard:
         with self._changed:
             self._changed.wait(timeout_s)
 
+    def is_lost(self) -> bool:
+        """Return True if the directory could not be used for so long that the peers take this share for dead."""
+        return time.monotonic() - self._ok_at > DEAD_S
+
     def check(self) -> None:
-        """Raise the error of a directory that could not be used for so long that the peers take this share for dead.
+        """Raise the error of a directory that could not be used for so long.
 
         Raises:
           ScriptEnvironmentError: no heartbeat could be written.
         """
-        if time.monotonic() - self._ok_at > DEAD_S:
+        if self.is_lost():
             error = self._error or TimeoutError(f"a call has not returned for {DEAD_S:g} s")
             raise self._describe(error) from error
 
@@ -141,7 +145,8 @@ class NoticeBoard:
                 self._refresh()
                 self._ok_at, self._error = time.monotonic(), None
             except Exception as error:  # noqa: BLE001 - as above; one that lasts is raised by `check`
-                _LOGGER.info("%s cannot be used: %s", mask_uri(self._directory.path), error)
+                if self._error is None:
+                    _LOGGER.warning("%s cannot be used just now: %s", mask_uri(self._directory.path), error)
                 self._error = error
 
     def _write_beat(self) -> None:

@@ -57,7 +57,7 @@ class RunTFScript(beam.PTransform):
       parallelism: number of workers and parameter servers together. If neither `num_workers` nor `num_ps` is given, a
         quarter of them are parameter servers. If one of the two is given, the other is the remainder.
       placement: layout of the shards: `"independent"`, or the tasks of one cluster on `"one_host"` or `"spread"` over
-        several. With `"independent"` each shard is alone. With `"one_host"` the runs of all shards are a TensorFlow
+        several. With `"independent"` each shard is alone. With `"one_host"`, the runs of all shards are a TensorFlow
         cluster on one machine. With `"spread"`, in feed="dataset", its tasks are on any machines. None for `"one_host"`
         if there are parameter servers or evaluators, else `"independent"`.
       tf_config: `"always"` to set `TF_CONFIG` for a cluster of one task as well. TensorFlow describes the variable in

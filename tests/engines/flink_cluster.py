@@ -66,7 +66,15 @@ class FlinkCluster:
       shared: a directory that all see.
     """
 
-    def __init__(self, task_machines: list[Machine], directory: pathlib.Path, shared: pathlib.Path, slots: int):
+    def __init__(
+        self,
+        task_machines: list[Machine],
+        directory: pathlib.Path,
+        shared: pathlib.Path,
+        slots: int,
+        settings: dict[str, str] | None,
+    ):
+        self._settings = settings or {}
         self.machines = task_machines
         self.shared = shared
         self._directory = directory
@@ -211,7 +219,7 @@ class FlinkCluster:
             "heartbeat.interval": "1000", "heartbeat.timeout": "6000", "cluster.evenly-spread-out-slots": "true",
             "state.checkpoints.dir": f"file://{self.shared}/checkpoints",
             "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-            "io.tmp.dirs": str(directory), **settings,
+            "io.tmp.dirs": str(directory), **self._settings, **settings,
         }  # fmt: skip
         (directory / "flink-conf.yaml").write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
         (directory / "log4j2.properties").write_text(_LOGGING)
@@ -225,15 +233,17 @@ class FlinkCluster:
 
 
 @contextlib.contextmanager
-def flink_cluster(directory: pathlib.Path, *, num_machines: int = 2, slots: int = 2) -> Iterator[FlinkCluster]:
-    """A cluster, while the block lasts."""
+def flink_cluster(
+    directory: pathlib.Path, *, num_machines: int = 2, slots: int = 2, settings: dict[str, str] | None = None
+) -> Iterator[FlinkCluster]:
+    """A cluster, with further settings of Flink, while the block lasts."""
     shared = directory / "shared"
     shared.mkdir()
     shared.chmod(0o777)  # the machines' users differ
     with machines(num_machines, directory, shared=shared) as made:
         cluster = None
         try:
-            cluster = FlinkCluster(made, directory, shared, slots)
+            cluster = FlinkCluster(made, directory, shared, slots, settings)
             yield cluster
         finally:
             if cluster is not None:

@@ -64,9 +64,9 @@ PLACEMENT = Argument(
     "placement",
     str | None,
     'layout of the shards: `"independent"`, or the tasks of one cluster on `"one_host"` or `"spread"` over several. '
-    'With `"independent"` each shard is alone. With `"one_host"` the runs of all shards are a TensorFlow cluster on one '
-    'machine. With `"spread"`, in feed="dataset", its tasks are on any machines. None for `"one_host"` if there are '
-    'parameter servers or evaluators, else `"independent"`.',
+    'With `"independent"` each shard is alone. With `"one_host"`, the runs of all shards are a TensorFlow cluster on '
+    'one machine. With `"spread"`, in feed="dataset", its tasks are on any machines. None for `"one_host"` if there '
+    'are parameter servers or evaluators, else `"independent"`.',
     default=None,
     feeds=_FEEDS,
     choices=PLACEMENTS,

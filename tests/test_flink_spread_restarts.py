@@ -1,0 +1,37 @@
+"""A cluster with placement="spread" on a Flink of two machines that restarts jobs (`make test-cluster`)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.test_flink_cluster import run_cluster
+from tests.test_flink_spread import LONG_S, Job, counting, directory, kill_workers, log_of  # noqa: F401
+from tests.training import read_row
+
+pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.timeout(1200)]
+# Beam's runner has no restarts for batch jobs: its option for the number of retries is for streaming jobs.
+RESTARTS = {
+    "restart-strategy.type": "fixed-delay",
+    "restart-strategy.fixed-delay.attempts": "3",
+    "restart-strategy.fixed-delay.delay": "1 s",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Start a cluster whose jobs restart."""
+    yield from run_cluster(tmp_path_factory, RESTARTS)
+
+
+def test_training_goes_on_from_its_checkpoint_when_the_job_restarts_without_a_worker(cluster, directory):  # noqa: F811
+    job = Job(cluster, directory, counting(directory, max_attempts=2, cluster_timeout=90))
+    cluster.wait_until(lambda: "waits 18 1" in log_of(directory), LONG_S)
+    assert kill_workers(cluster.machines[1])
+    (directory / "go").touch()
+    (row,) = map(read_row, job.rows())
+    assert row["metrics"]["count"] == 30 and row["metrics"]["hosts"] == 2
+    # Not from the first step again. The chief may be on the other machine, and have reached its end.
+    assert row["metrics"]["begin"] in (15, 30)
+    assert sorted(os.listdir(directory / "models")) == [".publishing", "1"]
