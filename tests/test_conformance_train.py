@@ -22,10 +22,12 @@ class TrainAndCount(beam.PTransform):
 
 
 @pytest.mark.trainings
-def test_cluster_learns_what_its_rows_say_and_publishes_one_model(runner, tmp_path):
+@pytest.mark.parametrize("placement", ["one_host", "spread"])
+def test_cluster_learns_what_its_rows_say_and_publishes_one_model(runner, tmp_path, placement):
     training = line_training(
-        "train_clusters.py", tmp_path / "models", "custom_loop", num_workers=2, user_params={"batches": 10}
-    )
+        "train_clusters.py", tmp_path / "models", "custom_loop", num_workers=2, user_params={"batches": 10},
+        placement=placement, spool_dir=str(tmp_path / "spool"), cluster_timeout=120,
+    )  # fmt: skip
     (row,) = [read_row(row) for row in runner.run(TrainAndCount(training), POINTS)]
     assert (row["version"], row["uri"]) == (1, str(tmp_path / "models" / "1"))
     assert len(row["dataset_lengths"]) == 2 and sum(row["dataset_lengths"]) == len(POINTS)
