@@ -306,3 +306,12 @@ def test_documentation_names_all_flags_and_no_others(command, capsys):
     _, *parts = re.split(r"^## (?:check|run|Flags)", page, flags=re.MULTILINE)
     documented = re.findall(flag, parts[["check", "run"].index(command)] + parts[2])
     assert set(documented) - {"--runner"} == known - {"--runner"}
+
+
+def test_cluster_on_several_machines_is_tried_on_this_one(check, rows):
+    text = ECHO + '\n    print("at", config.cluster["worker"])\n'
+    status, out, err = check(
+        text, "--data", rows, "--output-schema", SCHEMA, "--rows=7", "--num-workers=2", "--placement=spread"
+    )
+    assert (status, err) == (0, "")
+    assert "Rows written: 7\n" in out and "at ['localhost:" in out, out

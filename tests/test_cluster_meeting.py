@@ -287,3 +287,14 @@ def test_shares_meet_on_any_of_beams_file_systems(start, scheme):
     for share in shares:
         assert share.next()["event"] == "assembled" and share.last()["event"] == "ended"
     assert not MEMORY.files
+
+
+def test_share_that_fails_before_it_has_begun_keeps_nobody_waiting(start, tmp_path):
+    peer, directory = start("0,1", timeout_s=600.0), tmp_path / "cluster"
+    deadline = time.monotonic() + LONG_S
+    while not list(directory.glob("*.join.*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(ScriptEnvironmentError, match="the disk is full"), make_meeting(str(directory), [2]):
+        raise ScriptEnvironmentError("the disk is full")
+    assert peer.last() == {"event": "failed", "kind": "ScriptEnvironmentError", "text": "the disk is full"}

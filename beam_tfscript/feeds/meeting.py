@@ -87,6 +87,7 @@ class Meeting:
         self._cluster = cluster
         self._max_attempts = max_attempts
         self._rows = rows
+        self._has_begun = False
         self.share = uuid.uuid4().hex[:12]
         self._hosts = own_addresses(cluster.network)
         self._machine = f"{socket.gethostname()} ({', '.join(self._hosts)}), process {os.getpid()}"
@@ -102,7 +103,10 @@ class Meeting:
     def __enter__(self) -> Meeting:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and not self._has_begun:
+            # The peers would wait for this share until their timeout.
+            self._post_failure(self.first_attempt, error)
         self._board.close()
 
     @contextlib.contextmanager
@@ -116,7 +120,7 @@ class Meeting:
         addressed = [task for task in self._numbers if self._all_tasks[task].type != "evaluator"]
         if len(self._all_tasks) == 1:
             addressed = []
-        roster = None
+        roster, self._has_begun = None, True
         try:
             with HeldPorts(len(addressed), self._cluster.port_range) as held:
                 ports = {**dict.fromkeys(self._numbers), **dict(zip(addressed, held.ports))}
@@ -129,12 +133,7 @@ class Meeting:
             raise root from error
         except BaseException as error:
             # The bundle has failed at another stage, or the worker ends.
-            lost = TaskLost(
-                f"{self._names()} on {self._machine}: the bundle ended before the cluster was done "
-                f"({type(error).__name__})."
-            )
-            with contextlib.suppress(ScriptEnvironmentError):
-                self._board.post("failed", number, json.dumps(encode_failure(lost)).encode())
+            self._post_failure(number, error)
             raise
 
     def _assemble(self, number: int, ports: Mapping[int, int | None]) -> tuple[Roster, dict[int, str]]:
@@ -150,6 +149,16 @@ class Meeting:
         machines = "; ".join(f"{self._describe(share)}" for share in roster.shares.values())
         _LOGGER.info("attempt %d of a cluster begins. Its tasks: %s", number, machines)
         return roster, hosts
+
+    def _post_failure(self, attempt: int, error: BaseException) -> None:
+        """Tell the peers of an error that is not a task's, and do not wait for them."""
+        if not isinstance(error, TFScriptError):
+            error = TaskLost(
+                f"{self._names()} on {self._machine}: the bundle ended before the cluster was done "
+                f"({type(error).__name__})."
+            )
+        with contextlib.suppress(ScriptEnvironmentError):
+            self._board.post("failed", attempt, json.dumps(encode_failure(error)).encode())
 
     def check(self, attempt: int, roster: Roster | None) -> None:
         """Raise the error that ends the attempt for this share.
