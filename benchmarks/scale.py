@@ -24,7 +24,7 @@ _BASE_ROWS = 100
 
 
 class Engine(NamedTuple):
-    """Where jobs run: the runner and its options."""
+    """A runner, its options, and a directory that its workers share."""
 
     runner: Any
     options: list[str]

@@ -19,6 +19,12 @@ from tests.engines.tools import ToolMissing
 from tests.running import SaveOutputs, _load
 
 SOON_S, LONG_S = 60, 150
+# Beam's runner has no restarts for batch jobs: its option for the number of retries is for streaming jobs.
+RESTARTS = {
+    "restart-strategy.type": "fixed-delay",
+    "restart-strategy.fixed-delay.attempts": "3",
+    "restart-strategy.fixed-delay.delay": "1 s",
+}
 
 
 class JobServer:

@@ -13,7 +13,7 @@ import apache_beam as beam
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from tests.cluster_jobs import LONG_S, SOON_S, BatchJob, wait_until_clean
+from tests.cluster_jobs import LONG_S, RESTARTS, SOON_S, BatchJob, run_cluster, wait_until_clean
 from tests.engines.tools import BUILD
 from tests.environments import pack_python, write_wheel
 from tests.running import script
@@ -26,6 +26,12 @@ NUM_ROWS = 400
 WHERE = "id string, shard bigint, attempt bigint, machine string"
 FILES = "id string, digest string, python string, tiny string, machine string"
 MACHINES = {"machine-1", "machine-2"}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Start a cluster that restarts batch jobs."""
+    yield from run_cluster(tmp_path_factory, RESTARTS)
 
 
 @pytest.fixture
@@ -195,10 +201,7 @@ def test_job_restarts_when_a_task_manager_is_killed(cluster, job, transport):
     """Flink's batch engine begins such a job anew: rows come at least once."""
     spool, directory = cluster.make_shared_directory(), cluster.make_shared_directory()
     params = {"directory": str(directory), "go": str(directory / "go")}
-    running = job(
-        run_of("waits", num_workers=4, transport=transport, spool_dir=str(spool), user_params=params),
-        options=["--number_of_execution_retries=3", "--execution_retry_delay=500"],
-    )
+    running = job(run_of("waits", num_workers=4, transport=transport, spool_dir=str(spool), user_params=params))
     cluster.wait_until(lambda: {path.name[8:] for path in directory.glob("reached-*")} == MACHINES, LONG_S)
     cluster.kill_task_manager(0)
     (directory / "go").touch()

@@ -10,7 +10,7 @@ import pytest
 
 from beam_tfscript import RunTFScript
 from benchmarks import scale_jobs
-from tests.cluster_jobs import SOON_S, BatchJob, wait_until_clean
+from tests.cluster_jobs import RESTARTS, SOON_S, BatchJob, run_cluster, wait_until_clean
 from tests.running import script
 
 pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.large, pytest.mark.timeout(1500)]
@@ -35,6 +35,12 @@ class CountAndAdd(beam.CombineFn):
         return {"rows": accumulator[0], "ids": accumulator[1]}
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Start a cluster that restarts batch jobs."""
+    yield from run_cluster(tmp_path_factory, RESTARTS)
+
+
 @pytest.mark.parametrize("transport", ["shuffle", "files"])
 def test_ten_million_rows_come_once_though_a_machine_is_killed(cluster, transport):
     marks = cluster.make_shared_directory()
@@ -49,9 +55,8 @@ def test_ten_million_rows_come_once_though_a_machine_is_killed(cluster, transpor
         )  # fmt: skip
         return rows | transform | beam.CombineGlobally(CountAndAdd())
 
-    options = ["--number_of_execution_retries=3", "--execution_retry_delay=500"]
     begin = time.monotonic()
-    running = BatchJob(cluster, build, options=options)
+    running = BatchJob(cluster, build)
     cluster.wait_until(lambda: len(list(marks.iterdir())) >= SHARDS // 2, 900)
     half_s = time.monotonic() - begin
     cluster.kill_task_manager(0)

@@ -6,17 +6,11 @@ import os
 
 import pytest
 
-from tests.test_flink_cluster import run_cluster
-from tests.test_flink_spread import LONG_S, Job, counting, directory, kill_workers, log_of  # noqa: F401
+from tests.cluster_jobs import RESTARTS, run_cluster
+from tests.test_flink_spread import LONG_S, Job, counting, kill_workers, log_of
 from tests.training import read_row
 
 pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.timeout(1200)]
-# Beam's runner has no restarts for batch jobs: its option for the number of retries is for streaming jobs.
-RESTARTS = {
-    "restart-strategy.type": "fixed-delay",
-    "restart-strategy.fixed-delay.attempts": "3",
-    "restart-strategy.fixed-delay.delay": "1 s",
-}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +19,7 @@ def cluster(tmp_path_factory):
     yield from run_cluster(tmp_path_factory, RESTARTS)
 
 
-def test_training_goes_on_from_its_checkpoint_when_the_job_restarts_without_a_worker(cluster, directory):  # noqa: F811
+def test_training_goes_on_from_its_checkpoint_when_the_job_restarts_without_a_worker(cluster, directory):
     job = Job(cluster, directory, counting(directory, max_attempts=2, cluster_timeout=90))
     cluster.wait_until(lambda: "waits 18 1" in log_of(directory), LONG_S)
     assert kill_workers(cluster.machines[1])
