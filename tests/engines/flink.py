@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from tests.engines.tools import BUILD, find_tool, resolve_jars
+from tests.engines.tools import BUILD, SHORT_LIVED, find_tool, resolve_jars
 
 NAME = "Flink"
 ANNOUNCEMENT = "JobService started on "
@@ -30,6 +30,7 @@ def command(directory: pathlib.Path) -> list[str]:
     return [
         find_tool("java", engine=NAME),
         "-Xmx1g",
+        *SHORT_LIVED,
         f"-Djava.io.tmpdir={directory}",
         *OPENED,
         "-cp",

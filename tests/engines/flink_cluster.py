@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.engines import beam_boot, flink
 from tests.engines.machines import HOST, Machine, machines
-from tests.engines.tools import BUILD, find_tool
+from tests.engines.tools import BUILD, SHORT_LIVED, find_tool
 from tests.uv import run_uv
 
 _LIBRARIES = "apache-flink-libraries==1.19.3"
@@ -226,7 +226,7 @@ class FlinkCluster:
         beam = [jar for jar in glob.glob(str(flink.JARS / "*.jar")) if not os.path.basename(jar).startswith("flink-")]
         jars = [*glob.glob(str(_JARS / "pyflink" / "lib" / "*.jar")), *beam]
         return [
-            find_tool("java", engine="Flink"), f"-Xmx{memory_mb}m", *flink.OPENED,
+            find_tool("java", engine="Flink"), f"-Xmx{memory_mb}m", *SHORT_LIVED, *flink.OPENED,
             f"-Dlog4j.configurationFile={directory}/log4j2.properties", "-cp", os.pathsep.join(jars),
             f"org.apache.flink.runtime.{main}", "--configDir", str(directory),
         ]  # fmt: skip

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 
 BUILD = pathlib.Path(__file__).parents[2] / "build"
+# Options of a JVM that lives for minutes: optimizing code that runs little took it half of its CPU time.
+SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
 class ToolMissing(Exception):

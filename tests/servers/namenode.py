@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from tests.engines.tools import BUILD, find_tool, resolve_jars
+from tests.engines.tools import BUILD, SHORT_LIVED, find_tool, resolve_jars
 
 NAME = "HDFS"
 ANNOUNCEMENT = "WebHDFS is at "
@@ -26,4 +26,5 @@ def command(directory: pathlib.Path) -> list[str]:
     program = [str(_HERE / "Namenode.java"), str(directory / "hdfs")]
     # Its web framework makes classes in a way that newer Javas allow nobody by itself.
     opened = "--add-opens=java.base/java.lang=ALL-UNNAMED"
-    return [find_tool("java", engine=NAME), "-Xmx512m", opened, "-cp", os.path.join(_JARS, "*"), *program]
+    java = [find_tool("java", engine=NAME), "-Xmx512m", *SHORT_LIVED, opened]
+    return [*java, "-cp", os.path.join(_JARS, "*"), *program]
