@@ -33,8 +33,8 @@ $(STAMP): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@# Compiled, as imports write no bytecode where PYTHONDONTWRITEBYTECODE is set, and TensorFlow then takes 10 s more.
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[demo,bench,test,lint,docs]'
+	@# Compiled only where imports write no bytecode, and TensorFlow then takes 10 s more: it takes a minute of CPU time.
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode) --constraint constraints.txt --editable '.[demo,bench,test,lint,docs]'
 	@touch $@
 
 # All that is installed, on every Python; uv keeps the versions that still fit, UPGRADE=--upgrade takes the newest.

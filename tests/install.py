@@ -23,6 +23,8 @@ from tests.uv import run_uv
 ROOT = pathlib.Path(__file__).parent.parent
 BUILD = ROOT / "build" / "install"
 NOTEBOOK = ("ipykernel", "nbclient", "nbformat")
+# See tests/uv.py.
+_COMPILING = () if sys.dont_write_bytecode else ("--no-compile",)
 # Downloads of one beside the tests of another.
 _SIDE_BY_SIDE = 2
 # Tests of the source distribution that are quick, and read files of all its folders.
@@ -69,7 +71,7 @@ def install(environment: Environment, python: str, wheel: pathlib.Path) -> str:
     own = str(directory / "bin" / "python")
     if environment.resolution is None:
         subprocess.run([python, "-m", "venv", str(directory)], check=True)
-        pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_COMPILING]
         subprocess.run([*pip, "--constraint", str(ROOT / "constraints.txt"), str(wheel)], check=True)
     else:
         run_uv("venv", "--python", python, str(directory))

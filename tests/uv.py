@@ -17,8 +17,9 @@ def run_uv(*arguments: str, environment: pathlib.Path | None = None) -> str:
       arguments: what to do.
       environment: the directory of the environment to do it in.
     """
-    # Imports write no bytecode where PYTHONDONTWRITEBYTECODE is set; TensorFlow then takes 10 s more.
-    variables = {**os.environ, "UV_COMPILE_BYTECODE": "1"}
+    # Compiling an environment with TensorFlow takes a minute of CPU time; imports compile what they need of it. Where
+    # PYTHONDONTWRITEBYTECODE is set, they keep nothing, and each import of TensorFlow would take 10 s more.
+    variables = {**os.environ, "UV_COMPILE_BYTECODE": "1" if sys.dont_write_bytecode else "0"}
     if environment is not None:
         variables["VIRTUAL_ENV"] = str(environment)
     return subprocess.run(
