@@ -165,7 +165,8 @@ def test_script_with_a_context_and_a_row_writer_scores(python, feed, in_memory):
 
 
 @pytest.mark.trainings
-def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):
+@pytest.mark.parametrize("python", PYTHONS[:1])
+def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(python, in_memory):
     transform = RunTFScript(
         script("compat_flink_ps.py"),
         "id bigint, score float",
@@ -174,7 +175,7 @@ def test_script_that_makes_its_servers_by_hand_runs_with_ps_main(in_memory):
         num_ps=1,
         ps_main=True,
         input_schema=SCHEMA,
-        python_env=environment_of(PYTHONS[0]),
+        python_env=environment_of(python),
     )
     scores = {row["id"]: row["score"] for row in in_memory.run(transform, ROWS)}
     assert scores == pytest.approx({row["id"]: 2 * row["x0"] for row in ROWS}, rel=1e-6)
