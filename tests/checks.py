@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 from tests.running import script
+from tests.without_tensorflow import LEAN
 
 # Interpreters to check: paths with ':' between them; by default the one that runs the tests.
 PYTHONS = os.environ.get("BEAM_TFSCRIPT_TEST_PYTHONS", sys.executable).split(":")
@@ -64,7 +65,7 @@ def _run_checks(python: str, program: str) -> dict[str, str | None]:
     """All in one process, since importing TensorFlow takes seconds."""
     run = subprocess.run(
         [python, script(program)],
-        env={**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONPATH": f"{_ROOT}:{LEAN}", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,

@@ -22,7 +22,7 @@ from tests.engines.tools import ToolMissing
 from tests.leaks import assert_nothing_left
 from tests.running import SCRIPTS_PYTHON, Runner
 from tests.warm import WarmPool
-from tests.without_tensorflow import BLOCKED
+from tests.without_tensorflow import BLOCKED, LEAN
 
 
 @pytest.fixture(scope="session")
@@ -57,20 +57,24 @@ def scratch_parent(request, tmp_path_factory, monkeypatch, caplog, warm_pool):
 
 
 @pytest.fixture(autouse=True)
-def blocked_tensorflow(request, monkeypatch):
+def packages_of_scripts(request, monkeypatch):
     """Start script processes without TensorFlow, unless the test is marked `tensorflow`: they start 50 times faster.
 
     Not in the interpreters of `make test-envs`: the faults there are those of a process that has their TensorFlow.
     """
-    if request.node.get_closest_marker("tensorflow") is None and sys.executable == SCRIPTS_PYTHON:
-        make = process_group.make_environment
+    if sys.executable != SCRIPTS_PYTHON:
+        return
+    has_tensorflow = request.node.get_closest_marker("tensorflow") is not None
+    path = LEAN if has_tensorflow else BLOCKED
+    make = process_group.make_environment
 
-        def make_without(spec, *arguments):
-            if "PYTHONPATH" not in spec.env:
-                spec = dataclasses.replace(spec, env={**spec.env, "PYTHONPATH": BLOCKED})
-            return make(spec, *arguments)
+    def make_with_path(spec, *arguments):
+        if "PYTHONPATH" not in spec.env:
+            spec = dataclasses.replace(spec, env={**spec.env, "PYTHONPATH": path})
+        return make(spec, *arguments)
 
-        monkeypatch.setattr(process_group, "make_environment", make_without)
+    monkeypatch.setattr(process_group, "make_environment", make_with_path)
+    if not has_tensorflow:
         # Not for the script: by this variable, processes of the two kinds are told apart (tests/warm.py).
         monkeypatch.setenv(warm.WITHOUT_TENSORFLOW, "1")
 

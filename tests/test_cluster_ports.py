@@ -16,6 +16,7 @@ from beam_tfscript.cluster.ports import HeldPorts, bypass_proxy, listen
 from beam_tfscript.errors import ScriptEnvironmentError
 from tests.checks import PYTHONS
 from tests.running import script
+from tests.without_tensorflow import LEAN
 
 _TIMEOUT_S = 120
 # Linux 6.3: the range that a socket's own port is chosen from; not yet in Python's socket module.
@@ -25,7 +26,7 @@ _IP_LOCAL_PORT_RANGE = 51
 def run_two_servers(python: str, addresses: list[str], environ: dict[str, str]) -> dict:
     """Return the output of task 0 after a computation on task 1."""
     command = [python, script("cluster_server.py"), ",".join(addresses)]
-    environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environ}
+    environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": LEAN, **environ}
     serving = subprocess.Popen([*command, "1"], env=environ, stderr=subprocess.DEVNULL)
     try:
         asking = subprocess.run([*command, "0"], env=environ, capture_output=True, text=True, timeout=_TIMEOUT_S)

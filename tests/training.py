@@ -6,12 +6,14 @@ In go a script's entry and the transform's arguments; out come the rows that des
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
 
 from beam_tfscript import TrainTFScript
 from tests.running import Runner, script
+from tests.without_tensorflow import LEAN
 
 LINE = "id bigint not null, x float not null, y float not null, part string"
 # y = 3x + 1; sharded by `part`, shards are uneven, and of two or three none is empty.
@@ -46,6 +48,7 @@ def read_row(row: dict) -> dict:
 def serve(directory: str, **inputs: list) -> dict[str, list]:
     """Return the answers of the SavedModel in a directory, as loaded by TensorFlow itself."""
     command = [sys.executable, "-c", _LOAD, directory, json.dumps(inputs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    environ = {**os.environ, "PYTHONPATH": LEAN}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
