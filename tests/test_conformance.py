@@ -198,9 +198,7 @@ def test_bad_rows_go_to_the_dead_letters_and_the_rest_goes_on(runner, feed, tmp_
     assert runner.metrics["rows_bad"] == 10
 
 
-# Files of side inputs stay for a next run until the pool's scratch directory goes.
 @pytest.mark.tensorflow
-@pytest.mark.cold
 @pytest.mark.parametrize("arguments", [{"num_workers": 2}, {"feed": "stream"}], ids=["dataset", "stream"])
 def test_every_run_is_given_the_whole_side_input(runner, arguments):
     check_joined(runner.run(Join(**arguments), JOINED_ROWS))

@@ -25,8 +25,7 @@ from tests.joins import ROWS, WORDS, Join, check_joined
 from tests.running import script
 from tests.without_tensorflow import blocked
 
-# Files of side inputs stay for a next run until the pool's scratch directory goes.
-pytestmark = [pytest.mark.cold, pytest.mark.tensorflow]
+pytestmark = pytest.mark.tensorflow
 
 
 def test_every_task_of_a_cluster_is_given_the_whole_side_input(in_memory):
