@@ -27,8 +27,8 @@ from tests.running import script
 
 pytestmark = pytest.mark.tensorflow
 
-# Building a parser for each schema takes TensorFlow a good part of a second, so the ways through it get fewer.
-EXAMPLES = {"echo_typed": 200, "echo_rows": 200, "echo_records": 600}
+# Building a parser for each schema takes TensorFlow a tenth of a second, so the ways through it get fewer.
+EXAMPLES = {"echo_typed": 100, "echo_rows": 100, "echo_records": 300}
 
 
 class Harness:

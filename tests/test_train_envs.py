@@ -43,9 +43,15 @@ SPREAD = {**CLUSTER, "placement": "spread"}
 
 
 if PYTHONS:
-
-    @pytest.mark.parametrize("cluster", [{}, CLUSTER, SPREAD], ids=["alone", "cluster", "spread"])
-    @pytest.mark.parametrize("python", PYTHONS, ids=name_of)
+    # Clusters on the first and the last interpreter only: tests/test_cluster_tf_config.py has one on each.
+    @pytest.mark.parametrize(
+        ("python", "cluster"),
+        [(python, {}) for python in PYTHONS]
+        + [(python, cluster) for python in dict.fromkeys(PYTHONS[::2]) for cluster in (CLUSTER, SPREAD)],
+        ids=lambda value: (
+            name_of(value) if isinstance(value, str) else value.get("placement", "cluster" if value else "alone")
+        ),
+    )
     def test_estimator_trains_evaluates_and_exports_every_kind_of_column(in_memory, tmp_path, python, cluster):
         if cluster is SPREAD:
             cluster = {**cluster, "spool_dir": str(tmp_path / "spool")}

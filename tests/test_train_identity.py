@@ -99,7 +99,7 @@ def test_job_that_starts_again_publishes_no_second_version(tmp_path, feed):
         | beam.Create(points)
         | TrainTFScript(script(file), str(models), entry=entry, input_schema=schema, num_workers=2, feed=feed)
     )
-    for _ in range(3):
+    for _ in range(2):
         pipeline.run().wait_until_finish()
     assert [name for name in os.listdir(models) if name.isdigit()] == ["1"]
 

@@ -115,7 +115,7 @@ def test_programs_end_without_a_word(work, without_tensorflow):
     """From Python 3.12 on, an interpreter that is shutting down starts no thread any more."""
     (work / "count.py").write_text(COUNT)
     (work / "pipeline.py").write_text(PIPELINE.format(env=without_tensorflow))
-    for _ in range(10 if sys.version_info >= (3, 12) else 1):
+    for _ in range(5 if sys.version_info >= (3, 12) else 1):
         done = run(sys.executable, "pipeline.py")
         assert done.stdout == "1\n"
         assert "Traceback" not in done.stderr and "thread" not in done.stderr, done.stderr

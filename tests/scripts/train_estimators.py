@@ -18,7 +18,7 @@ def main(config):
     estimator = tf.estimator.Estimator(
         model_fn,
         model_dir=config.checkpoint_dir,
-        config=tf.estimator.RunConfig(save_checkpoints_steps=50, tf_random_seed=1),
+        config=tf.estimator.RunConfig(save_checkpoints_steps=100, tf_random_seed=1),
     )
     with tf.Graph().as_default():
         spec = columns.make_parse_example_spec(sum(make_columns(), []))
