@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -46,5 +47,7 @@ def resolve_jars(pom: pathlib.Path, directory: pathlib.Path, *, engine: str) -> 
     maven = find_tool("mvn", engine=engine)
     shutil.rmtree(directory, ignore_errors=True)
     goal = ["dependency:copy-dependencies", f"-DoutputDirectory={directory}", "-DincludeScope=runtime"]
-    subprocess.run([maven, "--batch-mode", "--quiet", "--file", str(pom), *goal], check=True)
+    options = " ".join([os.environ.get("MAVEN_OPTS", ""), *SHORT_LIVED])
+    command = [maven, "--batch-mode", "--quiet", "--file", str(pom), *goal]
+    subprocess.run(command, check=True, env={**os.environ, "MAVEN_OPTS": options})
     shutil.copy(pom, resolved)
