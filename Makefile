@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-prism test-flink test-cluster test-cluster-scale test-large test-envs test-install constraints soak lint docs bench dist clean
+.PHONY: help install demo test test-prism test-flink test-spark test-cluster test-cluster-scale test-large test-envs test-install constraints soak lint docs bench dist clean
 
 help:
 	@echo "make install   set up $(VENV) with everything that the demo, the tests and the docs need"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-heavy   the heavy ones: built environments, benchmarks, kills, random rows, trainings"
 	@echo "make test-prism   the tests that all engines must pass, on Prism; needs go"
 	@echo "make test-flink   the same on Flink; needs java and mvn"
+	@echo "make test-spark   those of them that are for bounded input, on Spark; needs java and mvn"
 	@echo "make test-cluster  kills machines of a two-machine Flink during a stream; needs java, mvn, ip and root"
 	@echo "make test-cluster-scale  ten million rows there while a machine is killed, and the cost of a row"
 	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, if their Pythons are installed"
@@ -60,11 +61,15 @@ HEAVY := builds or benchmarks or kills or fuzz or trainings
 test-heavy: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m '$(HEAVY)'
 
-ONLY_flink := tests/test_flink_restart.py
+CONFORMANCE := tests/test_conformance.py tests/test_conformance_train.py
+ONLY_prism := tests/test_conformance_unbounded.py
+ONLY_flink := tests/test_conformance_unbounded.py tests/test_flink_restart.py
+# Beam's portable Spark runner is for bounded input.
+ONLY_spark := tests/test_spark.py
 
-test-prism test-flink: test-%: $(STAMP)
+test-prism test-flink test-spark: test-%: $(STAMP)
 	$(BIN)/python -m tests.engines $*
-	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not large" tests/test_conformance.py tests/test_conformance_unbounded.py tests/test_conformance_train.py $(ONLY_$*)
+	BEAM_TFSCRIPT_TEST_ENGINES=$* $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not large" $(CONFORMANCE) $(ONLY_$*)
 
 # One job after the other: the cluster has as many slots as one takes.
 test-cluster: $(STAMP)

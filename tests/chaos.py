@@ -78,7 +78,8 @@ def draw(seed: int, number: int, engines: Sequence[str]) -> Plan:
     """The plan of a round."""
     rng = random.Random(f"{seed} {number}")
     engine = rng.choice(engines)
-    is_unbounded = engine == "bundle_based" or (engine in ENGINES and rng.random() < 0.5)
+    can_be_both = engine in ENGINES and engine != "spark"
+    is_unbounded = engine == "bundle_based" or (can_be_both and rng.random() < 0.5)
     feed = rng.choice(["dataset", "bundles", "stream"])
     window = rng.choice([None, 7.0, 100.0])
     if is_unbounded and feed == "dataset":

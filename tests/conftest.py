@@ -133,7 +133,8 @@ def runner(engine, tmp_path, monkeypatch):
         # Where a job server is the first to close a connection, Beam's worker fails before it tears down its DoFns, and
         # what tears them down is that they are idle for long. A worker of its own process would just have ended.
         idle_s = "apache_beam.runners.worker.sdk_worker.DEFAULT_BUNDLE_PROCESSOR_CACHE_SHUTDOWN_THRESHOLD_S"
-        monkeypatch.setattr(idle_s, 5.0)
+        # Spark's job server does so at the end of many jobs.
+        monkeypatch.setattr(idle_s, 2.0 if name == "spark" else 5.0)
     return Runner(name, tmp_path, options)
 
 
@@ -157,6 +158,7 @@ ONE_ENGINE = {
     "test_flink_restart.py": "flink",
     "test_flink_spread.py": "cluster",
     "test_flink_spread_restarts.py": "cluster",
+    "test_spark.py": "spark",
 }
 # `installed` is run where the wheel is installed (`make test-install`).
 collect_ignore = ["installed"] + [name for name, engine in ONE_ENGINE.items() if engine not in TESTED]

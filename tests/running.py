@@ -23,6 +23,7 @@ ENGINES = {
     # By way of a job server, tests/engines.
     "prism": "PortableRunner",
     "flink": "PortableRunner",
+    "spark": "PortableRunner",
 }
 
 

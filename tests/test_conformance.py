@@ -1,4 +1,4 @@
-"""Promises that hold on every engine: local ones by `make test`, Prism and Flink by `make test-prism`, `test-flink`.
+"""Promises that hold on every engine: local ones by `make test`, others by `make test-prism`, `-flink` and `-spark`.
 
 That nothing is left (process, thread, file, descriptor) is asserted after every test, in conftest.py.
 """

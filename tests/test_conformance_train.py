@@ -1,4 +1,4 @@
-"""One training on every engine: local ones by `make test-heavy`, others by `make test-prism` and `make test-flink`."""
+"""One training on every engine: local ones by `make test-heavy`, others by `make test-prism`, `-flink` and `-spark`."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ from tests.without_tensorflow import blocked
 # What the script has done by then, the runner has seen.
 SOON_S = 3
 IN_TENS = beam.WindowInto(FixedWindows(10))
-# The in-memory engine is for bounded input.
-pytestmark = pytest.mark.parametrize("engine", [name for name in TESTED if name != "in_memory"], indirect=True)
+# The in-memory engine and Beam's portable Spark runner are for bounded input.
+UNBOUNDED = [name for name in TESTED if name not in ("in_memory", "spark")]
+pytestmark = pytest.mark.parametrize("engine", UNBOUNDED, indirect=True)
 
 
 @pytest.fixture

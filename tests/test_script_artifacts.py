@@ -1,7 +1,7 @@
 """A large file of the submitting machine reaches workers that have nothing of it but the job, on a real engine.
 
-The workers are started as in Beam's containers: by their boot program, which fetches the job's artifacts from Flink's
-job server.
+The workers are started as in Beam's containers: by their boot program, which fetches the job's artifacts from the
+engine's job server.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from beam_tfscript import RunTFScript
-from tests.engines import beam_boot, flink
+from tests.engines import beam_boot, flink, spark
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
 from tests.running import Runner
 
+# A worker takes seconds to start.
+_ONE_WORKER = {"Flink": ("--parallelism=1",), "Spark": ("--environment_cache_millis=60000",)}
 _CONTENT = os.urandom(1 << 20) * 3
 _SCRIPT = """
 import hashlib, os
@@ -33,11 +35,11 @@ def main(config):
 
 
 @pytest.fixture
-def flink_with_boot(tmp_path_factory, tmp_path, monkeypatch):
-    """Pipeline options for a Flink whose workers are started by the boot program, with a machine of their own."""
+def engine_with_boot(engine, tmp_path_factory, tmp_path, monkeypatch):
+    """Pipeline options for an engine whose workers are started by the boot program, with a machine of their own."""
     try:
-        flink.build()
-        boot = beam_boot.find_boot()
+# A worker takes seconds to start.
+_ONE_WORKER = {"Flink": ("--parallelism=1",), "Spark": ("--environment_cache_millis=60000",)}
     except ToolMissing as missing:
         pytest.skip(str(missing))
     root = str(pathlib.Path(__file__).parent.parent)
@@ -53,19 +55,20 @@ def flink_with_boot(tmp_path_factory, tmp_path, monkeypatch):
     command.write_text(f'#!/bin/sh\nrm -rf {tmp_path}/given {cache}\nexec {boot} "$@" --semi_persist_dir={worker}\n')
     command.chmod(0o755)
     monkeypatch.setenv("BEAM_TFSCRIPT_CACHE", str(cache))
-    with started(flink, tmp_path_factory.mktemp("flink")) as address:
+    with started(engine, tmp_path_factory.mktemp("engine")) as address:
         config = json.dumps({"command": str(command), "env": variables})
         yield (
             f"--job_endpoint={address}",
             "--environment_type=PROCESS",
             f"--environment_config={config}",
-            "--parallelism=1",
+            *_ONE_WORKER[engine.NAME],
         )
 
 
 @pytest.mark.builds
-@pytest.mark.parametrize("engine", ["flink"])
-def test_large_local_files_travel_to_workers_of_flink(engine, flink_with_boot, tmp_path):
+@pytest.mark.job_server
+@pytest.mark.parametrize("engine", [flink, spark], ids=lambda engine: engine.NAME)
+def test_large_local_files_travel_to_workers(engine, engine_with_boot, tmp_path):
     given = tmp_path / "given"
     (given / "folder").mkdir(parents=True)
     (given / "score.py").write_text(_SCRIPT)
@@ -77,7 +80,7 @@ def test_large_local_files_travel_to_workers_of_flink(engine, flink_with_boot, t
         [str(given / "words.bin"), str(given / "folder")],
         input_schema="x float",
     )
-    rows = Runner(engine, tmp_path, flink_with_boot).run(transform, [{"x": 1.0}, {"x": 2.0}])
+    rows = Runner(engine.NAME.lower(), tmp_path, engine_with_boot).run(transform, [{"x": 1.0}, {"x": 2.0}])
     assert not given.exists(), "no worker was started"
     hashes = {hashlib.sha256(content).hexdigest() for content in (_CONTENT, _CONTENT[1:])}
     assert sorted(row["x"] for row in rows) == [1.0, 2.0]

@@ -93,7 +93,7 @@ def test_no_test_file_imports_tensorflow_at_its_top():
 
 def test_ci_runs_each_target():
     targets = set(re.findall(r"^(test[\w-]*)(?=[ :])", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    targets |= {"test-prism", "test-flink"}
+    targets |= {"test-prism", "test-flink", "test-spark"}
     words = set(re.findall(r"\btest[\w-]*", (ROOT / ".ci" / "run").read_text()))
     assert {"test", "test-heavy", "test-envs", "test-cluster"} < targets <= words
 

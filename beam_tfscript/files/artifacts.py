@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 
 from apache_beam.options.pipeline_options import PortableOptions, SetupOptions
+from apache_beam.options.value_provider import ValueProvider
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner, DirectRunner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -31,6 +32,21 @@ from beam_tfscript.files.trees import zip_tree
 __all__ = ["attach_files", "runs_here"]
 
 _HERE = (BundleBasedDirectRunner, DirectRunner, FnApiRunner)
+
+
+class _Staged(list, ValueProvider):
+    """Paths that Beam's Python SDK stages as artifacts, and that it does not pass on to a runner in Java.
+
+    Such a runner has an option of the same name: the jars that it sends to its cluster. With these paths in their
+    place, Spark's executors miss the runner's classes: "cannot assign instance of java.lang.invoke.SerializedLambda"
+    (seen with Beam 2.62 and Spark 3.5). Beam submits a value provider without a value as null.
+    """
+
+    def is_accessible(self) -> bool:
+        return False
+
+    def get(self) -> list[str]:
+        return list(self)
 
 
 def attach_files(files: Iterable[ScriptFile], pipeline: Pipeline) -> tuple[ScriptFile, ...]:
@@ -66,7 +82,7 @@ def _attach(file: ScriptFile, pipeline: Pipeline) -> ScriptFile:
     except (OSError, ScriptEnvironmentError) as error:
         raise ArgumentError(f"{file.name} cannot be made an artifact of the job: {error}") from error
     setup = pipeline.options.view_as(SetupOptions)
-    setup.files_to_stage = list(dict.fromkeys([*(setup.files_to_stage or ()), path]))
+    setup.files_to_stage = _Staged(dict.fromkeys([*(setup.files_to_stage or ()), path]))
     return dataclasses.replace(file, path=path, sha256=sha256, artifact=artifact)
 
 

@@ -12,6 +12,6 @@ session uses it (`server.started`). An engine is a module with the names
 
 from __future__ import annotations
 
-from tests.engines import flink, prism
+from tests.engines import flink, prism, spark
 
-ENGINES = {"prism": prism, "flink": flink}
+ENGINES = {"prism": prism, "flink": flink, "spark": spark}
