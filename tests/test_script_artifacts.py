@@ -38,8 +38,8 @@ def main(config):
 def engine_with_boot(engine, tmp_path_factory, tmp_path, monkeypatch):
     """Pipeline options for an engine whose workers are started by the boot program, with a machine of their own."""
     try:
-# A worker takes seconds to start.
-_ONE_WORKER = {"Flink": ("--parallelism=1",), "Spark": ("--environment_cache_millis=60000",)}
+        engine.build()
+        boot = beam_boot.find_boot()
     except ToolMissing as missing:
         pytest.skip(str(missing))
     root = str(pathlib.Path(__file__).parent.parent)
