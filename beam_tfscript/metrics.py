@@ -14,6 +14,7 @@
 | `runs_doubtful` | runs | a run ends well, but probably by mistake; not in `bundles`, nor in a cluster of `dataset` |
 | `process_starts` | processes | a new process gets its first run; not in a cluster of `dataset` |
 | `process_deaths` | processes | a process ends in the middle of a run, or is killed as it does not answer |
+| `recycled_by_max_runs`, `recycled_by_max_rss_bytes` | processes | a process ends after a run, because of this limit |
 | `process_start_ms` | milliseconds | a process starts, until TensorFlow is imported; in `dataset` without a cluster |
 | `process_wait_ms` | milliseconds | a run waits for its process; not in a cluster of `dataset` |
 | `load_ms` | milliseconds | a run imports the script and its modules, and gets to `main` |

@@ -169,12 +169,12 @@ def test_idle_process_serves_any_transform_that_would_start_the_same(pool, spec,
 def test_cluster_takes_no_process_that_has_had_a_run(pool, spec, user):
     used = lease_once(pool, spec, user)
     used.runs = 1  # which starting one would have counted
-    (other,) = pool.acquire_all(spec, 1, limit=1, owner=user, unused=True)
+    (other,) = pool.acquire_all([spec], limit=1, owner=user, unused=True)
     assert other is not used
     pool.release(other, keep=True)
-    assert pool.acquire_all(spec, 1, limit=1, owner=user, unused=True) == [other]
+    assert pool.acquire_all([spec], limit=1, owner=user, unused=True) == [other]
     pool.release(other, keep=True)
-    assert pool.acquire_all(spec, 2, limit=2, owner=user, unused=False) in ([other, used], [used, other])
+    assert pool.acquire_all([spec] * 2, limit=2, owner=user, unused=False) in ([other, used], [used, other])
 
 
 def test_idle_process_stays_while_another_transform_may_use_it(pool, spec, user):
@@ -236,10 +236,10 @@ def test_failed_start_of_one_task_gives_all_places_back(pool, spec, user, few_de
     pool.scratch()
     before = psutil.Process().children()
     with few_descriptors(left), pytest.raises(ScriptEnvironmentError, match="cannot be started.*Too many open files"):
-        pool.acquire_all(spec, 4, limit=4, owner=user, unused=False)
+        pool.acquire_all([spec] * 4, limit=4, owner=user, unused=False)
     assert psutil.Process().children() == before
     begin = time.monotonic()
-    processes = pool.acquire_all(spec, 4, limit=4, owner=user, unused=False)
+    processes = pool.acquire_all([spec] * 4, limit=4, owner=user, unused=False)
     assert time.monotonic() - begin < 30 and len(processes) == 4
     for process in processes:
         pool.release(process, keep=False)
@@ -252,16 +252,16 @@ def test_full_disk_at_a_start_gives_all_places_back(pool, spec, user, tmp_path):
         whole, scratch.path = scratch.path, str(small)
         try:
             with pytest.raises(ScriptEnvironmentError, match="cannot be started.*No space left"):
-                pool.acquire_all(spec, 4, limit=4, owner=user, unused=False)
+                pool.acquire_all([spec] * 4, limit=4, owner=user, unused=False)
         finally:
             scratch.path = whole
-    for process in pool.acquire_all(spec, 4, limit=4, owner=user, unused=False):
+    for process in pool.acquire_all([spec] * 4, limit=4, owner=user, unused=False):
         pool.release(process, keep=False)
 
 
 def test_wait_for_a_place_ends_with_an_error_that_names_who_has_it(pool, spec, user, monkeypatch, caplog):
-    monkeypatch.setattr("beam_tfscript.worker.process_slots.WAIT_LIMIT_S", 1.0)
-    monkeypatch.setattr("beam_tfscript.worker.process_slots._WAIT_NOTICE_S", 0.2)
+    monkeypatch.setattr("beam_tfscript.worker.long_wait.LIMIT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.worker.long_wait.NOTICE_S", 0.2)
     holder = pool.acquire(spec, max_processes=1, owner=user)
     holder.label = "score.py shard 3/8"
     begin = time.monotonic()
@@ -276,7 +276,7 @@ def test_wait_for_a_place_ends_with_an_error_that_names_who_has_it(pool, spec, u
 
 
 def test_wait_goes_on_while_the_holder_is_heard_of(pool, spec, user, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.worker.process_slots.WAIT_LIMIT_S", 1.0)
+    monkeypatch.setattr("beam_tfscript.worker.long_wait.LIMIT_S", 1.0)
     holder = pool.acquire(spec, max_processes=1, owner=user)
     got = []
     thread = threading.Thread(target=lambda: got.append(pool.acquire(spec, max_processes=1, owner=user)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from beam_tfscript.worker.device_leases import DeviceLease
 from beam_tfscript.worker.idle import IdleProcesses
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.process import ScriptProcess
@@ -36,12 +37,12 @@ class WarmPool(ProcessPool):
             surplus = sorted(self._idle._since, key=self._idle._since.__getitem__)[:-_MAX_IDLE]
             for process in surplus:
                 del self._idle._since[process]
-            self._num_ending += len(surplus)
-        self._end(kill=(), close=surplus)
+            self._endings.announce(*surplus)
+        self._endings.end(kill=(), close=surplus)
 
-    def _start(self, spec: ProcessSpec) -> ScriptProcess:
+    def _start(self, spec: ProcessSpec, devices: DeviceLease | None) -> ScriptProcess:
         variables = _variables()
-        process = super()._start(spec)
+        process = super()._start(spec, devices)
         setattr(process, _VARIABLES, variables)
         fits = process.fits
         process.fits = lambda spec: variables == _variables() and fits(spec)  # type: ignore[method-assign]
@@ -61,7 +62,7 @@ class _WarmIdleProcesses(IdleProcesses):
 def is_shared(process: ScriptProcess) -> bool:
     """Return True if an idle process of a WarmPool waits for the next test."""
     is_blocked = (WITHOUT_TENSORFLOW, "1") in getattr(process, _VARIABLES)
-    return process.kept_run is None and not process.spec.env and not is_blocked
+    return process.kept_run is None and process.devices is None and not process.spec.env and not is_blocked
 
 
 def _variables() -> frozenset[tuple[str, str]]:

@@ -20,7 +20,7 @@ from beam_tfscript.feeds.fed_run import IN_FLIGHT_BYTES, FedRun
 from beam_tfscript.feeds.held_outputs import HeldOutputs
 from beam_tfscript.feeds.retries import RETRYABLE, Retries
 from beam_tfscript.feeds.run_logs import RunLogs
-from beam_tfscript.feeds.run_requests import count_lease, make_request, process_limit
+from beam_tfscript.feeds.run_requests import count_lease, count_recycled, make_request, process_limit
 from beam_tfscript.feeds.staged_script import StagedScript
 from beam_tfscript.feeds.unacked_rows import UnackedRows
 from beam_tfscript.runtime.transport import wire
@@ -261,7 +261,7 @@ class BundleFeed:
     def _give_back(self, *, keep: bool) -> None:
         if self._run is not None:
             process, self._run = self._run.process, None
-            self._pool.release(process, keep=keep)
+            count_recycled(self._pool.release(process, keep=keep))
 
 
 def merge(parts: Iterable[Done]) -> Iterator[Done]:

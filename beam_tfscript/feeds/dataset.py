@@ -14,7 +14,7 @@ from beam_tfscript.feeds.failures import IdleProcessDied
 from beam_tfscript.feeds.retries import Retries, repeat_whole
 from beam_tfscript.feeds.run import Run, RunRequest
 from beam_tfscript.feeds.run_logs import RunLogs
-from beam_tfscript.feeds.run_requests import count_lease, make_request, process_limit
+from beam_tfscript.feeds.run_requests import count_lease, count_recycled, make_request, process_limit
 from beam_tfscript.feeds.spool import OutputSpool, ShardFiles
 from beam_tfscript.feeds.staged_script import StagedScript
 from beam_tfscript.files.row_spool import SpooledFile
@@ -103,3 +103,4 @@ class ShardRun:
             metrics.add("runs_doubtful", run.is_doubtful)
             if run.completed:
                 lease.keep()
+        count_recycled(lease.ended_by)

@@ -77,16 +77,21 @@ class LiveRun:
                 self.tasks[task] = LiveTask(process, request, directory)
                 self._group.add(task, self.tasks[task])
 
-    def release(self, pool: Any) -> None:
-        """Give the processes back to the pool: to be used again, if the run has ended well."""
+    def release(self, pool: Any) -> list[str | None]:
+        """Give the processes back to the pool: to be used again, if the run has ended well.
+
+        Returns:
+          For each process, the limit for which it was ended instead; None if it was not.
+        """
         # Before the directory is removed, which holds their files.
         for task in self.tasks.values():
             task.discard()
-        for process in self._processes:
-            pool.release(process, keep=self.keeps_process and all(task.completed for task in self.tasks.values()))
+        keep = self.keeps_process and all(task.completed for task in self.tasks.values())
+        limits = [pool.release(process, keep=keep) for process in self._processes]
         self._processes = []
         # After the processes have ended, or have ended their runs: scripts write to the run's directory.
         self._owned.close()
+        return limits
 
     def done(self) -> dict[int, int]:
         """Return how many rows of each shard are done, and their outputs given out."""

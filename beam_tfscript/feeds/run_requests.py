@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -133,7 +134,20 @@ def make_spec(options: ScriptOptions, python: str, runtime_path: str) -> Process
         idle_timeout_s=options.idle_timeout_s,
         use_marker=env_cache.use_marker(python),
         log_level=options.log_level,
+        accelerators=options.accelerators_per_process,
+        max_runs=options.max_runs,
+        max_rss_bytes=options.max_rss_bytes,
     )
+
+
+def task_spec(spec: ProcessSpec, task: Task) -> ProcessSpec:
+    """Return the specification of a task's process: only workers, and the chief among them, get accelerators.
+
+    A parameter server only holds variables, and an evaluator would take a whole accelerator from a worker for a few
+    steps now and then.
+    """
+    is_worker = task.type in ("chief", "worker")
+    return spec if is_worker or spec.accelerators is None else dataclasses.replace(spec, accelerators=0)
 
 
 def count_lease(process: ScriptProcess, wait_s: float) -> None:
@@ -141,6 +155,16 @@ def count_lease(process: ScriptProcess, wait_s: float) -> None:
     metrics.observe_seconds("process_wait_ms", wait_s)
     if process.runs == 0:
         metrics.add("process_starts")
+
+
+def count_recycled(limit: str | None) -> None:
+    """Count a process that was ended after its run.
+
+    Args:
+      limit: the argument whose limit it had reached; None for any other end.
+    """
+    if limit is not None:
+        metrics.add(f"recycled_by_{limit}")
 
 
 def process_limit(options: ScriptOptions) -> int:

@@ -15,7 +15,14 @@ from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.feeds.checkpoints import make_checkpoint_dir, remove_checkpoint_dir
 from beam_tfscript.feeds.live_run import LiveRun
 from beam_tfscript.feeds.run_logs import RunLogs
-from beam_tfscript.feeds.run_requests import count_lease, make_request, make_task_request, process_limit
+from beam_tfscript.feeds.run_requests import (
+    count_lease,
+    count_recycled,
+    make_request,
+    make_task_request,
+    process_limit,
+    task_spec,
+)
 from beam_tfscript.feeds.staged_script import StagedScript
 from beam_tfscript.feeds.stream_state import StreamState
 from beam_tfscript.options.train_options import TrainOptions
@@ -96,15 +103,14 @@ class StreamRuns:
 
     def _acquire(self, run: LiveRun, *, wait: bool, extra: int) -> list[ScriptProcess] | None:
         cluster = self._options.cluster
-        count = 1 if cluster is None else cluster.counts.total
+        specs = [self.staged.spec]
         limit = process_limit(self._options)
-        if count > 1:
+        if cluster is not None and cluster.counts.total > 1:
+            specs = [task_spec(self.staged.spec, task) for task in make_tasks(cluster.counts)]
             # A window's cluster begins before that of the window before has ended.
-            limit = max(self._options.max_processes or 2 * count, count)
-        limit += extra * count
-        return self._pool.acquire_all(
-            self.staged.spec, count, limit=limit, owner=run, unused=not run.keeps_process, wait=wait
-        )
+            limit = max(self._options.max_processes or 2 * len(specs), len(specs))
+        limit += extra * len(specs)
+        return self._pool.acquire_all(specs, limit=limit, owner=run, unused=not run.keeps_process, wait=wait)
 
     def _start(self, run: LiveRun, shard: int, common: dict[str, Any], state: StreamState) -> None:
         cluster = self._options.cluster
@@ -167,7 +173,8 @@ class StreamRuns:
     def end(self, run: LiveRun) -> None:
         """Give back the processes of a run: to be used again, if the run has ended well."""
         metrics.add("runs_doubtful", sum(task.is_doubtful for task in run.tasks.values()))
-        run.release(self._pool)
+        for limit in run.release(self._pool):
+            count_recycled(limit)
 
     def forget_window(self, window: tuple[float, float] | None) -> None:
         """Remove a window's checkpoints: its run has ended well, and its outputs are taken."""

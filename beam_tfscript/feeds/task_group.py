@@ -14,6 +14,7 @@ from beam_tfscript.feeds.failures import translate_failure
 from beam_tfscript.feeds.peers import Peers, Report
 from beam_tfscript.feeds.run import Run, RunRequest
 from beam_tfscript.feeds.run_group import WAIT_S, RunGroup
+from beam_tfscript.feeds.run_requests import task_spec
 from beam_tfscript.feeds.staged_script import StagedScript
 from beam_tfscript.runtime.config.train_config import MAX_REPORTS
 from beam_tfscript.runtime.transport import wire
@@ -47,8 +48,15 @@ class TaskGroup:
         # The limit is the size of one cluster: of two clusters of a transform in one harness, one waits for the other.
         # Several shares of one cluster may be in one harness, and must not wait for each other.
         assert staged.options.cluster is not None
-        limit = staged.options.cluster.counts.total
-        self._processes = staged.pool.acquire_all(staged.spec, len(tasks), limit=limit, owner=self, unused=True) or []
+        self._processes = (
+            staged.pool.acquire_all(
+                [task_spec(staged.spec, task) for task in tasks],
+                limit=staged.options.cluster.counts.total,
+                owner=self,
+                unused=True,
+            )
+            or []
+        )
 
     def run(self, make_request: Callable[[Task], RunRequest]) -> Iterator[wire.Frame]:
         """Start every task and yield their frames until the work is done, on all machines.

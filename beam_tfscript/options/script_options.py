@@ -25,6 +25,7 @@ from beam_tfscript.options.secret_arguments import check_env, check_user_params
 from beam_tfscript.options.spool_dir import check_spool_dir
 from beam_tfscript.options.train_options import TrainOptions, check_directories
 from beam_tfscript.python_env.python_env import PythonEnv, check_python_env
+from beam_tfscript.worker.accelerators import VISIBLE_VARIABLE
 
 # A training gives out few models, so its runs are polled less often than those that write rows.
 _POLL_INTERVAL_OF_TRAINING_S = 1.0
@@ -59,7 +60,10 @@ class _CommonOptions:
     num_workers: int
     cluster: ClusterOptions | None
     intra_op_parallelism: int
+    accelerators_per_process: float | None
     max_processes: int | None
+    max_runs: int | None
+    max_rss_bytes: int | None
     transport: str | None
     keep_unacked_bytes: int
     keep_unacked_s: float
@@ -218,12 +222,18 @@ def _make_options(values: Mapping[str, Any], *, is_training: bool, log_dir: str 
     """Return the options of checked values; checks the rules that tie several arguments together."""
     cluster = check_cluster(values, is_training=is_training)
     _check_feed(values, cluster)
+    env = check_env(values["env"])
+    if values["accelerators_per_process"] is not None and VISIBLE_VARIABLE in env:
+        raise ArgumentError(
+            f"env has {VISIBLE_VARIABLE}, and accelerators_per_process sets this variable for each process: leave out "
+            "one of the two."
+        )
     script, files = collect_script(values["main_script_file"], values["user_files"], values["entry"])
     return TransformOptions(
         script=script,
         files=files,
         user_params=check_user_params(values["user_params"], values["compat_params"]),
-        env=check_env(values["env"]),
+        env=env,
         python_env=check_python_env(
             values["python_env"], requirements=values["requirements"], python_version=values["python_version"]
         ),

@@ -74,6 +74,10 @@ class RunTFScript(beam.PTransform):
       intra_op_parallelism: number of threads in TensorFlow's and OpenMP's pools of the script process, set before
         `main`; 0 leaves the numbers unset. TensorFlow's pool:
         https://www.tensorflow.org/api_docs/python/tf/config/threading/set_intra_op_parallelism_threads.
+      accelerators_per_process: number of GPUs that a script process has to itself, in `CUDA_VISIBLE_DEVICES`. A
+        fraction such as 0.5 or 0.25 if several processes share one GPU; 0 for none. A run waits until so many are free
+        on its machine. In a cluster, only the chief and the workers get GPUs. None for no limit: each process sees what
+        the worker sees. More: docs/guide.md.
       input_schema: columns of the input, such as `"id string, x array<float>"`; None for those of the PCollection's
         Beam schema. Dicts need it, and so do serialized Examples that the script reads parsed, as by
         `config.batches()`. A Beam schema is described in
@@ -95,6 +99,10 @@ class RunTFScript(beam.PTransform):
         succeeded, so that they go downstream once.
       max_processes: maximum number of script processes that this transform uses at the same time, per worker process.
         None for the number of the machine's cores, and at least 2; in `"stream"` at least 2 per shard.
+      max_runs: number of runs after which a script process is ended, and the next run gets a new one; None for no
+        limit.
+      max_rss_bytes: resident memory of a script process and its children, in bytes, above which the process is ended
+        after a run, or in `"bundles"` after a bundle. None for no limit.
       transport: the way of the rows to the runs in `"dataset"`: `"shuffle"`, or `"files"` in `spool_dir`, of which only
         the names are shuffled. A runner holds a shard that is shuffled in memory, at four to six times its size; files
         are flat in memory. None for the shuffle while the data is small, and for files from 64 MiB per worker on, if a
@@ -160,6 +168,7 @@ class RunTFScript(beam.PTransform):
         cluster_network: str | None = None,
         cluster_ports: str | None = None,
         intra_op_parallelism: int = 4,
+        accelerators_per_process: float | None = None,
         input_schema: str | Schema | None = None,
         python_env: str | None = None,
         requirements: Sequence[str] | None = None,
@@ -169,6 +178,8 @@ class RunTFScript(beam.PTransform):
         script_args: Sequence[str] = (),
         max_attempts: int | None = None,
         max_processes: int | None = None,
+        max_runs: int | None = None,
+        max_rss_bytes: int | None = None,
         transport: str | None = None,
         spool_dir: str | None = None,
         replay: bool | None = None,

@@ -67,6 +67,10 @@ class TrainTFScript(beam.PTransform):
       intra_op_parallelism: number of threads in TensorFlow's and OpenMP's pools of the script process, set before
         `main`; 0 leaves the numbers unset. TensorFlow's pool:
         https://www.tensorflow.org/api_docs/python/tf/config/threading/set_intra_op_parallelism_threads.
+      accelerators_per_process: number of GPUs that a script process has to itself, in `CUDA_VISIBLE_DEVICES`. A
+        fraction such as 0.5 or 0.25 if several processes share one GPU; 0 for none. A run waits until so many are free
+        on its machine. In a cluster, only the chief and the workers get GPUs. None for no limit: each process sees what
+        the worker sees. More: docs/guide.md.
       input_schema: columns of the input, such as `"id string, x array<float>"`; None for those of the PCollection's
         Beam schema. Dicts need it, and so do serialized Examples that the script reads parsed, as by
         `config.batches()`. A Beam schema is described in
@@ -137,6 +141,7 @@ class TrainTFScript(beam.PTransform):
         cluster_ports: str | None = None,
         checkpoint_dir: str | None = None,
         intra_op_parallelism: int = 4,
+        accelerators_per_process: float | None = None,
         input_schema: str | Schema | None = None,
         python_env: str | None = None,
         requirements: Sequence[str] | None = None,

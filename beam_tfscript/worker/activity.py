@@ -1,7 +1,8 @@
-"""The system's view of processes: the activity of one that does not answer, and the kernel's out-of-memory kills."""
+"""The system's view of processes: their activity and their memory, and the kernel's out-of-memory kills."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 # A process's state in /proc, a letter -> its meaning for a process that does not answer.
@@ -29,6 +30,25 @@ def cpu_seconds(pid: int) -> float | None:
     fields = _read_stat(pid)
     # utime and stime are the 12th and 13th field after the name (https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if fields else None
+
+
+def resident_bytes(session: int) -> int:
+    """Return the resident memory of all processes of a session, in bytes; 0 if the system does not tell.
+
+    Memory that a forked child shares with its parent counts twice.
+
+    Args:
+      session: id of the process that leads the session. Its children are in the session, unless they have left it.
+    """
+    pages = 0
+    with contextlib.suppress(OSError), os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit():
+                fields = _read_stat(int(entry.name))
+                # Session and rss are the 4th and the 22nd field after the name.
+                if len(fields) > 21 and fields[3] == str(session):
+                    pages += int(fields[21])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _read_stat(pid: int) -> list[str]:

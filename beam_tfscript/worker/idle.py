@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 from beam_tfscript.worker.process import ScriptProcess
 from beam_tfscript.worker.process_spec import ProcessSpec
@@ -33,25 +34,46 @@ class IdleProcesses:
         """Return True if there is a process for runs of this spec."""
         return any(process.fits(spec) for process in self._since)
 
-    def take(self, spec: ProcessSpec, *, unused: bool) -> tuple[ScriptProcess | None, list[ScriptProcess]]:
-        """Remove a process for a run of this spec: one with its transform's kept run, else the last used one.
+    def find(
+        self, specs: Sequence[ProcessSpec], *, unused: bool
+    ) -> tuple[list[ScriptProcess | None], list[ScriptProcess]]:
+        """Return a process for each run of these specs: one with its transform's kept run, else the last used one.
 
         Args:
-          spec: of the process.
-          unused: True if the process must have had no run.
+          specs: of the processes.
+          unused: True if the processes must have had no run.
 
         Returns:
-          (the process, or None if there is none; dead processes, which are removed too).
+          (for each spec a process, which stays here until it is removed, or None if there is none; dead processes,
+          which are removed).
         """
+        found: list[ScriptProcess | None] = []
         dead: list[ScriptProcess] = []
-        fitting = [process for process in self._since if process.fits(spec) and not (unused and process.runs)]
-        for process in sorted(fitting, key=lambda process: (process.kept_run is None, -self._since[process])):
-            del self._since[process]
-            # A process that ended before it was ready is not just dead: its run has to raise the reason.
-            if process.returncode is None or process.ready is None:
-                return process, dead
-            dead.append(process)
-        return None, dead
+        for spec in specs:
+            fitting = [
+                process
+                for process in self._since
+                if process.fits(spec) and process not in found and not (unused and process.runs)
+            ]
+            best = None
+            for process in sorted(fitting, key=lambda process: (process.kept_run is None, -self._since[process])):
+                # A process that ended before it was ready is not just dead: its run has to raise the reason.
+                if process.returncode is None or process.ready is None:
+                    best = process
+                    break
+                self.remove(process)
+                dead.append(process)
+            found.append(best)
+        return found, dead
+
+    def remove(self, process: ScriptProcess) -> None:
+        """Remove a process."""
+        del self._since[process]
+
+    @property
+    def since(self) -> Mapping[ScriptProcess, float]:
+        """The processes, each with the time when it became idle, on this machine's monotonic clock."""
+        return self._since
 
     def take_ended(self, *, idle_s: float, unused_s: float) -> list[ScriptProcess]:
         """Remove those that have been idle for long.

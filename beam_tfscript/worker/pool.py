@@ -18,12 +18,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beam_tfscript.worker.alarm import Alarm
+from beam_tfscript.worker.claim import Claim
+from beam_tfscript.worker.device_leases import DeviceLease
+from beam_tfscript.worker.endings import Endings
 from beam_tfscript.worker.idle import IdleProcesses
 from beam_tfscript.worker.lease import Lease
 from beam_tfscript.worker.live_runs import LiveRuns
+from beam_tfscript.worker.long_wait import Holder
+from beam_tfscript.worker.pool_devices import YIELD_IDLE_S, PoolDevices
 from beam_tfscript.worker.process import ScriptProcess
-from beam_tfscript.worker.process_slots import Holder, ProcessSlots
+from beam_tfscript.worker.process_slots import ProcessSlots
 from beam_tfscript.worker.process_spec import ProcessSpec
+from beam_tfscript.worker.recycling import limit_reached
 from beam_tfscript.worker.scratch import ScratchDirectory
 from beam_tfscript.worker.users import Users
 
@@ -62,10 +68,10 @@ class ProcessPool:
         # Held weakly: if a failed bundle forgets an owner, the owner's leases end when it is collected.
         self._leased: dict[ScriptProcess, weakref.ref[Any]] = {}
         self._slots = ProcessSlots(self._changed, self._holders)
-        self._stopped: set[str] = set()
+        self._devices = PoolDevices()
         self._users = Users()
         self._idle = IdleProcesses(self._users)
-        self._num_ending = 0  # processes that are neither leased nor idle, and have not ended yet
+        self._endings = Endings(self._changed, self._remove_scratch_if_unused)
         self._scratch: ScratchDirectory | None = None
         self._reaper = Alarm(self._end_idle)
 
@@ -87,110 +93,128 @@ class ProcessPool:
                 self._slots.note_return(process.spec.key)
             if self._users.discard(key, user) and self._scratch is not None:
                 self._reaper.schedule(UNUSED_GRACE_S)
-            self._num_ending += len(ending)
-        self._end(kill=ending)
+            self._endings.announce(*ending)
+        self._endings.end(kill=ending)
 
     def stop(self, key: str) -> None:
         """Note that a script of `key` asked for the end of its feed."""
         with self._changed:
-            self._stopped.add(key)
+            self._users.stopped.add(key)
 
     def is_stopped(self, key: str) -> bool:
         """Return True if a script of `key` asked for the end of its feed, in this harness."""
-        return key in self._stopped
+        return key in self._users.stopped
 
     def warm(self, spec: ProcessSpec) -> None:
-        """Start a process of this spec if none is idle, so that its start overlaps with other work."""
+        """Start a process of this spec if none is idle, so that its start overlaps with other work.
+
+        If the process needs accelerators, it is started only if enough are free. It gives them up as any idle process.
+        """
         with self._changed:
             self._users.note_interpreter(spec)
             # The slot keeps DoFn instances that are set up at the same time from starting a process each.
-            if self._idle.has(spec) or not self._slots.try_take(spec.key, limit=1):
+            if self._idle.has(spec) or not self._slots.take(spec.key, spec.name, limit=1, wait=False):
                 return
         try:
-            process = self._start(spec)
+            leases = self._devices.spare(spec)
+            process = None if leases is None else self._start(spec, *leases)
         finally:
             self._slots.give(spec.key)
-        self._put_back(process)
+        if process is not None:
+            self._put_back(process)
 
     @contextlib.contextmanager
     def lease(self, spec: ProcessSpec, *, max_processes: int, user: object) -> Iterator[Lease]:
         """Lease a process that is ready; kill it at the end unless `Lease.keep` was called.
 
         Args:
-          spec, max_processes: as for `acquire`.
+          spec: of the process.
+          max_processes: how many of the transform may be taken at a time.
           user: the DoFn instance that leases; `unregister(user)` ends its leases.
 
         Raises:
           ScriptEnvironmentError: a new process was not ready in time.
         """
         begin = time.monotonic()
-        process = self.acquire(spec, max_processes=max_processes, owner=user)
-        lease = None
+        lease = Lease(self.acquire(spec, max_processes=max_processes, owner=user))
         try:
-            process.wait_ready()
-            lease = Lease(process, time.monotonic() - begin)
+            lease.process.wait_ready()
+            lease.wait_s = time.monotonic() - begin
             yield lease
         finally:
-            self.release(process, keep=lease is not None and lease.reusable)
+            lease.ended_by = self.release(lease.process, keep=lease.reusable)
 
     def acquire(self, spec: ProcessSpec, *, max_processes: int, owner: object) -> ScriptProcess:
-        """Take a process, which may still be coming up; wait in order while all slots are taken.
-
-        Args:
-          spec: of the process.
-          max_processes: how many of the key may be taken at a time.
-          owner: takes the process, which ends when the owner is collected.
-
-        Raises:
-          ScriptEnvironmentError: a new process cannot be started, or the holders of the others are lost.
-        """
-        self._slots.take(spec.key, spec.name, limit=max_processes)
-        return self._take_idle_or_start(spec, owner)
+        """Take a process for a bundle, as `acquire_all`; it may still be coming up."""
+        [process] = self.acquire_all([spec], limit=max_processes, owner=owner, unused=False) or []
+        process.bundle_thread = threading.get_ident()
+        return process
 
     def acquire_all(
-        self, spec: ProcessSpec, count: int, *, limit: int, owner: object, unused: bool, wait: bool = True
+        self, specs: Sequence[ProcessSpec], *, limit: int, owner: object, unused: bool, wait: bool = True
     ) -> list[ScriptProcess] | None:
-        """Take the processes of a whole run at once.
+        """Take the processes of a whole run at once, with their accelerators; wait in order while there are too few.
 
         Args:
-          spec: of the processes.
-          count: number of processes.
-          limit: how many of the key may be taken at a time.
+          specs: of the processes, all of one transform.
+          limit: how many of the transform may be taken at a time.
           owner: takes the processes, which end when the owner is collected.
           unused: True if they must not have had a run: some of TensorFlow's settings, such as collective operations,
             can only be made in a new interpreter.
-          wait: True to wait in order while there are too few slots; else None is returned.
+          wait: False to return None instead of a wait.
 
         Raises:
-          ScriptEnvironmentError: as `acquire`; then none is taken.
+          ScriptEnvironmentError: a process cannot be started, or the holders of the others are lost; none is taken.
         """
-        if wait:
-            self._slots.take(spec.key, spec.name, limit=limit, n=count)
-        elif not self._slots.try_take(spec.key, limit=limit, n=count):
+        key = specs[0].key
+        if not self._slots.take(key, specs[0].name, limit=limit, n=len(specs), wait=wait):
             return None
-        taken: list[ScriptProcess] = []
-        for rest in range(count - 1, -1, -1):
-            try:
-                taken.append(self._take_idle_or_start(spec, owner, unused=unused))
-            except BaseException:
-                # Also on an interrupt: a slot that is never given back is missing for good.
-                self._slots.give(spec.key, rest)
-                for process in taken:
-                    self.release(process, keep=False)
-                raise
-        return taken
+        try:
+            with contextlib.ExitStack() as undo:
+                with Claim(specs, self._devices.claim(specs, unused=unused), unused=unused) as claim, self._changed:
+                    self._users.note_interpreter(specs[0])
+                    found = claim.find(self._idle, self._leased, self._changed, wait=wait)
+                    for spec, process, devices in found or ():
+                        if devices is not None:
+                            undo.callback(devices.close)
+                        if process is not None:
+                            process.spec = spec  # another transform may have started it
+                            self._note_leased(process, owner, undo)
+                if found is None:
+                    return None
+                taken = []
+                for spec, process, devices in found:
+                    if process is None:
+                        process = self._start(spec, devices)
+                        self._note_leased(process, owner, undo)
+                    taken.append(process)
+                undo.pop_all()
+                return taken
+        finally:
+            # Also on an interrupt: a slot that is never given back is missing for good.
+            self._slots.give(key, len(specs))
 
-    def release(self, process: ScriptProcess, *, keep: bool) -> None:
-        """Give a process back: to be used again if `keep`, else to be killed."""
+    def release(self, process: ScriptProcess, *, keep: bool) -> str | None:
+        """Give a process back: to be used again if `keep`, else to be killed.
+
+        Returns:
+          The name of the limit for which a process that was to be kept has been ended; else None.
+        """
+        process.bundle_thread = None
+        limit = None
         if keep and process.returncode is None:
-            self._put_back(process)
-            return
+            limit = limit_reached(process)
+            if limit is None and not self._devices.is_due(process):
+                self._put_back(process)
+                return None
+            process.close()
         # Before its slot is free: else there would be a process too many for a moment.
         process.kill()
         with self._changed:
             if self._leased.pop(process, None) is not None:
                 self._slots.note_return(process.spec.key)
         self._remove_scratch_if_unused()
+        return limit
 
     def shutdown(self) -> None:
         """End every process of this pool and remove its scratch directory."""
@@ -201,10 +225,9 @@ class ProcessPool:
             leased, idle = list(self._leased), self._idle.take_all()
             self._leased.clear()
             self._users.clear()
-            self._num_ending += len(leased) + len(idle)
-        self._end(kill=leased, close=idle)
-        with self._changed:  # another thread may be ending processes, whose scripts still log
-            self._changed.wait_for(lambda: not self._num_ending, _ENDING_S)
+            self._endings.announce(*leased, *idle)
+        self._endings.end(kill=leased, close=idle)
+        self._endings.wait(_ENDING_S)  # another thread may be ending processes, whose scripts still log
 
     def _own_scratch(self) -> ScratchDirectory:
         with self._changed:
@@ -220,29 +243,14 @@ class ProcessPool:
             if process.spec.key == key
         ]
 
-    def _take_idle_or_start(self, spec: ProcessSpec, owner: object, *, unused: bool = False) -> ScriptProcess:
-        """Take a process for a slot that is taken already."""
-        dead: list[ScriptProcess] = []
-        try:
-            with self._changed:
-                self._users.note_interpreter(spec)
-                process, dead = self._idle.take(spec, unused=unused)
-                if process is not None:
-                    process.spec = spec  # another transform may have started it
-                    self._leased[process] = weakref.ref(owner)
-                    return process
-            process = self._start(spec)
-            with self._changed:
-                self._leased[process] = weakref.ref(owner)
-            return process
-        finally:
-            for process in dead:
-                process.kill()
-            self._slots.give(spec.key)
-
-    def _start(self, spec: ProcessSpec) -> ScriptProcess:
+    def _start(self, spec: ProcessSpec, devices: DeviceLease | None) -> ScriptProcess:
         scratch = self._own_scratch()
-        return ScriptProcess.start(spec, scratch.path, scratch.guardian)
+        return ScriptProcess.start(spec, scratch.path, scratch.guardian, devices)
+
+    def _note_leased(self, process: ScriptProcess, owner: object, undo: contextlib.ExitStack) -> None:
+        undo.callback(self.release, process, keep=False)
+        with self._changed:
+            self._leased[process] = weakref.ref(owner)
 
     def _put_back(self, process: ScriptProcess) -> None:
         with self._changed:
@@ -251,50 +259,39 @@ class ProcessPool:
             self._slots.note_return(process.spec.key)
             if self._users.unused_since(process) is not None:
                 self._reaper.schedule(UNUSED_GRACE_S)
+            if process.devices is not None:
+                self._reaper.schedule(YIELD_IDLE_S)
 
     def _end_idle(self) -> None:
         """End processes that have been idle for long; runs on the alarm's thread, and schedules its next call."""
         with self._changed:
             now = time.monotonic()
             ending = self._idle.take_ended(idle_s=IDLE_TIMEOUT_S, unused_s=UNUSED_GRACE_S)
+            for process in self._devices.surplus(self._idle.since):
+                self._idle.remove(process)
+                ending.append(process)
+            self._devices.look_after(self._leased)
             used = self._users.keys()
             self._users.forget_left(before=now - UNUSED_GRACE_S)
-            just_left = {key for key in self._stopped if self._users.left_since(key) + UNUSED_GRACE_S > now}
-            self._stopped &= used | just_left
             orphans = [process for process, owner in self._leased.items() if owner() is None]
             for process in orphans:
                 del self._leased[process]
                 self._slots.note_return(process.spec.key)
             if self._scratch is not None:
-                self._reaper.schedule(min(_REAPER_TICK_S, IDLE_TIMEOUT_S))
-            self._num_ending += len(ending) + len(orphans)
-        self._end(kill=orphans, close=ending)
+                has_devices = any(process.devices is not None for process in self._idle.since)
+                self._reaper.schedule(min(YIELD_IDLE_S if has_devices else _REAPER_TICK_S, IDLE_TIMEOUT_S))
+            self._endings.announce(*ending, *orphans)
+        self._endings.end(kill=orphans, close=ending)
         for run in self.live_runs.take_abandoned(used):
             run.release(self)
-
-    def _end(self, *, kill: Sequence[ScriptProcess], close: Sequence[ScriptProcess] = ()) -> None:
-        """End processes that were counted as ending; their files and their guardian stay until they have ended."""
-        try:
-            with contextlib.ExitStack() as stack:  # an error at one does not keep the others from being ended
-                for process in close:
-                    stack.callback(process.close)
-                for process in kill:
-                    stack.callback(process.kill)
-                # All are asked before any is waited for: their exit handlers run at the same time.
-                for process in close:
-                    process.ask_to_close()
-        finally:
-            with self._changed:
-                self._num_ending -= len(kill) + len(close)
-                self._changed.notify_all()
-            self._remove_scratch_if_unused()
 
     def _remove_scratch_if_unused(self) -> None:
         with self._changed:
             in_use = self._leased or self._slots.any_taken or self._users.keys() or self._idle
-            if in_use or self._num_ending or self._scratch is None:
+            if in_use or self._endings or self._scratch is None:
                 return
             scratch, self._scratch = self._scratch, None
+            self._devices.close()
             # With the lock held: else another thread might make a directory, and its alarm would be cancelled.
             self._reaper.cancel()
         scratch.remove()

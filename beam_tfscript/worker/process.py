@@ -18,6 +18,7 @@ from beam_tfscript.runtime.run import launcher
 from beam_tfscript.runtime.transport import scratch, wire
 from beam_tfscript.worker.activity import count_oom_kills, describe_activity
 from beam_tfscript.worker.channel import Channel, ChannelClosed
+from beam_tfscript.worker.device_leases import DeviceLease
 from beam_tfscript.worker.exit_status import ExitStatus
 from beam_tfscript.worker.guardian import Guardian
 from beam_tfscript.worker.handshake import check_versions
@@ -50,6 +51,8 @@ class ScriptProcess:
       directory: its own directory, removed when it has ended.
       ready: the JSON object of its READY frame; None until it is up.
       start_s: seconds from its start until it was ready; 0 until then.
+      devices: the accelerators that it has for as long as it lives; None if none were leased.
+      bundle_thread: thread of the bundle that has it, and gives it back; None if it outlives bundles, or is idle.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class ScriptProcess:
         self.started_at = time.monotonic()
         self.ready: dict | None = None
         self.directory = directory
+        self.devices: DeviceLease | None = None
+        self.bundle_thread: int | None = None
         self._popen = popen
         self._guardian = guardian
         self._is_closing = False
@@ -78,28 +83,35 @@ class ScriptProcess:
         self.channel = Channel(sock, self._exit.descriptor, lambda: self._exit.returncode is None)
 
     @classmethod
-    def start(cls, spec: ProcessSpec, scratch_path: str, guardian: Guardian) -> ScriptProcess:
+    def start(
+        cls, spec: ProcessSpec, scratch_path: str, guardian: Guardian, devices: DeviceLease | None = None
+    ) -> ScriptProcess:
         """Start an interpreter, and return at once; `wait_ready` waits for it.
 
         Args:
           spec: of the process.
           scratch_path: the harness's scratch directory.
           guardian: ends the process if this one dies.
+          devices: the accelerators that it gets. The lease ends with the process, or now if it cannot be started.
 
         Raises:
           ScriptEnvironmentError: the interpreter cannot be started.
         """
-        with contextlib.ExitStack() as undo:
+        with (
+            contextlib.nullcontext() if devices is None else contextlib.closing(devices),
+            contextlib.ExitStack() as undo,
+        ):
             try:
                 ours, theirs = socket.socketpair()
                 undo.callback(ours.close)
                 with theirs:
                     directory = tempfile.mkdtemp(prefix="process-", dir=scratch_path)
                     undo.callback(shutil.rmtree, directory, ignore_errors=True)
-                    popen = spawn(spec, theirs.fileno(), directory, scratch_path)
+                    popen = spawn(spec, theirs.fileno(), directory, scratch_path, devices)
                 undo.callback(kill_group, popen, guardian)
                 guardian.watch(popen.pid)
                 process = cls(spec, popen, ours, directory, guardian)
+                process.devices = devices
             except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
                 raise ScriptEnvironmentError(
                     f"the interpreter {spec.python!r} of script {spec.name} cannot be started: {error}"
@@ -216,7 +228,8 @@ class ScriptProcess:
     def fits(self, spec: ProcessSpec) -> bool:
         """Return True if the process, while it is idle, may serve runs of a spec."""
         is_free = self._kept_run is None or self.spec.key == spec.key
-        return is_free and self.spec.interpreter == spec.interpreter
+        has_runs_left = spec.max_runs is None or self.runs < spec.max_runs
+        return is_free and has_runs_left and self.spec.interpreter == spec.interpreter
 
     def ask_to_close(self) -> None:
         """Tell an idle process to end, without waiting for it."""

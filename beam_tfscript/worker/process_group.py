@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 
+from beam_tfscript.worker.device_leases import DeviceLease
 from beam_tfscript.worker.guardian import Guardian
 from beam_tfscript.worker.handshake import COMMAND
 from beam_tfscript.worker.process_spec import ProcessSpec, make_environment
@@ -23,7 +24,9 @@ _GONE_S = 10.0
 _SPAWN_LOCK = threading.Lock()
 
 
-def spawn(spec: ProcessSpec, channel: int, directory: str, scratch_path: str) -> subprocess.Popen:
+def spawn(
+    spec: ProcessSpec, channel: int, directory: str, scratch_path: str, devices: DeviceLease | None = None
+) -> subprocess.Popen:
     """Start an interpreter, as the leader of a process group of its own.
 
     Args:
@@ -31,6 +34,7 @@ def spawn(spec: ProcessSpec, channel: int, directory: str, scratch_path: str) ->
       channel: descriptor of the process's end of the channel.
       directory: its current directory.
       scratch_path: the harness's scratch directory.
+      devices: the accelerators that it gets; it inherits their lock.
     """
     with _SPAWN_LOCK, _shared_lock(spec.use_marker) as held:
         return subprocess.Popen(
@@ -39,8 +43,8 @@ def spawn(spec: ProcessSpec, channel: int, directory: str, scratch_path: str) ->
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=directory,
-            env=make_environment(spec, channel, scratch_path),
-            pass_fds=(channel, *held),
+            env=make_environment(spec, channel, scratch_path, () if devices is None else devices.ids),
+            pass_fds=(channel, *held, *(() if devices is None else (devices.descriptor,))),
             # A group of its own: processes that the script starts are ended with it.
             start_new_session=True,
         )

@@ -7,30 +7,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from beam_tfscript.errors import ScriptEnvironmentError
+from beam_tfscript.worker import long_wait
+from beam_tfscript.worker.long_wait import Holder, LongWait
 
 _LOGGER = logging.getLogger(__name__)
-
-# Interval of log lines of a run that waits for a process: a wait must not look like a hang.
-_WAIT_NOTICE_S = 60.0
-# A wait is as long as the runs before it, which may compute for days. But each of them sends a frame now and then, if
-# only its stack after each `feed_timeout`. If none of them has sent a frame or given its process back for this time,
-# they never will: their bundle was never finished, or their owner was lost.
-WAIT_LIMIT_S = 3600.0
-
-
-class Holder(NamedTuple):
-    """Holder of a process.
-
-    Attributes:
-      description: the run, and its process, in words.
-      heard_at: when the process sent its last frame, on this machine's monotonic clock.
-    """
-
-    description: str
-    heard_at: float
 
 
 class ProcessSlots:
@@ -53,14 +35,15 @@ class ProcessSlots:
         """True if a slot is taken for which there is no process yet."""
         return any(self._taken.values())
 
-    def take(self, key: str, name: str, *, limit: int, n: int = 1) -> None:
-        """Take slots, and wait in order while there are too few.
+    def take(self, key: str, name: str, *, limit: int, n: int = 1, wait: bool = True) -> bool:
+        """Take slots, and wait in order while there are too few; return True if they are taken.
 
         Args:
           key: the transform's.
           name: the script's, for the log.
           limit: how many processes of the key there may be.
           n: number of slots, taken all at once; at most `limit`.
+          wait: False to take them only if so many are free, and no run waits for them.
 
         Raises:
           ScriptEnvironmentError: the holders of the processes have sent nothing for an hour.
@@ -69,27 +52,20 @@ class ProcessSlots:
         ticket = object()
         with self._changed:
             queue = self._queues[key]
+            if not wait and (queue or self._count(key) + n > limit):
+                return False
             queue.append(ticket)
-            began_at = looked_at = time.monotonic()
+            waited = LongWait()
             try:
                 while queue[0] is not ticket or self._count(key) + n > limit:
-                    look_at = looked_at + min(_WAIT_NOTICE_S, WAIT_LIMIT_S)
-                    self._changed.wait(max(0.0, look_at - time.monotonic()))
-                    if time.monotonic() >= look_at:
-                        looked_at = time.monotonic()
-                        self._look_into_wait(key, name, limit, began_at)
+                    self._changed.wait(waited.until_look_s)
+                    if waited.is_look_due():
+                        self._look_into(waited, key, name, limit)
                 self._taken[key] += n
+                return True
             finally:
                 queue.remove(ticket)
                 self._changed.notify_all()
-
-    def try_take(self, key: str, *, limit: int, n: int = 1) -> bool:
-        """Take slots if so many are free and no run waits for them; return True if they are taken."""
-        with self._changed:
-            if self._queues[key] or self._count(key) + n > limit:
-                return False
-            self._taken[key] += n
-            return True
 
     def give(self, key: str, n: int = 1) -> None:
         """Give slots back: their processes exist and count as held, or could not be started."""
@@ -103,22 +79,21 @@ class ProcessSlots:
         self._given_at[key] = time.monotonic()
         self._changed.notify_all()
 
-    def _look_into_wait(self, key: str, name: str, limit: int, began_at: float) -> None:
+    def _look_into(self, waited: LongWait, key: str, name: str, limit: int) -> None:
         """Log the holders of the processes, or give the wait up."""
-        now = time.monotonic()
         holders = list(self._holders(key))
         shown = [holder.description for holder in holders]
         shown += ["a process that is being started"] * self._taken[key]
-        heard_at = max([began_at, self._given_at[key], *(holder.heard_at for holder in holders)])
-        if now - heard_at < WAIT_LIMIT_S:
+        silent_s = waited.silent_s(holders, self._given_at[key])
+        if silent_s < long_wait.LIMIT_S:
             _LOGGER.info(
                 "%s: waited %.0f s for one of %d processes (max_processes), which %d runs wait for; they are at: %s",
-                name, now - began_at, limit, len(self._queues[key]), "; ".join(shown),
+                name, waited.so_far_s, limit, len(self._queues[key]), "; ".join(shown),
             )  # fmt: skip
             return
         raise ScriptEnvironmentError(
-            f"{name}: a run has waited {now - began_at:.0f} s for one of {limit} processes (max_processes). The runs "
-            f"that have the processes showed no sign of life for {now - heard_at:.0f} s: {'; '.join(shown) or 'none'}. "
+            f"{name}: a run has waited {waited.so_far_s:.0f} s for one of {limit} processes (max_processes). The runs "
+            f"that have the processes showed no sign of life for {silent_s:.0f} s: {'; '.join(shown) or 'none'}. "
             "Check if their bundles hang downstream of the script, or give a larger max_processes."
         )
 

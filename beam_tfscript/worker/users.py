@@ -15,6 +15,9 @@ class Users:
     """DoFn instances by their transform's key, held weakly: a runner may forget to tear one down.
 
     Every method is called with the pool's lock held.
+
+    Attributes:
+      stopped: keys whose script has asked for the end of its feed.
     """
 
     def __init__(self) -> None:
@@ -22,6 +25,7 @@ class Users:
         self._interpreters: dict[str, Hashable] = {}
         # When the last user of a key, or of an interpreter, went.
         self._left_at: dict[Hashable, float] = {}
+        self.stopped: set[str] = set()
 
     def add(self, key: str, user: object) -> None:
         """Add a user of a key."""
@@ -64,8 +68,9 @@ class Users:
         return self._left_at.get(interpreter, 0.0)
 
     def forget_left(self, *, before: float) -> None:
-        """Forget users that left before a time; they count as gone for long."""
+        """Forget users that left before a time; they count as gone for long. Their keys are stopped no more."""
         used = self.keys()
+        self.stopped = {key for key in self.stopped if key in used or self.left_since(key) > before}
         self._interpreters = {key: value for key, value in self._interpreters.items() if key in used}
         self._left_at = {key: left for key, left in self._left_at.items() if left >= before}
 

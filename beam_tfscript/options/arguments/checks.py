@@ -127,6 +127,20 @@ def port_range(argument: str, value: str) -> tuple[int, int]:
     return first, last
 
 
+def share(least: float) -> Check:
+    """Return a check for a whole number of things, or for a fraction of one that is at least `least`."""
+
+    def check(argument: str, value: Any) -> float:
+        is_whole = _is_number(value) and value >= 0 and value == value // 1 and value < float("inf")
+        if not is_whole and not (_is_number(value) and least <= value < 1):
+            raise ArgumentError(
+                f"{argument} must be a whole number, or a fraction between {least:g} and 1, got {value!r}."
+            )
+        return int(value) if is_whole else float(value)
+
+    return check
+
+
 def optional(check: Check) -> Check:
     """Return a check that accepts None as well, for arguments whose default is not None."""
     return lambda argument, value: None if value is None else check(argument, value)

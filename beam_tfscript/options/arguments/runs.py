@@ -12,6 +12,7 @@ from beam_tfscript.options.arguments.argument import FEEDS, Argument, Flag, Show
 # with this limit, unless a batch takes longer than the time below.
 _KEEP_BYTES = 64 << 20
 _KEEP_S = 600
+_MIB = 1 << 20
 
 _STREAM = ("stream",)
 
@@ -85,6 +86,28 @@ SPOOL_DIR = Argument(
     check=checks.path_or_uri,
     show=lambda options: None if options.spool_dir is None else mask_uri(options.spool_dir),
     flag=Flag("script", "DIR"),
+)
+MAX_RUNS = Argument(
+    "max_runs",
+    int | None,
+    "number of runs after which a script process is ended, and the next run gets a new one; None for no limit.",
+    default=None,
+    feeds=("dataset", "stream"),
+    wrong_feed="There, a run goes on for as long as its process. max_rss_bytes limits the memory of a process.",
+    check=checks.whole_number(1),
+    field="max_runs",
+    show=attribute("max_runs"),
+)
+MAX_RSS_BYTES = Argument(
+    "max_rss_bytes",
+    int | None,
+    "resident memory of a script process and its children, in bytes, above which the process is ended after a run, or "
+    'in `"bundles"` after a bundle. None for no limit.',
+    default=None,
+    # A smaller number is a mistake about its unit: an interpreter alone takes more.
+    check=checks.whole_number(_MIB),
+    field="max_rss_bytes",
+    show=attribute("max_rss_bytes"),
 )
 REPLAY = Argument(
     "replay",
@@ -163,6 +186,6 @@ IDLE_TIMEOUT = Argument(
 )
 
 RUNS = (
-    FEED, MAX_ATTEMPTS, MAX_PROCESSES, TRANSPORT, SPOOL_DIR, REPLAY, KEEP_UNACKED_BYTES, KEEP_UNACKED_SECONDS,
-    POLL_INTERVAL, START_TIMEOUT, FEED_TIMEOUT, IDLE_TIMEOUT,
+    FEED, MAX_ATTEMPTS, MAX_PROCESSES, MAX_RUNS, MAX_RSS_BYTES, TRANSPORT, SPOOL_DIR, REPLAY, KEEP_UNACKED_BYTES,
+    KEEP_UNACKED_SECONDS, POLL_INTERVAL, START_TIMEOUT, FEED_TIMEOUT, IDLE_TIMEOUT,
 )  # fmt: skip

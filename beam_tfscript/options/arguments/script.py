@@ -151,6 +151,19 @@ INTRA_OP_PARALLELISM = Argument(
     show=attribute("intra_op_parallelism"),
     flag=Flag(_SCRIPT, "N", parse=int),
 )
+ACCELERATORS_PER_PROCESS = Argument(
+    "accelerators_per_process",
+    float | None,
+    "number of GPUs that a script process has to itself, in `CUDA_VISIBLE_DEVICES`. A fraction such as 0.5 or 0.25 if "
+    "several processes share one GPU; 0 for none. A run waits until so many are free on its machine. In a cluster, "
+    "only the chief and the workers get GPUs. None for no limit: each process sees what the worker sees. More: "
+    "docs/guide.md.",
+    default=None,
+    check=checks.share(0.01),
+    field="accelerators_per_process",
+    show=attribute("accelerators_per_process"),
+    flag=Flag(_SCRIPT, "N", parse=float),
+)
 PYTHON_ENV = Argument(
     "python_env",
     str | None,
@@ -178,5 +191,5 @@ PYTHON_VERSION = Argument(
 
 SCRIPT = (
     MAIN_SCRIPT_FILE, USER_FILES, USER_PARAMS, COMPAT_PARAMS, ENTRY, SCRIPT_ARGS, ENV, INTRA_OP_PARALLELISM,
-    PYTHON_ENV, REQUIREMENTS, PYTHON_VERSION, LOG_LEVEL, LOG_DIR,
+    ACCELERATORS_PER_PROCESS, PYTHON_ENV, REQUIREMENTS, PYTHON_VERSION, LOG_LEVEL, LOG_DIR,
 )  # fmt: skip
