@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Two TensorFlow processes at a time are what two cores and 24 GiB take; more cores take more.
 JOBS ?= 2
 
-.PHONY: help install demo test test-prism test-flink test-spark test-cluster test-cluster-scale test-large test-envs test-install constraints soak lint docs bench dist clean
+.PHONY: help install demo test test-prism test-flink test-spark test-cluster test-cluster-scale test-large test-gpu test-envs test-install constraints soak lint docs bench dist clean
 
 help:
 	@echo "make install   set up $(VENV) with everything that the demo, the tests and the docs need"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-envs    the script side on TensorFlow 1.15, 2.3 and 2.15, if their Pythons are installed"
 	@echo "make test-install  the wheel, installed by pip and uv on Python 3.10 and 3.13; lowest and newest versions"
 	@echo "make test-large   a shard of 2 GiB; takes 14 GiB of memory"
+	@echo "make test-gpu    leases of this machine's GPUs, which must be free; needs a TensorFlow that finds them"
 	@echo "make soak      ten minutes of a stream on Flink, which must not leak; then an hour of random faults"
 	@echo "               on every installed engine, which must not break a guarantee; needs java, mvn and go"
 	@echo "make lint      formatting, lint, types and plain English"
@@ -90,6 +91,10 @@ test-install: $(STAMP)
 # One after the other and apart from the rest: its figures are peaks of memory.
 test-large: $(STAMP)
 	$(BIN)/python -m pytest -m large
+
+# By hand: CI has no GPU.
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak

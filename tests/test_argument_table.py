@@ -88,6 +88,7 @@ def test_flags_are_parsed_into_arguments(tmp_path):
         "--selected-cols=a, b", "--num-workers=2", "--num-ps=1", "--ps-main", "--placement=one_host", "--env=A=1",
         "--env=B=x=y", "--user-file=a.txt", "--user-file=b.txt", "--script-arg=--x", "--log-level=30",
         "--start-timeout=5", "--compat-params=strings", "--intra-op-parallelism=0",
+        "--accelerators-per-process=0.5",
         f"--requirements={tmp_path}/needed.txt", "--requirements=pandas", "--python-version=3.8", "--entry=go",
     )  # fmt: skip
     assert arguments == {
@@ -95,7 +96,7 @@ def test_flags_are_parsed_into_arguments(tmp_path):
         "num_ps": 1, "ps_main": True, "placement": "one_host", "env": {"A": "1", "B": "x=y"},
         "user_files": ["a.txt", "b.txt"], "script_args": ["--x"], "log_level": 30, "start_timeout": 5.0,
         "compat_params": "strings", "intra_op_parallelism": 0, "requirements": ["numpy", "scipy>=1", "pandas"],
-        "python_version": "3.8", "entry": "go",
+        "python_version": "3.8", "entry": "go", "accelerators_per_process": 0.5,
     }  # fmt: skip
 
 

@@ -9,7 +9,9 @@ import dataclasses
 import fcntl
 import os
 import pathlib
+import random
 import signal
+import subprocess
 import threading
 import time
 
@@ -17,7 +19,8 @@ import pytest
 
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.files.staging import stage_runtime
-from beam_tfscript.worker import long_wait, pool_devices
+from beam_tfscript.worker import device_leases, long_wait, pool_devices
+from beam_tfscript.worker.device_shares import Demand
 from beam_tfscript.worker.pool import ProcessPool
 from beam_tfscript.worker.process_spec import ProcessSpec
 from tests.running import SCRIPTS_PYTHON
@@ -397,3 +400,40 @@ def test_other_users_may_share_the_directory(pools, spec, user):
         "lock": 0o666,
         "lease": 0o644,
     }
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_processes_that_are_killed_at_any_point_never_share_a_device(tmp_path, seed):
+    """No lock is lost, none stays, and every demand is met at some time: the queue is not stuck."""
+    (tmp_path / "halves").mkdir()
+    chance, running, leased = random.Random(seed), [], 0
+
+    def start(number):
+        running.append(
+            subprocess.Popen(
+                [SCRIPTS_PYTHON, "-m", "tests.device_rush", str(1000 * seed + number), str(tmp_path / "halves")],
+                cwd=pathlib.Path(__file__).parent.parent,
+                stdout=subprocess.PIPE,
+            )
+        )
+
+    def end(process):
+        process.kill()
+        done = len(process.communicate()[0])
+        assert process.returncode == -signal.SIGKILL
+        return done
+
+    try:
+        for number in range(4):
+            start(number)
+        for number in range(4, 14):
+            time.sleep(chance.random() * 0.8)
+            leased += end(running.pop(chance.randrange(len(running))))
+            start(number)
+        time.sleep(2)
+    finally:
+        leased += sum(map(end, running))
+    assert leased > 100
+    (lease,) = device_leases.DeviceLeases().lease(Demand((3,), ("0", "1", "2")), "after", None)
+    lease.close()
+    assert not waiting()

@@ -16,6 +16,10 @@ import psutil
 import pytest
 
 from beam_tfscript import RunTFScript
+from beam_tfscript.errors import ScriptEnvironmentError
+from beam_tfscript.runtime.compat import run_configs
+from beam_tfscript.runtime.transport.variables import LEASED_DEVICES
+from beam_tfscript.worker.accelerators import find_accelerators
 from tests.device_harness import SCHEMA, device_run
 from tests.interpreters import find_python
 from tests.running import script
@@ -293,3 +297,40 @@ def test_old_interpreters_get_devices_too(in_memory, devices, tmp_path, version)
     )  # fmt: skip
     (row,) = in_memory.run(transform)
     assert (row["devices"], row["growth"]) == ("0", "true")
+
+
+def test_scripts_that_number_gpus_mean_those_of_their_process(monkeypatch):
+    """Else `gpu_devices` of an Alink script would undo the lease: it sets CUDA_VISIBLE_DEVICES."""
+    assert run_configs._names_of([2, 0]) == ["2", "0"]
+    monkeypatch.setenv(LEASED_DEVICES, "GPU-a,GPU-b")
+    assert run_configs._names_of([1, 0]) == ["GPU-b", "GPU-a"]
+    with pytest.raises(ValueError, match=r"gpu_devices is \[2\], and this process has 2 GPUs"):
+        run_configs._names_of([2])
+    monkeypatch.setenv(LEASED_DEVICES, "")
+    with pytest.raises(ValueError, match="has 0 GPUs"):
+        run_configs._names_of([0])
+
+
+@pytest.mark.gpu
+@pytest.mark.tensorflow
+def test_tensorflow_computes_on_the_gpus_that_are_leased(in_memory, tmp_path, monkeypatch):
+    """On this machine's own GPUs, which must be free."""
+    monkeypatch.delenv("BEAM_TFSCRIPT_ACCELERATORS", raising=False)
+    monkeypatch.setenv("BEAM_TFSCRIPT_ACCELERATOR_LOCKS", str(tmp_path / "locks"))
+    try:
+        found = find_accelerators()
+    except ScriptEnvironmentError as error:
+        pytest.skip(f"this machine has no GPU: {error}")
+    for share, processes in ((1, len(found.ids)), (0.5, 2)):
+        transform = RunTFScript(
+            script("devices.py"), SCHEMA, entry="lists_gpus", num_workers=2 * processes, max_processes=processes,
+            accelerators_per_process=share, user_params={"seconds": 2},
+        )  # fmt: skip
+        rows = in_memory.run(transform, options=THREADS)
+        assert {row["devices"] for row in rows} <= set(found.ids)
+        assert {(row["task"], row["growth"]) for row in rows} == {("1", "true")}
+        assert max(most_at_a_time(rows).values()) <= 1 / share
+    (row,) = in_memory.run(
+        RunTFScript(script("devices.py"), SCHEMA, entry="lists_gpus", accelerators_per_process=0, user_params={})
+    )
+    assert (row["task"], row["growth"], row["devices"]) == ("0", "unset", "")

@@ -37,6 +37,12 @@ def test_tells_two_versions_of_a_script_apart(tmp_path):
     assert len(digests) == 2
 
 
+def test_shows_the_limits_of_processes_as_they_are_given():
+    given = {"accelerators_per_process": 0.5, "max_runs": 3, "max_rss_bytes": 1 << 30, "max_processes": 2}
+    assert given.items() <= items(**given).items()
+    assert items(accelerators_per_process=0)["accelerators_per_process"] == 0
+
+
 def test_doesnt_show_the_directories_of_local_files(tmp_path):
     (tmp_path / "words.txt").write_text("a")
     (tmp_path / "folder").mkdir()

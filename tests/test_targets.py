@@ -25,6 +25,9 @@ def option(name):
 
 # Marks that say how a test is run, not by which target.
 EVERYWHERE = {"cold", "slow", "job_server", "tensorflow"}
+TARGETS = ("test", "test-heavy", "test-large", "test-gpu")
+# CI has no GPU.
+BY_HAND = {"test-gpu"}
 MARKS = {line.split(":")[0] for line in option("markers")} - EVERYWHERE
 
 
@@ -44,20 +47,20 @@ def marks_of(command):
 
 
 def test_each_combination_of_marks_is_run_by_a_target():
-    selected = [marks_of(command) for target in ("test", "test-heavy", "test-large") for command in commands(target)]
-    assert len(MARKS) == 6 and len(selected) == 3
+    selected = [marks_of(command) for target in TARGETS for command in commands(target)]
+    assert len(MARKS) == 7 and len(selected) == 4
     for number in range(len(MARKS) + 1):
         for marks in itertools.combinations(sorted(MARKS), number):
             assert any(marker.evaluate(lambda name, marks=marks: name in marks) for marker in selected), marks
 
 
 def test_a_test_has_one_target():
-    expressions = {target: marks_of(commands(target)[0]) for target in ("test", "test-heavy", "test-large")}
+    expressions = {target: marks_of(commands(target)[0]) for target in TARGETS}
     for mark in [None, *MARKS]:
         found = [
             target for target, marker in expressions.items() if marker.evaluate(lambda name, mark=mark: name == mark)
         ]
-        expected = {None: "test", "large": "test-large"}.get(mark, "test-heavy")
+        expected = {None: "test", "large": "test-large", "gpu": "test-gpu"}.get(mark, "test-heavy")
         assert found == [expected], mark
 
 
@@ -93,7 +96,7 @@ def test_no_test_file_imports_tensorflow_at_its_top():
 
 def test_ci_runs_each_target():
     targets = set(re.findall(r"^(test[\w-]*)(?=[ :])", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    targets |= {"test-prism", "test-flink", "test-spark"}
+    targets = (targets | {"test-prism", "test-flink", "test-spark"}) - BY_HAND
     words = set(re.findall(r"\btest[\w-]*", (ROOT / ".ci" / "run").read_text()))
     assert {"test", "test-heavy", "test-envs", "test-cluster"} < targets <= words
 

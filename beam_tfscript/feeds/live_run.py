@@ -98,6 +98,12 @@ class LiveRun:
         return {shard: task.done for shard, task in self._by_shard().items()}
 
     @property
+    def devices(self) -> set[str]:
+        """Ids of the accelerators that its processes have."""
+        leases = [process.devices for process in self._processes]
+        return {name for lease in leases if lease is not None for name in lease.ids}
+
+    @property
     def has_stopped(self) -> bool:
         """True if the chief has asked for the end of the feed."""
         summary = self._group.chief.summary

@@ -101,8 +101,8 @@ class RunTFScript(beam.PTransform):
         None for the number of the machine's cores, and at least 2; in `"stream"` at least 2 per shard.
       max_runs: number of runs after which a script process is ended, and the next run gets a new one; None for no
         limit.
-      max_rss_bytes: resident memory of a script process and its children, in bytes, above which the process is ended
-        after a run, or in `"bundles"` after a bundle. None for no limit.
+      max_rss_bytes: resident memory, in bytes, above which a script process is ended after a run, or in `"bundles"`
+        after a bundle. Memory of its children counts too. None for no limit.
       transport: the way of the rows to the runs in `"dataset"`: `"shuffle"`, or `"files"` in `spool_dir`, of which only
         the names are shuffled. A runner holds a shard that is shuffled in memory, at four to six times its size; files
         are flat in memory. None for the shuffle while the data is small, and for files from 64 MiB per worker on, if a

@@ -10,7 +10,9 @@
     └──────────────┬───────────────┘                                 │
                    └── pipe, pidfd ──▶ guard_main ── SIGKILL, if the worker dies
 
-    pool         with process_slots, idle, users, alarm and lease: leases of processes, from start to end
+    pool         with process_slots, long_wait, claim, idle, users, alarm, endings, recycling and lease: leases of
+                 processes, from start to end
+    pool_devices with accelerators, device_shares, device_leases, device_claim and device_queue: the accelerators
     process      with process_spec, process_group, handshake, exit_status and activity: one process, start to end
     kept_run     a run that stays in its process from lease to lease; live_runs, the runs of a harness by identity
     channel      with multiplex: frames of one process, and a wait for the next frame of several

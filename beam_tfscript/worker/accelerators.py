@@ -21,7 +21,7 @@ VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 # A list of ids for a machine on which the search below is wrong; also a list of made-up ids, for a test without any.
 LIST_VARIABLE = "BEAM_TFSCRIPT_ACCELERATORS"
 
-# Programs in containers find the driver's tools here, which is not in PATH everywhere; such as on Dataflow.
+# Container platforms mount the driver's programs here, which is not in every image's PATH.
 _MOUNTED_TOOLS = "/usr/local/nvidia/bin"
 # Without its persistence daemon, the driver first wakes up every GPU, which takes seconds.
 _LISTING_TIMEOUT_S = 60.0

@@ -5,9 +5,9 @@
     <directory>/wait-<time>-<name>    a run that waits, whose harness holds the lock; names are in order of time
 
 The kernel frees a lock when the last process that holds it ends, even by kill -9. A script process inherits the lock of
-its lease, and the harness closes its own copy. So accelerators are in use for exactly as long as the process lives,
-also between the death of its harness and its own, which is the guardian's work. Children that the script forks hold the
-lock too. A file whose lock is free is of a dead process, and does not count.
+its lease, and the harness closes its own copy. So accelerators are in use for exactly as long as the process lives. The
+harness may die some time before it: then the guardian ends the process. Children that the script forks hold the lock
+too. A file whose lock is free is of a dead process, and does not count.
 """
 
 from __future__ import annotations

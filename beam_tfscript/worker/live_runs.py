@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from typing import Any
 
 from beam_tfscript.errors import ScriptEnvironmentError
@@ -91,15 +91,18 @@ class LiveRuns:
         """Forget, and return, the runs of a transform whose processes may go to other runs."""
         return self._take(lambda run: run.key == key and self._is_unused(run, STALE_AFTER_S))
 
-    def take_abandoned(self, used: set[str]) -> list[Any]:
+    def take_abandoned(self, used: set[str], wanted: Collection[str] = ()) -> list[Any]:
         """Forget, and return, the runs that no bundle will ask for any more.
 
         Args:
           used: keys of the transforms that have DoFn instances now.
+          wanted: ids of accelerators that a run waits for.
         """
-        return self._take(
-            lambda run: self._is_unused(run, GIVE_UP_AFTER_S if run.key in used else STALE_AFTER_S),
-        )
+
+        def limit_s(run: Any) -> float:
+            return GIVE_UP_AFTER_S if run.key in used and run.devices.isdisjoint(wanted) else STALE_AFTER_S
+
+        return self._take(lambda run: self._is_unused(run, limit_s(run)))
 
     def clear(self) -> None:
         """Forget all runs."""

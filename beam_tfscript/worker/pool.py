@@ -271,6 +271,7 @@ class ProcessPool:
                 self._idle.remove(process)
                 ending.append(process)
             self._devices.look_after(self._leased)
+            wanted = self._devices.wanted(self._leased)
             used = self._users.keys()
             self._users.forget_left(before=now - UNUSED_GRACE_S)
             orphans = [process for process, owner in self._leased.items() if owner() is None]
@@ -282,7 +283,7 @@ class ProcessPool:
                 self._reaper.schedule(min(YIELD_IDLE_S if has_devices else _REAPER_TICK_S, IDLE_TIMEOUT_S))
             self._endings.announce(*ending, *orphans)
         self._endings.end(kill=orphans, close=ending)
-        for run in self.live_runs.take_abandoned(used):
+        for run in self.live_runs.take_abandoned(used, wanted):
             run.release(self)
 
     def _remove_scratch_if_unused(self) -> None:

@@ -97,6 +97,15 @@ class PoolDevices:
                     break
         return chosen
 
+    def wanted(self, leased: Iterable[ScriptProcess]) -> tuple[str, ...]:
+        """Return the ids of accelerators that a run of this machine waits for.
+
+        Args:
+          leased: the processes that the pool's runs have.
+        """
+        blocked = self._first_blocked() if any(process.devices is not None for process in leased) else None
+        return () if blocked is None else blocked[0].demand.ids
+
     def is_due(self, process: ScriptProcess) -> bool:
         """Return True if a process is to end after its run, because another run has waited for its accelerators."""
         devices = process.devices

@@ -8,6 +8,7 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 
 from beam_tfscript.runtime.run import launcher
+from beam_tfscript.runtime.transport.variables import LEASED_DEVICES
 from beam_tfscript.worker.accelerators import VISIBLE_VARIABLE
 
 # The script must not find this interpreter's packages, nor be taken for a task of a cluster that this process is in.
@@ -83,7 +84,7 @@ def make_environment(spec: ProcessSpec, descriptor: int, scratch: str, devices: 
     environment.update(spec.env)
     if spec.accelerators is not None:
         # Empty hides all.
-        environment[VISIBLE_VARIABLE] = ",".join(devices)
+        environment[VISIBLE_VARIABLE] = environment[LEASED_DEVICES] = ",".join(devices)
     more = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = spec.runtime_path + (os.pathsep + more if more else "")
     environment[launcher.CHANNEL_VARIABLE] = str(descriptor)

@@ -106,16 +106,16 @@ def lists_gpus(config):
     import tensorflow as tf
 
     began = _now()
-    gpus = tf.config.list_physical_devices("GPU")
-    logical = tf.config.list_logical_devices("GPU")
-    for device in logical:
-        with tf.device(device.name):
-            assert float(tf.reduce_sum(tf.ones([100, 100]))) == 10000
+    gpus = tf.config.list_logical_devices("GPU")
+    for gpu in gpus:
+        with tf.device(gpu.name):
+            # Without memory growth, the first of two processes would have all memory, and the second one would fail.
+            assert float(tf.reduce_sum(tf.ones([1000, 1000]))) == 1000000
     time.sleep(config.user_params.get("seconds", 0.0))
     config.write(
         devices=os.environ["CUDA_VISIBLE_DEVICES"],
-        growth=",".join(str(tf.config.experimental.get_memory_growth(gpu)) for gpu in gpus),
-        task=str(len(logical)),
+        growth=os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "unset"),
+        task=str(len(gpus)),
         pid=os.getpid(),
         began=began,
         ended=_now(),

@@ -101,8 +101,8 @@ MAX_RUNS = Argument(
 MAX_RSS_BYTES = Argument(
     "max_rss_bytes",
     int | None,
-    "resident memory of a script process and its children, in bytes, above which the process is ended after a run, or "
-    'in `"bundles"` after a bundle. None for no limit.',
+    "resident memory, in bytes, above which a script process is ended after a run, or in "
+    '`"bundles"` after a bundle. Memory of its children counts too. None for no limit.',
     default=None,
     # A smaller number is a mistake about its unit: an interpreter alone takes more.
     check=checks.whole_number(_MIB),

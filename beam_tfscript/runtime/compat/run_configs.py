@@ -8,6 +8,7 @@ import json
 import os
 
 from beam_tfscript.runtime.tf import tf_versions
+from beam_tfscript.runtime.transport.variables import LEASED_DEVICES
 
 __all__ = ["generate_run_config"]
 
@@ -32,7 +33,8 @@ def generate_run_config(
       intra_op_parallelism_threads, inter_op_parallelism_threads, log_device_placement: of the session's ConfigProto.
       save_checkpoints_steps, log_step_count_steps, keep_checkpoint_max: of the RunConfig.
       device_count: dict of the session's devices, such as `{"CPU": 1}`.
-      gpu_devices: list of the numbers of the GPUs to use, without a cluster; several are mirrored.
+      gpu_devices: list of the numbers of the GPUs to use, without a cluster; several are mirrored. With the transform's
+        `accelerators_per_process`, these are numbers among the GPUs that the process has.
       **unused: other entries of a train config; ignored.
     """
     import tensorflow
@@ -41,7 +43,7 @@ def generate_run_config(
     gpus = list(gpu_devices or ())
     if gpus:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_names_of(gpus))
         os.environ.pop("TF_CONFIG", None)
         device_count = {"GPU": len(gpus)}
     strategy, filters = _distribution(tf, gpus)
@@ -61,6 +63,20 @@ def generate_run_config(
         log_step_count_steps=log_step_count_steps,
         keep_checkpoint_max=keep_checkpoint_max,
     )
+
+
+def _names_of(gpus):
+    """Return the names of GPUs, by their numbers: among those that are leased for this process, else of the machine."""
+    leased = os.environ.get(LEASED_DEVICES)
+    if leased is None:
+        return [str(gpu) for gpu in gpus]
+    names = leased.split(",") if leased else []
+    if max(gpus) >= len(names):
+        raise ValueError(
+            "gpu_devices is {}, and this process has {} GPUs, numbered from 0: give a larger accelerators_per_process, "
+            "or leave gpu_devices out.".format(gpus, len(names))
+        )
+    return [names[gpu] for gpu in gpus]
 
 
 def _distribution(tf, gpus):
