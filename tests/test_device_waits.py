@@ -12,6 +12,7 @@ import pathlib
 import random
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -336,8 +337,7 @@ def test_holder_in_another_harness_is_named_by_its_process(pools, spec, user, mo
         ):
             take(pools[0], spec, user)
     finally:
-        harness.process.kill()
-        harness.process.communicate()
+        harness.kill()
 
 
 def test_wait_goes_on_while_the_holder_in_another_harness_is_heard_of(pools, spec, user, monkeypatch):
@@ -392,14 +392,44 @@ def test_files_of_dead_processes_are_removed(pools, spec, user):
     assert len(files("lease-")) == 1
 
 
-def test_other_users_may_share_the_directory(pools, spec, user):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a while")
+def test_users_share_the_devices(pools, spec, user, devices, monkeypatch):
+    """Another user's leases count, and files of dead processes of another user do not."""
+    devices("0,1")
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:  # pytest's directories are closed to other users
+        os.chmod(parent, 0o755)
+        monkeypatch.setenv("BEAM_TFSCRIPT_ACCELERATOR_LOCKS", os.path.join(parent, "locks"))
+        share_with_another_user(pools, spec, user)
+
+
+def share_with_another_user(pools, spec, user):
     pools[0].release(take(pools[0], spec, user), keep=False)
-    directory = pathlib.Path(os.environ["BEAM_TFSCRIPT_ACCELERATOR_LOCKS"])
-    assert directory.stat().st_mode & 0o7777 == 0o1777
-    assert {path.name[:5]: path.stat().st_mode & 0o777 for path in directory.iterdir()} == {
-        "lock": 0o666,
-        "lease": 0o644,
-    }
+    first = take(pools[0], spec, user)
+    code = (
+        "import os, sys\n"
+        "from beam_tfscript.worker.device_leases import DeviceLeases\n"
+        "from beam_tfscript.worker.device_shares import Demand\n"
+        "os.umask(0o077); os.setgid(1); os.setuid(1)\n"
+        "demand = Demand((1,), ('0', '1'))\n"
+        "leases = DeviceLeases()\n"
+        "(lease,) = leases.lease(demand, 'theirs', None)\n"
+        "print(lease.ids[0], leases.lease(demand, 'more', None), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    root = pathlib.Path(__file__).parent.parent
+    with subprocess.Popen(
+        [SCRIPTS_PYTHON, "-c", code], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "1 None\n"
+        got = []
+        thread = start_taking(pools[1], spec, user, got)
+        time.sleep(0.5)
+        assert not got
+        other.stdin.close()
+        thread.join(30)
+    assert got[0].devices.ids == ("1",)
+    for pool, process in ((pools[0], first), (pools[1], got[0])):
+        pool.release(process, keep=False)
 
 
 @pytest.mark.parametrize("seed", range(2))

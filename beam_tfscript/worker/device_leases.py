@@ -35,6 +35,7 @@ _WAIT = "wait-"
 # Longest wait for the mutex. Its holders need milliseconds; who gets none tries again, or says which file is locked.
 _MUTEX_S = 0.5
 _POLL_S = 0.002
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DeviceLease:
@@ -156,7 +157,7 @@ class DeviceLeases:
             if not is_locked:
                 return None
             path = os.path.join(self.directory, f"{_WAIT}{time.monotonic_ns():020d}-{uuid.uuid4().hex}")
-            return Turn(path, self._create(path, {"shares": demand.shares, "ids": demand.ids}))
+            return Turn(path, _create_locked(path, {"shares": demand.shares, "ids": demand.ids}))
 
     def first_blocked(self) -> tuple[Waiting, Use] | None:
         """Return the first run of the queue for which too little is free, and the use of all accelerators."""
@@ -193,20 +194,7 @@ class DeviceLeases:
 
     def _write_lease(self, ids: tuple[str, ...], share: float, name: str) -> DeviceLease:
         path = os.path.join(self.directory, _LEASE + uuid.uuid4().hex)
-        return DeviceLease(path, self._create(path, {"ids": ids, "share": share, "name": name}), ids, share)
-
-    def _create(self, path: str, record: dict[str, Any]) -> int:
-        """Make a file that this process holds the lock of; the mutex is held."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            os.fchmod(descriptor, 0o644)  # whatever the umask: other users read it
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(descriptor, json.dumps(record).encode())
-        except BaseException:
-            os.unlink(path)
-            os.close(descriptor)
-            raise
-        return descriptor
+        return DeviceLease(path, _create_locked(path, {"ids": ids, "share": share, "name": name}), ids, share)
 
     def _records(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (name, record) of living processes, in the order of the names; remove the files of dead ones.
@@ -218,7 +206,7 @@ class DeviceLeases:
                 continue
             path = os.path.join(self.directory, name)
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                descriptor = os.open(path, _READ)
             except FileNotFoundError:
                 continue  # the run has left the queue
             with open(descriptor, "rb") as file:
@@ -244,15 +232,13 @@ class DeviceLeases:
 
     def _open_mutex(self) -> int:
         path = os.path.join(self.directory, _MUTEX)
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            # Not with O_CREAT: Linux may refuse that for another user's file in a directory that all may write to.
-            return os.open(path, flags)
-        except FileNotFoundError:
-            mutex = os.open(path, flags | os.O_CREAT, 0o666)
-            with contextlib.suppress(OSError):  # another user has made it just now
-                os.fchmod(mutex, 0o666)
-            return mutex
+        while True:
+            try:
+                # Not with O_CREAT: Linux may refuse that for another user's file in a directory that all may write to.
+                return os.open(path, _READ)
+            except FileNotFoundError:
+                with contextlib.suppress(FileExistsError):
+                    return _create(path)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -273,6 +259,26 @@ def _make_shared(directory: str) -> None:
     except FileExistsError:
         if not stat.S_ISDIR(os.lstat(directory).st_mode):
             raise NotADirectoryError(f"{directory} is not a directory, or is a link") from None
+
+
+def _create(path: str) -> int:
+    """Make a file that all users may read, and so may lock."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    os.fchmod(descriptor, 0o644)  # whatever the umask
+    return descriptor
+
+
+def _create_locked(path: str, record: dict[str, Any]) -> int:
+    """Make a file that this process holds the lock of; the mutex is held."""
+    descriptor = _create(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, json.dumps(record).encode())
+    except BaseException:
+        os.unlink(path)
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _try_lock(descriptor: int) -> bool:
