@@ -27,7 +27,7 @@ def option(name):
 EVERYWHERE = {"cold", "slow", "job_server", "tensorflow"}
 TARGETS = ("test", "test-heavy", "test-large", "test-gpu")
 # CI has no GPU.
-BY_HAND = {"test-gpu"}
+BY_HAND = {"test-cluster-scale", "test-gpu"}
 MARKS = {line.split(":")[0] for line in option("markers")} - EVERYWHERE
 
 
