@@ -3,6 +3,7 @@
     digits          `python -m pipelines.digits --output DIR`: learns and scores handwritten digits
     digits_model    `python -m pipelines.digits_model --output DIR`: trains a model, publishes it, and scores with it
     digits_report   tables and pictures of their results
+    run_script      `python -m pipelines.run_script --help`: any script over files, and the Dataflow flex template
     stream_drift    `python -m pipelines.stream_drift --input FOLDER --output DIR`: learns digits as they arrive, and
                     reports when they change
     stream_folder   its source: files that keep arriving in a folder

@@ -65,13 +65,12 @@ def _settings(argument: Argument, flag: Flag) -> dict[str, Any]:
     return {"metavar": flag.metavar, "type": flag.parse}
 
 
-def _help(argument: Argument, flag: Flag) -> str:
+def help_text(argument: Argument, *notes: str) -> str:
+    """Return one line about an argument: its meaning, notes, and its default if that is a text or a number."""
     default = argument.default
     has_default = isinstance(default, (str, int, float)) and not isinstance(default, bool)
-    parts = (
-        argument.summary,
-        flag.note,
-        f"{default} by default" if has_default else "",
-        "repeat the flag for more" if flag.is_list else "",
-    )
-    return "; ".join(filter(None, parts))
+    return "; ".join(filter(None, (argument.summary, *notes, f"{default} by default" if has_default else "")))
+
+
+def _help(argument: Argument, flag: Flag) -> str:
+    return help_text(argument, flag.note) + ("; repeat the flag for more" if flag.is_list else "")

@@ -22,7 +22,7 @@ _MOST_NAMES = 3
 _FLAG = re.compile(r"--?[A-Za-z]")
 
 
-def check_beam_flags(flags: Sequence[str], own: Iterable[str]) -> None:
+def check_beam_flags(flags: Sequence[str], own: Iterable[str], *, command: str = "beam-tfscript run") -> None:
     """Refuse unknown flags.
 
     A job server has options of its own, which its runner requests when the job is submitted. With such a runner an
@@ -32,6 +32,7 @@ def check_beam_flags(flags: Sequence[str], own: Iterable[str]) -> None:
     Args:
       flags: the command line without the flags of the command.
       own: the names of the command's flags.
+      command: the command's name, for errors.
 
     Raises:
       ArgumentError: a flag is unknown, or the runner does not exist.
@@ -52,7 +53,7 @@ def check_beam_flags(flags: Sequence[str], own: Iterable[str]) -> None:
             hint = suggest(name, beams)
             print(f"Note: Beam does not know {name}; it is passed to the job server.{hint}", file=sys.stderr)
         else:
-            raise ArgumentError(f"neither beam-tfscript run nor Beam has a flag {name}.{suggest(name, own, beams)}")
+            raise ArgumentError(f"neither {command} nor Beam has a flag {name}.{suggest(name, own, beams)}")
 
 
 def suggest(name: str, *known: Iterable[str]) -> str:
