@@ -20,10 +20,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.portability.python_urns import SUBPROCESS_SDK
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from apache_beam.transforms.window import FixedWindows
 from google.protobuf import json_format
 
-from beam_tfscript import RunTFScript
+from beam_tfscript import RunTFScript, TrainTFScript
 from pipelines import digits
 from tests.running import script
 
@@ -265,6 +266,143 @@ def test_larger_user_files_stay_out_of_the_graph(tmp_path):
 
 def bytes_that_dont_compress(size):
     return random.Random(1).randbytes(size)
+
+
+HINTS = {"min_ram": "16GB", "accelerator": "type:nvidia-l4;count:1;install-nvidia-driver"}
+HINTS_SENT = {
+    "beam:resources:min_ram_bytes:v1": b"16000000000",
+    "beam:resources:accelerator:v1": b"type:nvidia-l4;count:1;install-nvidia-driver",
+}
+
+
+def unending(pipeline):
+    """Add rows that never end."""
+    return (
+        pipeline
+        | PeriodicImpulse(fire_interval=1)
+        | beam.Map(lambda at: {"id": str(at), "x": float(at)})
+        | beam.WindowInto(FixedWindows(10))
+    )
+
+
+def few(pipeline):
+    """Add a few rows."""
+    return pipeline | beam.Create(ROWS)
+
+
+def trains(**arguments):
+    """Return a training whose script is not run."""
+    return TrainTFScript(
+        script("train.py"), "gs://bucket-1/models", input_schema=SCHEMA, entry="keras_fit", **arguments
+    )
+
+
+def runs_echo(**arguments):
+    """Return a transform that runs a test script."""
+    return RunTFScript(script("echo.py"), SCHEMA, input_schema=SCHEMA, **arguments)
+
+
+def environment_of(job, step):
+    """Return the environment of the workers that run a step."""
+    return job.proto_pipeline.components.environments[steps(job)[step].environment_id]
+
+
+@pytest.mark.parametrize(
+    ("add_rows", "transforms"),
+    [
+        (
+            few,
+            {
+                "Dataset": runs_echo(num_workers=3),
+                "Bundles": runs_echo(feed="bundles"),
+                "Stream": runs_echo(feed="stream"),
+                "Cluster": runs_echo(num_workers=2, num_ps=1),
+                "Train": trains(),
+            },
+        ),
+        (
+            unending,
+            {
+                "Stream": runs_echo(num_workers=2),
+                "DeadLetters": runs_echo(num_workers=2).with_exception_handling(),
+                "Bundles": runs_echo(feed="bundles"),
+                "Train": trains(feed="stream"),
+            },
+        ),
+    ],
+    ids=["batch", "streaming"],
+)
+def test_resource_hints_reach_the_stage_that_runs_the_script(add_rows, transforms):
+    def build(pipeline):
+        rows = add_rows(pipeline)
+        for label, transform in transforms.items():
+            _ = rows | label >> transform.with_resource_hints(**HINTS)
+
+    job = make_job(build)
+    for label in transforms:
+        environment = environment_of(job, f"{label}/Run")
+        assert dict(environment.resource_hints) == HINTS_SENT
+        assert beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image == IMAGE
+    # The rows come from workers without the accelerator. Some steps are the service's own, and have no workers.
+    others = [
+        name for name, step in steps(job).items() if step.environment_id and name.partition("/")[0] not in transforms
+    ]
+    assert len(others) > 1 and not any(environment_of(job, name).resource_hints for name in others)
+
+
+def test_stage_with_resource_hints_gets_the_artifacts(tmp_path):
+    """Its environment is another one than that of the other stages."""
+    file = tmp_path / "weights.bin"
+    file.write_bytes(bytes_that_dont_compress((1 << 20) + 1))
+    hinted = runs_echo(user_files=[str(file)]).with_resource_hints(**HINTS)
+    job = make_job(lambda pipeline: few(pipeline) | "Score" >> hinted)
+    names = {
+        beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(item.role_payload).staged_name
+        for item in environment_of(job, "Score/Run").dependencies
+    }
+    assert len([name for name in names if name.startswith("beam_tfscript-")]) == 1
+
+
+def test_live_runs_keep_state_and_timers_that_a_streaming_service_has():
+    job = make_job(lambda pipeline: unending(pipeline) | "Score" >> runs_echo(num_workers=2))
+    found = steps(job)
+    assert {name for name in found if name.startswith("Score/")} == {"Score/Chunk", "Score/Run"}
+    run = beam_runner_api_pb2.ParDoPayload.FromString(found["Score/Run"].spec.payload)
+    coders = job.proto_pipeline.components.coders
+    assert {name: spec.protocol.urn for name, spec in run.state_specs.items()} == {
+        "rows": "beam:user_state:bag:v1",
+        "state": "beam:user_state:bag:v1",
+    }
+    assert coders[run.state_specs["state"].read_modify_write_spec.coder_id].spec.urn == "beam:coder:bytes:v1"
+    assert {name: timer.time_domain for name, timer in run.timer_family_specs.items()} == {
+        "ts-window_end": beam_runner_api_pb2.TimeDomain.EVENT_TIME,
+        "ts-poll": beam_runner_api_pb2.TimeDomain.PROCESSING_TIME,
+    }
+    for timer in run.timer_family_specs.values():
+        assert coders[timer.timer_family_coder_id].spec.urn == "beam:coder:timer:v1"
+    assert "beam:requirement:pardo:stateful:v1" in job.proto_pipeline.requirements
+    # The key, which distributes the shards, has a coder that the service knows.
+    keyed = coder_text(job, only(found["Score/Run"].inputs.values()))
+    assert keyed == "kv(varint, tuple(varint, varint, bytes))"
+    assert coder_text(job, only(found["Score/Run"].outputs.values())) == "row"
+    assert job.proto.type_ == job.proto.type_.JOB_TYPE_STREAMING
+
+
+@pytest.mark.parametrize("add_rows", [few, unending])
+def test_secrets_and_paths_of_the_submitter_are_not_in_clear(tmp_path, add_rows):
+    (tmp_path / "score.py").write_bytes(pathlib.Path(script("echo.py")).read_bytes())
+    secrets = {"env": {"TOKEN": "hush-1"}, "user_params": {"password": "hush-2"}, "script_args": ["--token=hush-3"]}
+    transform = RunTFScript(str(tmp_path / "score.py"), SCHEMA, input_schema=SCHEMA, **secrets)
+    job = make_job(lambda pipeline: add_rows(pipeline) | transform)
+    # Beam's own artifacts are replaced by their addresses when they are staged.
+    graph = beam_runner_api_pb2.Pipeline()
+    graph.CopyFrom(job.proto_pipeline)
+    for environment in graph.components.environments.values():
+        del environment.dependencies[:]
+    request = json_format.MessageToJson(describe_environment(job)._pb).encode()
+    for text in ("hush", str(tmp_path), str(ROOT)):
+        assert text.encode() not in graph.SerializeToString(), text
+        assert text.encode() not in request, text
 
 
 def test_demo_can_be_submitted():
