@@ -298,12 +298,12 @@ def trains(**arguments):
 
 
 def runs_echo(**arguments):
-    """Return a transform that runs a test script."""
+    """Return a transform whose script echoes its rows."""
     return RunTFScript(script("echo.py"), SCHEMA, input_schema=SCHEMA, **arguments)
 
 
 def environment_of(job, step):
-    """Return the environment of the workers that run a step."""
+    """Return the environment of the workers of a step."""
     return job.proto_pipeline.components.environments[steps(job)[step].environment_id]
 
 
