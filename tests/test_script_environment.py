@@ -71,6 +71,20 @@ def test_a_directory_is_used_in_place(tmp_path):
     assert ask(python, "import sys; print(sys.prefix)") == str(tmp_path / "env")
 
 
+def test_a_directory_of_the_workers_is_looked_for_only_there(tmp_path):
+    env = check_python_env(f"worker://{tmp_path}/env/")
+    with pytest.raises(ScriptEnvironmentError, match=f"{tmp_path}/env/bin/python"):
+        find_interpreter(env)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    assert find_interpreter(env) == str(tmp_path / "env/bin/python")
+
+
+@pytest.mark.parametrize("uri", ["worker://", "worker:///", "worker://opt/script"])
+def test_a_directory_of_the_workers_needs_its_whole_path(uri):
+    with pytest.raises(ArgumentError, match="python_env: after 'worker://' must come the path of a directory"):
+        check_python_env(uri)
+
+
 @pytest.mark.parametrize("folder", ["", "my-env"])
 def test_an_archive_is_unpacked_once_and_its_interpreter_runs(tmp_path, cache, caplog, folder):
     env = check_python_env(pack_python(tmp_path / "my-env.tar.gz", folder=folder))

@@ -25,6 +25,7 @@ from apache_beam.transforms.window import FixedWindows
 from google.protobuf import json_format
 
 from beam_tfscript import RunTFScript, TrainTFScript
+from beam_tfscript.cli.template_parameters import PARAMETERS
 from pipelines import digits
 from tests.running import script
 
@@ -418,7 +419,8 @@ def test_every_option_in_the_docs_exists():
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for group in PipelineOptions.__subclasses__():
         group._add_argparse_args(parser)
-    known = {name.lstrip("-") for name in parser._option_string_actions} | RUNNER_OPTIONS | {"input", "output"}
+    known = {name.lstrip("-") for name in parser._option_string_actions} | RUNNER_OPTIONS
+    known |= {"input", "output"} | {parameter.name for parameter in PARAMETERS}
     blocks = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "submit.md").read_text(), re.DOTALL)
     used = {
         name

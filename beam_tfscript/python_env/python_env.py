@@ -24,6 +24,8 @@ __all__ = ["PYTHON", "PythonEnv", "check_python_env"]
 # Path of the interpreter in an environment.
 PYTHON = os.path.join("bin", "python")
 
+# Scheme of a directory that is on the workers alone, as in their image.
+_ON_WORKERS = "worker://"
 _VERSION = re.compile(r"3\.\d{1,2}(\.\d{1,2})?")
 _PASSWORD = re.compile(r"://(?:[^/@\s]*:)?([^/@:\s]+)@")
 _NO_PASSWORD = re.compile(r"git|\$\{\w+\}")
@@ -64,7 +66,8 @@ def check_python_env(
     """Check the transform's arguments while the pipeline is built.
 
     Args:
-      python_env: a directory with `bin/python`, or an archive of one, by path or URI.
+      python_env: a directory with `bin/python`, or an archive of one, by path or URI; or `worker://` and the path of a
+        directory on the workers, which is not looked for here.
       requirements: lines of a requirements file, instead of `python_env`.
       python_version: version of the interpreter for the requirements, such as "3.8".
 
@@ -84,6 +87,8 @@ def check_python_env(
         )
     if python_env is None:
         return PythonEnv()
+    if python_env.startswith(_ON_WORKERS):
+        return PythonEnv(directory=_check_directory_of_workers(python_env))
     path = uris.local_path(python_env)
     if path is not None and os.path.isdir(path):
         return PythonEnv(directory=_check_directory(python_env, os.path.abspath(path)))
@@ -129,6 +134,16 @@ def _check_directory(argument: str, path: str) -> str:
     if not os.access(os.path.join(path, PYTHON), os.X_OK):
         raise ArgumentError(f"python_env must be a directory with an interpreter bin/python in it, got {argument!r}.")
     return path
+
+
+def _check_directory_of_workers(argument: str) -> str:
+    path = argument[len(_ON_WORKERS) :]
+    if not path.startswith("/") or not path.strip("/"):
+        raise ArgumentError(
+            f"python_env: after {_ON_WORKERS!r} must come the path of a directory on the workers, as in "
+            f"'{_ON_WORKERS}/opt/script', got {argument!r}."
+        )
+    return os.path.normpath(path)
 
 
 def _check_archive(argument: str) -> ScriptFile:

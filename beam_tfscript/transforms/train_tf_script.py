@@ -75,8 +75,9 @@ class TrainTFScript(beam.PTransform):
         Beam schema. Dicts need it, and so do serialized Examples that the script reads parsed, as by
         `config.batches()`. A Beam schema is described in
         https://beam.apache.org/documentation/programming-guide/#schemas.
-      python_env: the Python that runs the script: a directory with `bin/python`, or an archive of one by any URI. None
-        for the worker's own interpreter. More: docs/environments.md.
+      python_env: the Python that runs the script: a directory with `bin/python`, or an archive of one by any URI.
+        `worker:///opt/script` is a directory that only the workers have, as in their image. None for the worker's own
+        interpreter. More: docs/environments.md.
       requirements: packages of an environment that each machine builds once, in place of `python_env`. Each is a line
         of a requirements file, such as `"tensorflow==2.3.4"`.
       python_version: the Python of the environment that is built, such as `"3.8"`; None for the version of the worker's

@@ -167,8 +167,9 @@ ACCELERATORS_PER_PROCESS = Argument(
 PYTHON_ENV = Argument(
     "python_env",
     str | None,
-    "the Python that runs the script: a directory with `bin/python`, or an archive of one by any URI. None for the "
-    "worker's own interpreter. More: docs/environments.md.",
+    "the Python that runs the script: a directory with `bin/python`, or an archive of one by any URI. "
+    "`worker:///opt/script` is a directory that only the workers have, as in their image. None for the worker's own "
+    "interpreter. More: docs/environments.md.",
     default=None,
     show=lambda options: None if options.python_env == PythonEnv() else str(options.python_env),
     flag=Flag(_PYTHON, "URI"),
