@@ -100,7 +100,7 @@ def report(feed, parallelism, machines):
 def test_shards_are_spread_evenly_over_the_subtasks(job, parallelism, num_shards):
     running = job(run_of(num_workers=num_shards, transport="shuffle"), parallelism=parallelism)
     running.wait()
-    counts = running.rows_per_subtask("GroupReduce")
+    counts = running.rows_per_subtask("Save good")
     assert sum(counts) == num_shards and max(counts) - min(counts) <= 1, counts
 
 

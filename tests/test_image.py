@@ -12,10 +12,10 @@ import sys
 
 import pytest
 
+from tests.engines.beam_boot import find_boot
 from tests.engines.tools import ToolMissing
 from tests.images import ROOT, Image, copy, fill, is_sent, read_dockerfile, sources_of
 from tests.test_cli_check import ECHO
-from tests.test_script_artifacts import find_boot
 
 ARGUMENTS, STAGES = read_dockerfile()
 # The script's own Python, which the image has beside that of the workers.

@@ -105,6 +105,7 @@ def _min_ram(text: str) -> str:
 
 FREE = Form("a text")
 NUMBER = Form("a whole number", "^[0-9]+$", int, "NUMBER")
+SHARE = Form("a whole number, or a fraction of 1", "^[0-9]*[.]?[0-9]+$", float, "NUMBER")
 SECONDS = Form("a number of seconds", "^[0-9]+([.][0-9]+)?$", float, "NUMBER")
 BOOLEAN = Form("true or false", "^(true|false)$", lambda text: text == "true", "BOOLEAN")
 JSON = Form("JSON", parse=_json_text, is_secret=True)
@@ -135,7 +136,7 @@ ACCELERATOR = Form(
 # Forms by the name that a flag's value has in the command line's help.
 _BY_METAVAR = {
     "N": NUMBER, "SECONDS": SECONDS, "": BOOLEAN, "JSON": JSON, "K=V": VARIABLES, "LEVEL": LEVEL, "NAME": NAME,
-    "A,B": NAMES, "3.8": VERSION, "TEXT": FREE, "URI": FREE, "SCRIPT": FREE,
+    "A,B": NAMES, "3.8": VERSION, "TEXT": FREE, "DIR": FREE, "URI": FREE, "SCRIPT": FREE,
 }  # fmt: skip
 
 
@@ -148,4 +149,6 @@ def form_of(argument: Argument) -> Form:
         return NUMBER
     if flag.is_list and flag.metavar != "K=V":
         return TEXTS
+    if flag.metavar == "N" and flag.parse is float:
+        return SHARE
     return _BY_METAVAR[flag.metavar]
