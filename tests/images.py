@@ -125,6 +125,9 @@ class Image:
         for name in ("upper", "work", "root", "site"):
             (directory / name).mkdir(parents=True)
         self._leave_out_people()
+        # Pyenv's Pythons load their libraries from where pyenv has them, which is root's home directory.
+        above = {str(parent) for prefix in (self._python, *self._downloads) for parent in prefix.parents}
+        self.run(["chmod", "o+x", *sorted(above)])
         self.run(["python", "-m", "ensurepip", "--default-pip"])
 
     def build(self, stage: str) -> list[str]:

@@ -217,6 +217,16 @@ def test_defaults_that_a_console_shows_are_those_of_the_transform():
         assert given[name] == argument.check_value(argument.default)
 
 
+def test_parameters_in_the_docs_are_valid():
+    (shown,) = re.findall(r"--parameters='\^~\^(.*)'", (PIPELINES.parent / "docs" / "submit.md").read_text("utf-8"))
+    described = {parameter["name"]: parameter for parameter in template.metadata()["parameters"]}
+    given = dict(pair.split("=", 1) for pair in shown.split("~"))
+    assert {name for name, parameter in described.items() if not parameter["isOptional"]} <= set(given)
+    for name, text in given.items():
+        assert all(re.search(regex, text) for regex in described[name].get("regexes", ())), name
+    parse([ON_DATAFLOW[0], *(f"--{name}={text}" for name, text in given.items())], program="p")
+
+
 def test_parameters_that_a_console_leaves_empty_are_not_given():
     assert "shards" not in parse([*FILES, "--shards=", "--feed="], program="p").arguments
 
