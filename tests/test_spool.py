@@ -208,6 +208,17 @@ def test_missing_or_damaged_file_is_an_error_that_says_what_to_do(tmp_path, dama
         row_spool.fetch_files([file], str(tmp_path))
 
 
+@pytest.mark.parametrize(("parent", "expected"), [(0o1777, 0o700), (0o777, 0o777), (0o750, 0o750)])
+def test_rows_are_for_those_who_may_use_the_directory_above(tmp_path, parent, expected):
+    """Workers on other machines may be other users; strangers who share /tmp may read nothing."""
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool").chmod(parent)
+    writer = row_spool.SpoolWriter(str(tmp_path / "spool" / "job"), str(tmp_path))
+    writer.add("key", 1, b"x" * 100)
+    assert (tmp_path / "spool" / "job").stat().st_mode & 0o7777 == expected
+    writer.abandon()
+
+
 def test_unwritable_directory_is_an_error_that_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Exception, match=r"rows cannot be written to .*Every worker must see spool_dir"):

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -110,7 +111,7 @@ class SpoolWriter:
             file = self._open[key] = _OpenFile(f"{uuid.uuid4().hex}.tfrecord")
         with _described("written to", self._directory):
             if self._is_local and not file.size:
-                beam_files.make_directory(self._directory)
+                _make_local(self._directory)
             # Opened for each block: with many windows there may be more files than descriptors.
             with open(self._gathered(file), "ab", buffering=0) as target:
                 view = memoryview(payload)
@@ -143,7 +144,7 @@ class SpoolWriter:
         gathered, path = self._gathered(file), beam_files.join(self._directory, file.name)
         with _described("written to", self._directory):
             if self._is_local:
-                os.chmod(gathered, 0o444)  # scripts are given its path
+                os.chmod(gathered, os.stat(gathered).st_mode & 0o444)  # scripts are given its path
                 os.rename(gathered, path)
             else:
                 _repeat(lambda: self._upload(gathered, path, file.size), "an upload of rows")
@@ -159,6 +160,22 @@ class SpoolWriter:
         (found,) = beam_files.find(path) or (None,)
         if found is None or found.size_in_bytes != size:
             raise OSError(f"{size} bytes were written, and {found and found.size_in_bytes} are there")
+
+
+def _make_local(directory: str) -> None:
+    """Make a local directory, which those may use who may use its parent; below /tmp, only its owner.
+
+    The users of workers on several machines may differ.
+    """
+    parent = os.path.dirname(directory)
+    os.makedirs(parent, exist_ok=True)
+    mode = stat.S_IMODE(os.stat(parent).st_mode)
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        return
+    # A directory with the sticky bit is one that strangers share.
+    os.chmod(directory, 0o700 if mode & stat.S_ISVTX else mode & 0o777)
 
 
 def job_directory(spool_dir: str, key: str) -> str:
