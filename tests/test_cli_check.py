@@ -175,12 +175,18 @@ FAILURES = {
     "bad variable": (ECHO, ("--env=NOTHING",), 2, "ArgumentError", "NAME=VALUE, got no equals sign", "flag"),
     "no environment": (ECHO, ("--python-env=/nowhere",), 2, "ArgumentError", "/nowhere", "flag"),
     "no rows wanted": (ECHO, ("--rows=0",), 2, "ArgumentError", "--rows", "flag"),
+    "more accelerators than there are": (
+        ECHO, ("--accelerators-per-process=9",),
+        1, "ScriptEnvironmentError", "accelerators_per_process=9, and this worker has 2: 4, 5", "leave the flag out",
+    ),
     "rows of a training": (ECHO, ("--train", "--output-schema=x float"), 2, "ArgumentError", "--train", "flag"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FAILURES)
-def test_explains_what_is_wrong(check, rows, case):
+def test_explains_what_is_wrong(check, rows, case, tmp_path, monkeypatch):
+    monkeypatch.setenv("BEAM_TFSCRIPT_ACCELERATORS", "4,5")
+    monkeypatch.setenv("BEAM_TFSCRIPT_ACCELERATOR_LOCKS", str(tmp_path / "locks"))
     text, flags, expected, kind, shown, advice = FAILURES[case]
     status, out, err = check(text, "--data", rows, *flags)
     assert status == expected

@@ -16,7 +16,7 @@ import apache_beam as beam
 import psutil
 import pytest
 
-from beam_tfscript import RunTFScript
+from beam_tfscript import RunTFScript, TrainTFScript
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.runtime.compat import run_configs
 from beam_tfscript.runtime.transport.variables import LEASED_DEVICES
@@ -265,6 +265,21 @@ def test_only_workers_of_a_cluster_get_devices(in_memory, devices, tmp_path, mee
     )  # fmt: skip
     found = {row["task"]: row["devices"] for row in in_memory.run(transform, ids(10))}
     assert found == {"chief:0": "0", "worker:0": "1", "ps:0": "", "evaluator:0": ""}
+
+
+@pytest.mark.tensorflow
+def test_training_gets_devices_for_its_workers(in_memory, devices, tmp_path, meeting):
+    devices("0,1,2,3")
+    transform = TrainTFScript(
+        script("devices.py"), str(tmp_path / "models"), entry="trains", num_evaluators=1, accelerators_per_process=2,
+        input_schema="id string", user_params={"directory": meeting},
+    )  # fmt: skip
+    (row,) = in_memory.run(transform, ids(10))
+    assert row["attempt"] == 1
+    assert {path.name: path.read_text() for path in pathlib.Path(meeting).iterdir()} == {
+        "chief": "0,1",
+        "evaluator": "",
+    }
 
 
 def test_clusters_of_several_harnesses_take_all_their_devices_or_none(devices, start_harness):

@@ -376,16 +376,15 @@ class TestIdleProcess:
     def killed(self, monkeypatch):
         """Ids of processes that are killed as they are leased: the first one that a run had before."""
         pids = []
-        take = IdleProcesses.take
+        remove = IdleProcesses.remove
 
-        def take_and_kill(idle, spec, *, unused):
-            process, dead = take(idle, spec, unused=unused)
-            if process is not None and process.runs and not pids:
+        def remove_and_kill(idle, process):
+            remove(idle, process)
+            if process.runs and not pids:
                 pids.append(process.pid)
                 os.kill(process.pid, signal.SIGKILL)
-            return process, dead
 
-        monkeypatch.setattr(IdleProcesses, "take", take_and_kill)
+        monkeypatch.setattr(IdleProcesses, "remove", remove_and_kill)
         return pids
 
     @pytest.mark.parametrize("feed", ["dataset", "stream"])

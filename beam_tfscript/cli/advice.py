@@ -61,6 +61,10 @@ _BY_TEXT = (
     ),
     (r"input_schema", "Name the columns, such as --input-schema 'id string, x array<float>'."),
 )
+_ACCELERATORS = (
+    "Give a --accelerators-per-process that this machine has, or leave the flag out. For a try without GPUs, set "
+    f"BEAM_TFSCRIPT_ACCELERATORS to a list such as 0,1: {page('guide')}"
+)
 _BY_CLASS: dict[type[errors.TFScriptError], str] = {
     errors.SchemaError: f"Correct the schema in --input-schema, --output-schema or --selected-cols: {page('types')}",
     errors.ArgumentError: "Correct the flag that the error names; add --help to the command to list all flags.",
@@ -91,6 +95,8 @@ _PRINTED = re.compile(r"^  \| .*\n", re.MULTILINE)
 
 def advise(error: errors.TFScriptError) -> str:
     """Return advice on how to correct an error."""
+    if isinstance(error, errors.ScriptEnvironmentError) and "accelerators_per_process" in str(error):
+        return _ACCELERATORS
     if isinstance(error, (errors.ScriptRaised, errors.ScriptLoadError, errors.ScriptDied)):
         text = _PRINTED.sub("", str(error))
         for pattern, advice in _BY_TEXT:

@@ -63,13 +63,14 @@ class DeviceQueue:
 
         Args:
           key: the transform's.
-          turn: the place; given up if an earlier one is kept.
+          turn: the place. If another one is kept already, the later one of the two is given up.
         """
         with self._lock:
-            earlier, _ = self._kept.get(key, (turn, 0.0))
+            other, _ = self._kept.get(key, (turn, 0.0))
+            earlier, later = sorted([turn, other], key=lambda place: place.name)
             self._kept[key] = earlier, time.monotonic() + _KEPT_S
-        if earlier is not turn:
-            self.leave(turn)
+        if later is not earlier:
+            self.leave(later)
 
     def resume(self, key: str) -> Turn | None:
         """Return the place that is kept for a transform; None if there is none."""
