@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 from apache_beam.transforms.window import IntervalWindow
@@ -59,6 +60,18 @@ class Timer:
 
     def clear(self):
         self.due = None
+
+
+def stream_options(transform, *, has_end=True):
+    """Return the options of a stream whose stage is tested by itself: it takes four shards, with the processes of one.
+
+    Args:
+      transform: a RunTFScript.
+      has_end: True for windows that end.
+    """
+    given = transform._options
+    options = given.resolve("stream", given.input_schema, windows_end=has_end)
+    return dataclasses.replace(options, shard_keys=(0, 1, 2, 3))
 
 
 class Shard:

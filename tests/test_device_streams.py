@@ -10,7 +10,7 @@ from beam_tfscript import RunTFScript
 from beam_tfscript.dofns.run_stream import StreamShards
 from beam_tfscript.worker.pool import get_pool
 from tests.running import script
-from tests.stages import Shard
+from tests.stages import Shard, stream_options
 from tests.unbounded import OUTPUT
 from tests.without_tensorflow import blocked
 
@@ -26,8 +26,7 @@ def dofn(tmp_path, monkeypatch):
         script("streams.py"), OUTPUT, input_schema="id string", entry="trace", feed="stream", max_processes=8,
         accelerators_per_process=1, user_params={"raw": True}, env=blocked(tmp_path),
     )  # fmt: skip
-    given = transform._options
-    made = StreamShards(given.resolve("stream", given.input_schema, windows_end=True), None)
+    made = StreamShards(stream_options(transform), None)
     made.setup()
     yield made
     made.teardown()

@@ -7,7 +7,6 @@ are real. What a whole pipeline gives is in test_conformance_unbounded.py.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ from beam_tfscript.dofns.run_stream import StreamShards
 from beam_tfscript.errors import ArgumentError, FeedError, ScriptDied, ScriptEnvironmentError, ScriptRaised
 from beam_tfscript.worker.pool import get_pool
 from tests.running import script
-from tests.stages import WINDOW, Shard
+from tests.stages import WINDOW, Shard, stream_options
 from tests.test_faults import wait_until
 from tests.unbounded import OUTPUT
 from tests.without_tensorflow import blocked
@@ -41,10 +40,7 @@ def stage(tmp_path):
         transform = RunTFScript(
             script("streams.py"), OUTPUT, input_schema="id string", entry=entry, feed="stream", **arguments
         )
-        given = transform._options
-        options = given.resolve("stream", given.input_schema, windows_end=has_end)
-        # Tests bring rows of up to four shards, with the processes of one.
-        dofn = StreamShards(dataclasses.replace(options, shard_keys=(0, 1, 2, 3)), None)
+        dofn = StreamShards(stream_options(transform, has_end=has_end), None)
         dofn.setup()
         made.append(dofn)
         return dofn
