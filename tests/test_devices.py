@@ -282,6 +282,7 @@ def test_training_gets_devices_for_its_workers(in_memory, devices, tmp_path, mee
     }
 
 
+@pytest.mark.slow
 def test_clusters_of_several_harnesses_take_all_their_devices_or_none(devices, start_harness):
     devices("0,1")
     arguments = {"num_workers": 2, "placement": "one_host", "accelerators_per_process": 1}
