@@ -134,7 +134,7 @@ def test_the_cluster_is_shown_with_the_transform(make):
 
 
 def test_spread_cluster_needs_a_directory_that_all_workers_see():
-    options = PipelineOptions(["--environment_type=EXTERNAL", "--temp_location=/tmp"])
+    options = PipelineOptions(["--environment_type=DOCKER", "--temp_location=/tmp"])
     pipeline = beam.Pipeline(runner="PortableRunner", options=options)
     with pytest.raises(
         ArgumentError, match='placement="spread" needs a directory .*give spool_dir, or --temp_location'

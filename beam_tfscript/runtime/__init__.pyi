@@ -71,6 +71,8 @@ class DatasetConfig(Config):
     dataset_length: int
     @property
     def dataset_file(self) -> str: ...
+    @property
+    def dataset_parts(self) -> list[str]: ...
     def dataset(
         self,
         batch_size: int,
@@ -106,7 +108,8 @@ class TrainConfig(DatasetConfig):
     saved_model_dir: str
     checkpoint_dir: str
     latest_ckpt_dir: str | None
-    dataset_files: list[str]
+    @property
+    def dataset_files(self) -> list[str]: ...
     def report(self, **values: float) -> None: ...
 
 class StreamTrainConfig(StreamConfig):

@@ -173,7 +173,7 @@ def check_reader_ends_with_none():
         with tf.io.TFRecordWriter(path) as file:
             for number in range(5):
                 file.write(example(number, number / 2.0).SerializeToString())
-        context = start_run(dataset_file=path).tf_context
+        context = start_run(dataset_parts=[path]).tf_context
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             reader = FlinkReader(context, batch_size=3)
             batches = [reader.next_batch(session) for _ in range(4)]
