@@ -64,7 +64,7 @@ test-heavy: $(STAMP)
 
 CONFORMANCE := tests/test_conformance.py tests/test_conformance_train.py
 ONLY_prism := tests/test_conformance_unbounded.py
-ONLY_flink := tests/test_conformance_unbounded.py tests/test_flink_restart.py
+ONLY_flink := tests/test_conformance_unbounded.py tests/test_flink_restart.py tests/test_kafka.py
 # Beam's portable Spark runner is for bounded input.
 ONLY_spark := tests/test_spark.py
 

@@ -159,6 +159,7 @@ ONE_ENGINE = {
     "test_flink_spread.py": "cluster",
     "test_flink_spread_restarts.py": "cluster",
     "test_spark.py": "spark",
+    "test_kafka.py": "flink",
 }
 # `installed` is run where the wheel is installed (`make test-install`).
 collect_ignore = ["installed"] + [name for name, engine in ONE_ENGINE.items() if engine not in TESTED]

@@ -26,7 +26,7 @@ from google.protobuf import json_format
 
 from beam_tfscript import RunTFScript, TrainTFScript
 from beam_tfscript.cli.template_parameters import PARAMETERS
-from pipelines import digits
+from pipelines import digits, stream_kafka
 from tests.running import script
 
 apiclient = pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", reason="needs apache-beam[gcp]")
@@ -51,7 +51,10 @@ ROWS = [{"id": str(i), "x": i / 2} for i in range(20)]
 # A conservative limit; Dataflow documents its own in https://cloud.google.com/dataflow/quotas.
 GRAPH_LIMIT_BYTES = 10_000_000
 # Options of the runner, which Python's parser gets from the job server.
-RUNNER_OPTIONS = {"finish_bundle_before_checkpointing", "checkpointing_interval", "shutdown_sources_after_idle_ms"}
+RUNNER_OPTIONS = {
+    "finish_bundle_before_checkpointing", "checkpointing_interval", "number_of_execution_retries",
+    "shutdown_sources_after_idle_ms",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -419,7 +422,8 @@ def test_every_option_in_the_docs_exists():
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for group in PipelineOptions.__subclasses__():
         group._add_argparse_args(parser)
-    known = {name.lstrip("-") for name in parser._option_string_actions} | RUNNER_OPTIONS
+    options = [*parser._option_string_actions, *stream_kafka.make_parser()._option_string_actions]
+    known = {name.lstrip("-") for name in options} | RUNNER_OPTIONS
     known |= {"input", "output"} | {parameter.name for parameter in PARAMETERS}
     blocks = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "submit.md").read_text(), re.DOTALL)
     used = {

@@ -26,9 +26,9 @@ def build() -> None:
     resolve_jars(_POM, JARS, engine=NAME)
 
 
-def command(directory: pathlib.Path) -> list[str]:
-    """The job server's command, with an embedded Flink for each job."""
+def command(directory: pathlib.Path, *, jars: tuple[pathlib.Path, ...] = ()) -> list[str]:
+    """The job server's command, with an embedded Flink for each job; more jars on its class path."""
     return job_server.job_server(
-        "org.apache.beam.runners.flink.FlinkJobServerDriver", "--flink-master=[local]", JARS, directory,
-        engine=NAME, jvm=OPENED,
+        "org.apache.beam.runners.flink.FlinkJobServerDriver", "--flink-master=[local]", directory,
+        engine=NAME, jars=[JARS, *jars], jvm=OPENED,
     )  # fmt: skip
