@@ -18,7 +18,7 @@ from tests.engines.server import started
 from tests.engines.tools import ToolMissing
 from tests.running import SaveOutputs, _load
 
-SOON_S, LONG_S = 60, 150
+SOON_S, LONG_S = 60, 300
 # Beam's runner has no restarts for batch jobs: its option for the number of retries is for streaming jobs.
 RESTARTS = {
     "restart-strategy.type": "fixed-delay",

@@ -21,7 +21,7 @@ from tests.training import LINE, POINTS, read_row, serve
 from tests.without_tensorflow import BLOCKED
 
 # Beam keeps connections to the job server.
-pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow]
+pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.timeout(900)]
 NUM_ROWS = 400
 WHERE = "id string, shard bigint, attempt bigint, machine string"
 FILES = "id string, digest string, python string, tiny string, machine string"

@@ -21,7 +21,7 @@ from tests.unbounded import OUTPUT, Streamed
 from tests.without_tensorflow import blocked
 
 # Beam keeps connections to the job server.
-pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow]
+pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.timeout(900)]
 CHECKPOINTS = [
     "--streaming", "--checkpointing_interval=500", "--finish_bundle_before_checkpointing",
     "--number_of_execution_retries=5", "--execution_retry_delay=500",
