@@ -92,7 +92,8 @@ def wait_until_clean(cluster):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
     for machine in cluster.machines:
-        for pid in workers_on(machine):
+        # The boot program first, as it starts a worker that has ended again.
+        for pid in [*processes_on(machine, "--provision_endpoint="), *workers_on(machine)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

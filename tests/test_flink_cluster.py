@@ -18,7 +18,7 @@ from tests.cluster_jobs import LONG_S, SOON_S, scripts_on, wait_until_clean, wor
 from tests.running import SaveOutputs, _load, script
 from tests.ticks import Ticks
 from tests.unbounded import OUTPUT, Streamed
-from tests.without_tensorflow import blocked
+from tests.without_tensorflow import BLOCKED
 
 # Beam keeps connections to the job server.
 pytestmark = [pytest.mark.job_server, pytest.mark.tensorflow, pytest.mark.timeout(900)]
@@ -107,7 +107,7 @@ class Job:
 
 
 @pytest.fixture
-def job(cluster, tmp_path):
+def job(cluster):
     """Starts jobs; none runs on, and nothing is left on the machines."""
     made = []
 
@@ -128,12 +128,12 @@ def job(cluster, tmp_path):
 
 
 @pytest.fixture
-def traced(tmp_path):
+def traced():
     def make(entry="trace", *, feed="stream", **arguments):
         # Without TensorFlow where the feed needs none.
         params = {"raw": feed != "dataset", "n": 1, **arguments.pop("params", {})}
         if feed != "dataset":
-            arguments["env"] = blocked(tmp_path)
+            arguments["env"] = {"PYTHONPATH": BLOCKED}
         if feed != "bundles":
             arguments["num_workers"] = 4
         if feed == "stream":
@@ -227,13 +227,14 @@ def test_drain_gives_out_what_has_come(cluster, job, traced, feed, window):
 
 
 @pytest.mark.parametrize(("feed", "entry"), [("stream", "trace"), ("stream", "keeps_from"), ("bundles", "keeps_from")])
-def test_cancel_ends_the_processes(cluster, job, traced, tmp_path, feed, entry):
-    params = {"id": "3", "noted": str(tmp_path / "noted")}
+def test_cancel_ends_the_processes(cluster, job, traced, feed, entry):
+    noted = cluster.make_shared_directory() / "noted"
+    params = {"id": "3", "noted": str(noted)}
     running = job(traced(entry, feed=feed, params=params))
     if entry == "trace":
         running.wait_for_outputs(FIRST)
     else:  # with a script that is at a row
-        cluster.wait_until((tmp_path / "noted").exists, LONG_S)
+        cluster.wait_until(noted.exists, LONG_S)
     begin = time.monotonic()
     cluster.cancel(running.id)
     running.wait_until_ended("CANCELED")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import uuid
 
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_tfscript import RunTFScript
-from tests.cluster_jobs import SOON_S, left_on, scripts_on, workers_on
+from tests.cluster_jobs import SOON_S, scripts_on, wait_until_clean, workers_on
 from tests.running import SaveOutputs, _load, script
 from tests.training import LINE, POINTS, line_training, read_row, serve
 
@@ -31,6 +30,7 @@ class Job:
         self.cluster = cluster
         self._outputs = directory / "rows"
         self._outputs.mkdir()
+        self._outputs.chmod(0o777)
         arguments = [f"--job_endpoint={cluster.endpoint}", *cluster.options(4), *options]
         pipeline = beam.Pipeline(runner="PortableRunner", options=PipelineOptions(arguments))
         _ = (
@@ -65,18 +65,16 @@ class Job:
 @pytest.fixture
 def directory(cluster):
     """Give a directory of the test that all machines see; nothing is left where tasks have met, nor on a machine."""
-    made = cluster.shared / uuid.uuid4().hex
-    (made / "spool").mkdir(parents=True)
+    made = cluster.make_shared_directory()
+    (made / "spool").mkdir()
+    (made / "spool").chmod(0o777)
     yield made
     for number in range(len(cluster.machines)):
         if number not in cluster._task_managers:
             cluster.start_task_manager(number)
     cluster.wait_until(lambda: cluster.get("/overview")["taskmanagers"] == len(cluster.machines), SOON_S)
-    cluster.wait_until(lambda: not [left for machine in cluster.machines for left in left_on(machine)], SOON_S)
+    wait_until_clean(cluster)
     assert os.listdir(made / "spool") == []
-    for machine in cluster.machines:
-        for pid in workers_on(machine):
-            os.kill(pid, signal.SIGKILL)
 
 
 def counting(directory, **arguments):
