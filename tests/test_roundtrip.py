@@ -56,7 +56,7 @@ class Harness:
         options = dataclasses.replace(self._options, input_schema=schema, output_schema=schema)
         run = ShardRun(dataclasses.replace(self._staged, options=options), user=self, side_inputs={})
         decoder = OutputDecoder(schema, "dict")
-        written = run.rows(0, None, [(chunk.count, chunk.payload) for chunk in chunks])
+        written = run.rows(0, None, [(0, chunk.count, chunk.payload, "") for chunk in chunks])
         return [row for records in written for row in decoder.decode(records)]
 
 
