@@ -117,8 +117,11 @@ class FlinkCluster:
 
     def job_server_command(self, directory: pathlib.Path) -> list[str]:
         """The command of a job server that submits to this cluster."""
-        command = flink.command(directory)
-        return [f"--flink-master={HOST}:{_REST_PORT}" if "--flink-master" in part else part for part in command]
+        # TaskManagers read the artifacts of a job from the directory that the job server writes them to.
+        artifacts = self.make_shared_directory()
+        replaced = {"--flink-master": f"{HOST}:{_REST_PORT}", "--artifacts-dir": artifacts}
+        options = (part.partition("=") for part in flink.command(directory))
+        return [f"{name}={replaced.get(name, value)}" if equals else name for name, equals, value in options]
 
     def get(self, path: str) -> Any:
         """Return an answer of the REST interface."""
