@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from tests.engines import ENGINES
+from tests.engines import ENGINES, flink_with_kafka
 from tests.engines.tools import ToolMissing
+from tests.servers import kafka
+
+# Jars that tests of an engine need too: several workers of pytest must not resolve them at once.
+_BESIDE = {"flink": (flink_with_kafka, kafka)}
 
 try:
-    ENGINES[sys.argv[1]].build()
+    for module in (ENGINES[sys.argv[1]], *_BESIDE.get(sys.argv[1], ())):
+        module.build()
 except ToolMissing as missing:
     sys.stderr.write(f"{missing}\n")
