@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import Any
 
 from beam_tfscript.errors import ScriptEnvironmentError
-from beam_tfscript.files.row_spool import SpooledFile, fetch_files
+from beam_tfscript.files.row_spool import SpooledFile, fetch_files, write_fully
 from beam_tfscript.runtime.transport import wire
 
 _ENTRY = struct.Struct("<BIQ")
@@ -32,7 +32,7 @@ def write_dataset(path: str, chunks: Iterable[tuple[int, bytes]]) -> tuple[int, 
         # Unbuffered: chunks are large, and a buffer would only copy them once more.
         with open(path, "ab", buffering=0) as file:
             for count, payload in chunks:
-                _write_fully(file, payload)
+                write_fully(file, payload)
                 rows += count
                 size += len(payload)
     except OSError as error:
@@ -137,9 +137,3 @@ class OutputSpool:
             while entry := file.read(_ENTRY.size):
                 kind, count, length = _ENTRY.unpack(entry)
                 yield wire.Frame(kind, count, file.read(length))
-
-
-def _write_fully(file: IO[bytes], payload: bytes) -> None:
-    view = memoryview(payload)
-    while view:
-        view = view[file.write(view) :]

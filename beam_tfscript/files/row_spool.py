@@ -16,13 +16,13 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.files import beam_files
 from beam_tfscript.files.uris import local_path, mask_uri
 
-__all__ = ["SpoolWriter", "SpooledFile", "fetch_files", "job_directory", "remove_abandoned", "show_life"]
+__all__ = ["SpoolWriter", "SpooledFile", "fetch_files", "job_directory", "remove_abandoned", "show_life", "write_fully"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -114,9 +114,7 @@ class SpoolWriter:
                 _make_local(self._directory)
             # Opened for each block: with many windows there may be more files than descriptors.
             with open(self._gathered(file), "ab", buffering=0) as target:
-                view = memoryview(payload)
-                while view:
-                    view = view[target.write(view) :]
+                write_fully(target, payload)
         file.count += count
         file.size += len(payload)
         return self._publish(key) if file.size >= FILE_TARGET_BYTES else None
@@ -176,6 +174,13 @@ def _make_local(directory: str) -> None:
         return
     # A directory with the sticky bit is one that strangers share.
     os.chmod(directory, 0o700 if mode & stat.S_ISVTX else mode & 0o777)
+
+
+def write_fully(file: IO[bytes], payload: bytes) -> None:
+    """Write all bytes to a file without a buffer, which may take a part of them at a time."""
+    view = memoryview(payload)
+    while view:
+        view = view[file.write(view) :]
 
 
 def job_directory(spool_dir: str, key: str) -> str:
