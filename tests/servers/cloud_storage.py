@@ -12,12 +12,13 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import google_crc32c
+
+from tests.servers.local_http import serving
 
 BUCKET = "bucket-1"
 _OBJECT = re.compile(r"(?:/download)?/storage/v1/b/[^/]+/o/(.+)")
@@ -47,18 +48,8 @@ class CloudStorage:
 def cloud_storage() -> Iterator[CloudStorage]:
     """A server with one empty bucket that lives as long as the block."""
     state = CloudStorage()
-    handler = type("Handler", (_Handler,), {"state": state})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = False
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with serving(_Handler, state):
         yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.servers.local_http import serving
+
 CONTENT = bytes(range(256)) * 4096
 _STALL_S = 20.0
 
@@ -42,19 +44,11 @@ class WebServer:
 def web_server() -> Iterator[WebServer]:
     """A server that lives as long as the block."""
     state = WebServer()
-    handler = type("Handler", (_Handler,), {"state": state})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = False
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield state
-    finally:
-        state.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(_Handler, state):
+        try:
+            yield state
+        finally:
+            state.ended.set()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
