@@ -211,7 +211,7 @@ class FlinkCluster:
         with open(directory / "log", "wb") as log:
             return subprocess.Popen(
                 command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=True, umask=0,  # the machines' users write to directories of checkpoints made here
             )  # fmt: skip
 
     def _java(self, main: str, settings: dict[str, str], directory: pathlib.Path, *, memory_mb: int) -> list[str]:
