@@ -176,15 +176,17 @@ def test_dead_run_is_repeated_and_its_rows_go_downstream_once(runner, entry):
     assert sorted(int(row["id"]) for row in rows) == list(range(95))
 
 
+@pytest.mark.parametrize("how", ["kill", "raise"])
 @pytest.mark.parametrize("feed", ["bundles", "stream"])
-def test_rows_of_a_dead_process_go_to_another(runner, feed, tmp_path):
-    params = {"at": "50", "times": 2, "marks": str(tmp_path / "marks")}
+def test_rows_of_a_run_that_fails_go_to_another(runner, feed, how, tmp_path):
+    params = {"at": "50", "times": 2, "marks": str(tmp_path / "marks"), "how": how}
     replay = {"replay": True} if feed == "stream" else {}
     rows = runner.run(run_of("echo", feed, params=params, env=blocked(tmp_path), **replay), ids(100))
     found = sorted(int(row["id"]) for row in rows)
     assert sorted(set(found)) == list(range(100))
     assert feed == "stream" or len(found) == 100
-    assert runner.metrics["process_deaths"] == 2
+    assert runner.metrics["runs_failed"] == 2
+    assert runner.metrics.get("process_deaths", 0) == (2 if how == "kill" else 0)
 
 
 @pytest.mark.parametrize("feed", FEEDS)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import gzip
 
 import pytest
 
-from beam_tfscript import RunTFScript
 from pipelines.digits import INPUT, INPUT_SCHEMA, parse_digits
-from tests.running import script
-from tests.training import LINE, POINTS, serve, train
+from tests.training import POINTS, serve, train
 
 pytestmark = [pytest.mark.trainings, pytest.mark.tensorflow]
 
@@ -80,28 +77,3 @@ def test_sixteen_tasks_meet_and_sum_their_rows(in_memory, tmp_path):
     )["metrics"]  # fmt: skip
     assert (metrics["tasks"], metrics["count"]) == (16, len(POINTS))
     assert metrics["total"] == pytest.approx(sum(point["x"] for point in POINTS), rel=1e-5)
-
-
-class TestRunTFScript:
-    def run(self, runner, entry, **arguments):
-        transform = RunTFScript(
-            script("train_rows.py"), "id bigint, task string, attempt int", input_schema=LINE, entry=entry,
-            placement="one_host", num_workers=2, num_ps=1, shard_by="part", **arguments,
-        )  # fmt: skip
-        return runner.run(transform, POINTS)
-
-    def test_rows_of_all_tasks_come_once(self, in_memory):
-        rows = self.run(in_memory, "hosted")
-        assert sorted(row["id"] for row in rows) == list(range(len(POINTS)))
-        assert collections.Counter(row["task"] for row in rows) == {"worker:0": 288, "chief:0": 32}
-        assert in_memory.metrics["tasks"] == 2 and in_memory.metrics["runs"] == 1
-
-    def test_rows_of_a_cluster_that_died_come_once(self, in_memory):
-        rows = self.run(in_memory, "tell", user_params={"die": "worker:0"}, max_attempts=2, ps_main=True)
-        tasks = collections.Counter(row["task"] for row in rows)
-        # A server ends with those it serves: what it writes by itself may come, or come too late.
-        assert tasks.pop("ps:0", 1) == 1
-        assert tasks == {"worker:0": 288, "chief:0": 32}
-        assert sorted(row["id"] for row in rows if row["id"] >= 0) == list(range(len(POINTS)))
-        assert {row["attempt"] for row in rows} == {2} and in_memory.metrics["tasks"] in (2, 3)
-        assert in_memory.metrics["runs"] == 2 and in_memory.metrics["process_deaths"] == 1
