@@ -1,17 +1,20 @@
 """Memory that a shard or a bundle of gigabytes takes: its size in, a report out.
 
-Two jobs over the same rows, each in a fresh process on the in-memory runner: RunTFScript with a script that reads the
-rows, and a job without a script. In feed="dataset" the latter is a GroupByKey of the same chunks, as the runner holds
-the whole group in both. In feed="bundles" it counts the rows. The difference is the memory that this project adds. The
-script process is compared with itself right after the import of TensorFlow.
+Two jobs over the same rows, each in a fresh process, on the in-memory runner or on Flink: RunTFScript with a script
+that reads the rows, and a job without a script. In feed="dataset" the latter is a GroupByKey of the same chunks, as the
+in-memory runner holds the whole group in both. In feed="bundles", and where rows go as files, it counts the rows. The
+difference is the memory that this project adds. The script process is compared with itself right after the import of
+TensorFlow. Flink's JVM is apart, and has a bound of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import statistics
 import sys
 import tempfile
@@ -33,8 +36,8 @@ BATCH_SIZE = 64  # a mebibyte
 PIPELINE_TARGET_MIB = 300
 SCRIPT_TARGET_MIB = 300
 
-# feed -> (job without a script, job with a script)
-JOBS = {"dataset": ("group", "dataset"), "bundles": ("count", "bundles")}
+# What is measured -> (job without a script, job with a script). "files" is feed="dataset" with transport="files".
+JOBS = {"dataset": ("group", "dataset"), "bundles": ("count", "bundles"), "files": ("count", "files")}
 _SCRIPTS = os.path.join(os.path.dirname(__file__), "scripts")
 
 
@@ -88,7 +91,7 @@ class ChunkExamples(beam.DoFn):
             yield WindowedValue((chunk.shard, (chunk.count, chunk.payload)), 0, [GlobalWindow()])
 
 
-def run_job(job: str, mib: int, example: str, result: str) -> None:
+def run_job(job: str, mib: int, example: str, result: str, endpoint: str | None) -> None:
     """Run one job in this process.
 
     Args:
@@ -97,17 +100,35 @@ def run_job(job: str, mib: int, example: str, result: str) -> None:
       example: path of a file with the serialized Example of each row. Making the Example here would import TensorFlow
         into both jobs, and would hide an import by RunTFScript.
       result: path of a JSON file to write: the number of output rows, and the script's figures.
+      endpoint: address of Flink's job server; None for the in-memory runner.
     """
     with open(example, "rb") as file:
         of_a_mib = [file.read()] * ROWS_OF_A_MIB
-    with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
+    arguments = [f"--job_endpoint={endpoint}", "--environment_type=LOOPBACK"] if endpoint else []
+    runner = "PortableRunner" if endpoint else FnApiRunner()
+    spool_dir = os.path.join(os.path.dirname(result), "spool")
+    with beam.Pipeline(runner=runner, options=PipelineOptions(arguments)) as pipeline:
         rows = (
             pipeline
             | "Mebibytes" >> beam.Create(range(mib), reshuffle=False)
             | "Rows" >> beam.FlatMap(lambda _: of_a_mib).with_output_types(bytes)
         )
-        out = {"group": _group, "count": _count_rows}.get(job, lambda rows: _read_in_script(rows, job))(rows)
+        out = {"group": _group, "count": _count_rows}.get(job, lambda rows: _read_in_script(rows, job, spool_dir))(rows)
         out | "Write" >> beam.Map(_write_json, result)
+
+
+@contextlib.contextmanager
+def _engine(name: str, directory: str) -> Iterator[list[str]]:
+    """Yield the arguments of a job on an engine, which runs as long as the block."""
+    if name == "in_memory":
+        yield []
+        return
+    from tests.engines import ENGINES
+    from tests.engines.server import started
+
+    ENGINES[name].build()
+    with started(ENGINES[name], pathlib.Path(directory)) as address:
+        yield [f"--endpoint={address}"]
 
 
 def make_example() -> bytes:
@@ -124,14 +145,17 @@ def measure(options: argparse.Namespace) -> Figures:
     peaks: dict[str, list[float]] = {without: [], with_script: []}
     results: dict[str, dict[str, Any]] = {}
     mib = round(options.gib * 1024)
-    with tempfile.TemporaryDirectory(prefix="memory-", dir=options.work_dir) as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="memory-", dir=options.work_dir) as directory,
+        _engine(options.engine, directory) as engine,
+    ):
         example = os.path.join(directory, "example")
         with open(example, "wb") as file:
             file.write(make_example())
         for _ in range(options.repeats):
             for job in peaks:
                 path = os.path.join(directory, f"{job}.json")
-                arguments = (f"--job={job}", f"--mib={mib}", f"--example={example}", f"--result={path}")
+                arguments = (f"--job={job}", f"--mib={mib}", f"--example={example}", f"--result={path}", *engine)
                 command = python_command("benchmarks.memory", *arguments)
                 measurement = run_measured(command, log_path=os.path.join(directory, f"{job}.log"))
                 peaks[job].append(measurement.peak_rss_mib)
@@ -153,12 +177,10 @@ def measure(options: argparse.Namespace) -> Figures:
 
 def format_figures(figures: Figures) -> str:
     """Return the report."""
-    unit, without = (
-        ("shard", "a GroupByKey of the same chunks") if figures.feed == "dataset" else ("bundle", "counting")
-    )
+    unit = "bundle" if figures.feed == "bundles" else "shard"
+    without = "a GroupByKey of the same chunks" if figures.feed == "dataset" else "counting"
     lines = [
-        f"A {unit} of {figures.gib:g} GiB, {figures.rows:,} rows of 16 KiB, in-memory runner; peak resident "
-        "memory, MiB",
+        f"A {unit} of {figures.gib:g} GiB ({figures.feed}), {figures.rows:,} rows of 16 KiB; peak resident memory, MiB",
         "",
         f"pipeline's process, {without:31}{figures.identity_peak_mib:10,.0f}",
         f"pipeline's process, RunTFScript                    {figures.tfscript_peak_mib:10,.0f}",
@@ -174,7 +196,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark, or one of its jobs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gib", type=float, default=2.0, help="size of the shard or bundle (%(default)s)")
-    parser.add_argument("--feed", choices=sorted(JOBS), default="dataset", help="(%(default)s)")
+    parser.add_argument(
+        "--feed",
+        choices=sorted(JOBS),
+        default="dataset",
+        help="feed of the rows; files: dataset, by files (%(default)s)",
+    )
+    parser.add_argument("--engine", choices=("in_memory", "flink"), default="in_memory", help="(%(default)s)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each job; the median counts")
     parser.add_argument("--json", help="file to write the figures to")
     parser.add_argument("--work-dir", default=tempfile.gettempdir(), help="directory for logs (%(default)s)")
@@ -182,9 +210,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--example", help=argparse.SUPPRESS)
     parser.add_argument("--mib", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--result", help=argparse.SUPPRESS)
+    parser.add_argument("--endpoint", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.job:
-        run_job(options.job, options.mib, options.example, options.result)
+        run_job(options.job, options.mib, options.example, options.result, options.endpoint)
         return 0
     os.makedirs(options.work_dir, exist_ok=True)
     figures = measure(options)
@@ -195,19 +224,22 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _read_in_script(rows: beam.PCollection, feed: str) -> beam.PCollection:
+def _read_in_script(rows: beam.PCollection, job: str, spool_dir: str) -> beam.PCollection:
     from beam_tfscript import RunTFScript
+
+    transport = {"transport": "files", "spool_dir": spool_dir} if job == "files" else {}
 
     return (
         rows
         | "Read"
         >> RunTFScript(
-            main_script_file=os.path.join(_SCRIPTS, "read.py" if feed == "dataset" else "read_batches.py"),
+            main_script_file=os.path.join(_SCRIPTS, "read_batches.py" if job == "bundles" else "read.py"),
             input_schema=f"x tensor<float>({FLOATS_OF_A_ROW}) not null",
             output_schema="rows bigint, after_import_mib double, peak_mib double",
             user_params={"batch_size": BATCH_SIZE},
-            feed=feed,
+            feed="bundles" if job == "bundles" else "dataset",
             user_files=[os.path.join(_SCRIPTS, "read.py")],
+            **transport,
         )
         | "Last" >> beam.CombineGlobally(_most).without_defaults()
         | "AsDict" >> beam.Map(lambda row: row._asdict())

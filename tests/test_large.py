@@ -20,7 +20,7 @@ NEEDED_GIB = 14
 
 @pytest.mark.large
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("feed", ["dataset", "bundles"])
+@pytest.mark.parametrize("feed", ["dataset", "bundles", "files"])
 def test_2_gib_add_little_to_any_process(tmp_path, feed):
     available = psutil.virtual_memory().available / 2**30
     if available < NEEDED_GIB:
