@@ -19,6 +19,8 @@ from tests.engines.tools import ToolMissing
 from tests.running import SaveOutputs, _load
 
 SOON_S, LONG_S = 60, 300
+# Five times as long as the TaskManagers and the JobManager wait for each other.
+CUT_S = 30
 # Beam's runner has no restarts for batch jobs: its option for the number of retries is for streaming jobs.
 RESTARTS = {
     "restart-strategy.type": "fixed-delay",

@@ -9,12 +9,13 @@ import json
 import os
 import pathlib
 import sys
+import time
 
 import apache_beam as beam
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from tests.cluster_jobs import LONG_S, RESTARTS, SOON_S, BatchJob, run_cluster, wait_until_clean
+from tests.cluster_jobs import CUT_S, LONG_S, RESTARTS, SOON_S, BatchJob, run_cluster, wait_until_clean
 from tests.engines.tools import BUILD
 from tests.environments import pack_python, write_wheel
 from tests.running import script
@@ -211,5 +212,20 @@ def test_job_restarts_when_a_task_manager_is_killed(cluster, job, transport):
     (directory / "go").touch()
     cluster.start_task_manager(0)
     running.wait()
+    assert sorted(set(ids(running.rows()))) == EXPECTED
+    assert not left(spool)
+
+
+def test_batch_job_ends_though_the_network_was_cut(cluster, job):
+    """All machines are needed: the job waits for the one that was cut off, and begins anew."""
+    spool, directory = cluster.make_shared_directory(), cluster.make_shared_directory()
+    params = {"directory": str(directory), "go": str(directory / "go")}
+    running = job(run_of("waits", num_workers=4, transport="files", spool_dir=str(spool), user_params=params))
+    cluster.wait_until(lambda: {path.name[8:] for path in directory.glob("reached-*")} == MACHINES, LONG_S)
+    with cluster.machines[0].without_network():
+        (directory / "go").touch()
+        time.sleep(CUT_S)
+    running.wait()
+    assert cluster.get(f"/jobs/{running.id}/exceptions")["exceptionHistory"]["entries"], "nothing was cut"
     assert sorted(set(ids(running.rows()))) == EXPECTED
     assert not left(spool)

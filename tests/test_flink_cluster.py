@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from beam_tfscript import RunTFScript
-from tests.cluster_jobs import LONG_S, SOON_S, scripts_on, wait_until_clean, workers_on
+from tests.cluster_jobs import CUT_S, LONG_S, SOON_S, scripts_on, wait_until_clean, workers_on
 from tests.running import SaveOutputs, _load, script
 from tests.ticks import Ticks
 from tests.unbounded import OUTPUT, Streamed
@@ -181,6 +181,22 @@ def test_job_goes_on_from_a_checkpoint_when_an_sdk_worker_is_killed(cluster, job
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     running.wait_until_restored()
+    running.go_on_to_the_end()
+    check(running, replay)
+
+
+@pytest.mark.parametrize(("feed", "replay"), [("stream", True), ("bundles", None)])
+def test_stream_goes_on_when_the_network_was_cut(cluster, job, traced, feed, replay):
+    """The machine that is cut off ends its share of the job by itself, as the other goes on with all of it."""
+    running = job(traced(feed=feed, replay=replay))
+    running.wait_for_outputs(FIRST)
+    running.wait_for_checkpoint()
+    with cluster.machines[0].without_network():
+        begin = time.monotonic()
+        running.wait_until_restored()
+        cluster.wait_until(lambda: not scripts_on(cluster.machines[0]), CUT_S)
+        time.sleep(max(0.0, begin + CUT_S - time.monotonic()))
+    cluster.wait_until(lambda: cluster.get("/overview")["taskmanagers"] == len(cluster.machines), SOON_S)
     running.go_on_to_the_end()
     check(running, replay)
 

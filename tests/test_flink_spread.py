@@ -136,7 +136,7 @@ def kill_workers(machine):
     return len(workers)
 
 
-@pytest.mark.parametrize("killed", ["worker"])
+@pytest.mark.parametrize("killed", ["worker", "task manager"])
 def test_job_that_does_not_restart_fails_and_leaves_nothing(cluster, directory, killed):
     job = Job(cluster, directory, counting(directory, max_attempts=1))
     cluster.wait_until(lambda: "waits 18 1" in log_of(directory), LONG_S)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
-from tests.cluster_jobs import RESTARTS, run_cluster
+from tests.cluster_jobs import CUT_S, RESTARTS, run_cluster
 from tests.test_flink_spread import LONG_S, Job, counting, kill_workers, log_of
 from tests.training import read_row
 
@@ -19,11 +20,17 @@ def cluster(tmp_path_factory):
     yield from run_cluster(tmp_path_factory, RESTARTS)
 
 
-def test_training_goes_on_from_its_checkpoint_when_the_job_restarts_without_a_worker(cluster, directory):
+@pytest.mark.parametrize("fault", ["worker", "network"])
+def test_training_goes_on_from_its_checkpoint_when_the_job_restarts(cluster, directory, fault):
     job = Job(cluster, directory, counting(directory, max_attempts=2, cluster_timeout=90))
     cluster.wait_until(lambda: "waits 18 1" in log_of(directory), LONG_S)
-    assert kill_workers(cluster.machines[1])
-    (directory / "go").touch()
+    if fault == "worker":
+        assert kill_workers(cluster.machines[1])
+        (directory / "go").touch()
+    else:
+        with cluster.machines[1].without_network():
+            (directory / "go").touch()
+            time.sleep(CUT_S)
     (row,) = map(read_row, job.rows())
     assert row["metrics"]["count"] == 30 and row["metrics"]["hosts"] == 2
     # Not from the first step again. The chief may be on the other machine, and have reached its end.

@@ -27,6 +27,8 @@ from tests.uv import run_uv
 
 _LIBRARIES = "apache-flink-libraries==1.19.3"
 _JARS = BUILD / "flink-cluster"
+_CLASSES = BUILD / "flink-cluster-classes"
+_NO_UPLOAD = pathlib.Path(__file__).parent / "java" / "ClasspathScanningResourcesDetector.java"
 _ROOT = pathlib.Path(__file__).parents[2]
 _REST_PORT, _POOL_PORT = 18081, 50700
 _START_S = 120.0
@@ -52,10 +54,22 @@ def build() -> None:
     """Get the jars."""
     flink.build()
     beam_boot.find_boot()
+    _compile()
     done = _JARS / "installed"
     if not done.exists() or done.read_text() != _LIBRARIES:
         run_uv("pip", "install", "--no-deps", "--reinstall", "--target", str(_JARS), _LIBRARIES)
         done.write_text(_LIBRARIES)
+
+
+def _compile() -> None:
+    """Compile what the job server has instead of a class of Beam's."""
+    source = _NO_UPLOAD.read_text()
+    done = _CLASSES / "compiled"
+    if done.exists() and done.read_text() == source:
+        return
+    javac = find_tool("javac", engine="Flink")
+    subprocess.run([javac, "-cp", f"{flink.JARS}/*", "-d", _CLASSES, _NO_UPLOAD], check=True)
+    done.write_text(source)
 
 
 class FlinkCluster:
@@ -121,7 +135,10 @@ class FlinkCluster:
         artifacts = self.make_shared_directory()
         replaced = {"--flink-master": f"{HOST}:{_REST_PORT}", "--artifacts-dir": artifacts}
         options = (part.partition("=") for part in flink.command(directory))
-        return [f"{name}={replaced.get(name, value)}" if equals else name for name, equals, value in options]
+        command = [f"{name}={replaced.get(name, value)}" if equals else name for name, equals, value in options]
+        jars = command.index("-cp") + 1
+        command[jars] = f"{_CLASSES}{os.pathsep}{command[jars]}"
+        return command
 
     def get(self, path: str) -> Any:
         """Return an answer of the REST interface."""
@@ -182,11 +199,21 @@ class FlinkCluster:
         """Wait until something is true of the cluster; errors on the way count as not yet."""
         deadline = time.monotonic() + timeout_s
         while True:
+            assert self._jobmanager.poll() is None, f"the JobManager has ended; its log is in {self._directory}"
             with contextlib.suppress(OSError, KeyError):
                 if is_true():
                     return
-            assert time.monotonic() < deadline, f"not so after {timeout_s:g} s; logs are in {self._directory}"
+            assert time.monotonic() < deadline, f"not so after {timeout_s:g} s; {self._describe_failures()}"
             time.sleep(0.2)
+
+    def _describe_failures(self) -> str:
+        """Return the last error of each job that goes on, and where logs are."""
+        lines = [f"logs are in {self._directory}"]
+        for job, status in self.jobs().items():
+            if status not in ("FINISHED", "CANCELED"):
+                errors = self.get(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
+                lines += [f"job {job} is {status}", *(error["stacktrace"][-2000:] for error in errors[:1])]
+        return "\n".join(lines)
 
     def close(self) -> None:
         """End the JobManager; the rest goes with its machines."""

@@ -60,7 +60,7 @@ class Machine:
         self.address = f"{network}.{10 + number}"
         self.directory = directory
         self._name = f"{name}-{number}"
-        self._link = f"{name}{number}"
+        self._link, self._bridge = f"{name}{number}", f"{name}0"
         self._processes: list[subprocess.Popen] = []
         # Beam's boot program needs a user that the system knows.
         self._user = sorted(user.pw_uid for user in pwd.getpwall())[number]
@@ -71,7 +71,7 @@ class Machine:
             os.chown(directory / "tmp", self._user, self._user)
         _ip("netns", "add", self._name)
         _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self._name)
-        _ip("link", "set", self._link, "master", f"{name}0", "up")
+        _ip("link", "set", self._link, "master", self._bridge, "up")
         for arguments in (
             ("addr", "add", f"{self.address}/24", "dev", "eth0"),
             ("link", "set", "eth0", "up"),
@@ -82,6 +82,15 @@ class Machine:
     def add_address(self, address: str, device: str) -> None:
         """Give the machine another address, on one of its devices: `eth0` or `lo`."""
         _ip("-netns", self._name, "addr", "add", address, "dev", device)
+
+    @contextlib.contextmanager
+    def without_network(self) -> Iterator[None]:
+        """Cut the machine off while the block lasts: what it sends, and what is sent to it, gets lost in silence."""
+        _ip("link", "set", self._link, "nomaster")
+        try:
+            yield
+        finally:
+            _ip("link", "set", self._link, "master", self._bridge)
 
     @property
     def prefix(self) -> list[str]:
