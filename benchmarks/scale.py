@@ -10,10 +10,11 @@ import argparse
 import contextlib
 import json
 import pathlib
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
@@ -24,9 +25,8 @@ _BASE_ROWS = 100
 
 
 class Engine(NamedTuple):
-    """A runner, its options, and a directory that its workers share."""
+    """Pipeline options of jobs on an engine, and a directory that its workers share."""
 
-    runner: Any
     options: list[str]
     spool_dir: str
 
@@ -55,7 +55,7 @@ def engine_of(name: str, parallelism: int) -> Iterator[Engine]:
     """Yield an engine, which runs as long as the block."""
     with tempfile.TemporaryDirectory(prefix="scale-") as directory:
         if name == "in_memory":
-            yield Engine(FnApiRunner(), [], directory)
+            yield Engine([], directory)
             return
         from tests.engines import flink_cluster
         from tests.engines.server import started
@@ -63,17 +63,10 @@ def engine_of(name: str, parallelism: int) -> Iterator[Engine]:
         flink_cluster.build()
         with (
             flink_cluster.flink_cluster(_made(directory, "cluster"), slots=(parallelism + 1) // 2) as cluster,
-            started(_JobServer(cluster), _made(directory, "server")) as address,
+            started(flink_cluster.JobServer(cluster), _made(directory, "server")) as address,
         ):
             options = [f"--job_endpoint={address}", *cluster.options(parallelism)]
-            yield Engine("PortableRunner", options, str(cluster.make_shared_directory()))
-
-
-class _JobServer:
-    NAME, ANNOUNCEMENT = "Flink cluster", "JobService started on "
-
-    def __init__(self, cluster: Any):
-        self.command = cluster.job_server_command
+            yield Engine(options, str(cluster.make_shared_directory()))
 
 
 def _made(directory: str, name: str) -> pathlib.Path:
@@ -90,13 +83,22 @@ def measure(engine: Engine, options: argparse.Namespace) -> list[Line]:
         bases = {}
         for rows in [_BASE_ROWS, *options.rows]:
             for kind in ("identity", "script"):
-                job = scale_jobs.Job(kind, rows, shards, options.transport, engine.spool_dir)
-                seconds = scale_jobs.run(job, engine.options, runner=engine.runner)
+                job = scale_jobs.Job(kind, rows, shards, options.feed, options.transport, engine.spool_dir)
+                seconds = run_apart(job, engine.options)
                 bases.setdefault(kind, seconds)
                 print(f"{kind:9} {rows:>11,} rows {shards:3} shards {seconds:8.1f} s", file=sys.stderr, flush=True)
                 if rows != _BASE_ROWS:
                     lines.append(Line(job, seconds, bases[kind]))
     return lines
+
+
+def run_apart(job: scale_jobs.Job, options: list[str]) -> float:
+    """Run a job in a process of its own, as no job may find the script processes of another; return its seconds."""
+    command = [sys.executable, "-m", "benchmarks.scale", f"--job={json.dumps(job)}", f"--options={json.dumps(options)}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{job} failed:\n{done.stderr[-5000:]}")
+    return float(done.stdout)
 
 
 def format_report(lines: list[Line]) -> str:
@@ -119,9 +121,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parallelism", type=int, default=4, help="subtasks of the cluster (%(default)s)")
     parser.add_argument("--rows", type=_numbers, default=[10_000, 100_000, 1_000_000, 10_000_000])
     parser.add_argument("--shards", type=_numbers, default=[1, 4, 32])
+    parser.add_argument("--feed", choices=("dataset", "bundles", "stream"), default="dataset", help="(%(default)s)")
     parser.add_argument("--transport", choices=("shuffle", "files"), help="chosen by the size of the data by default")
     parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--options", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if options.job:
+        job, arguments = scale_jobs.Job(*json.loads(options.job)), json.loads(options.options)
+        print(scale_jobs.run(job, arguments, runner="PortableRunner" if arguments else FnApiRunner()))
+        return 0
     with engine_of(options.engine, options.parallelism) as engine:
         lines = measure(engine, options)
     print(format_report(lines))

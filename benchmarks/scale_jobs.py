@@ -37,6 +37,7 @@ class Job(NamedTuple):
       kind: "identity" or "script".
       rows: number of rows.
       shards: number of shards.
+      feed: as RunTFScript's; the identity of "bundles" has no shuffle.
       transport: as RunTFScript's; the identity always shuffles its rows.
       spool_dir: as RunTFScript's.
     """
@@ -44,8 +45,16 @@ class Job(NamedTuple):
     kind: str
     rows: int
     shards: int
+    feed: str = "dataset"
     transport: str | None = None
     spool_dir: str | None = None
+
+
+class Row(NamedTuple):
+    """A row of the identity without a shuffle."""
+
+    id: int
+    x: list[float]
 
 
 class MakeRows(beam.DoFn):
@@ -151,11 +160,16 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     """Add a job's stages to a pipeline."""
     parts = [(first, min(_ROWS_PER_PART, job.rows - first)) for first in range(0, job.rows, _ROWS_PER_PART)]
     rows = pipeline | "Parts" >> beam.Create(parts) | "Rows" >> beam.ParDo(MakeRows()).with_output_types(dict)
-    transform = IdentityShuffle(job.shards) if job.kind == "identity" else RunTFScript(
-        _SCRIPT, SCHEMA, input_schema=SCHEMA, num_workers=job.shards,
-        transport=job.transport, spool_dir=job.spool_dir,
-    )  # fmt: skip
-    _ = rows | "Shuffle" >> transform | "Count" >> beam.ParDo(CountRows())
+    _ = rows | "Shuffle" >> _make_transform(job) | "Count" >> beam.ParDo(CountRows())
+
+
+def _make_transform(job: Job) -> beam.PTransform:
+    if job.kind == "identity":
+        return beam.Map(lambda row: Row(**row)) if job.feed == "bundles" else IdentityShuffle(job.shards)
+    shuffled = {} if job.feed == "bundles" else {"num_workers": job.shards}
+    if job.feed == "dataset":
+        shuffled.update(transport=job.transport, spool_dir=job.spool_dir)
+    return RunTFScript(_SCRIPT, SCHEMA, input_schema=SCHEMA, feed=job.feed, **shuffled)
 
 
 def check(result: Any, job: Job) -> None:

@@ -29,15 +29,6 @@ RESTARTS = {
 }
 
 
-class JobServer:
-    """The job server of the cluster, as an engine is described (tests/engines)."""
-
-    NAME, ANNOUNCEMENT = "Flink cluster", "JobService started on "
-
-    def __init__(self, cluster):
-        self.command = cluster.job_server_command
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Start a Flink cluster of two machines."""
@@ -51,7 +42,7 @@ def run_cluster(tmp_path_factory, settings=None):
         flink_cluster.build()
         with (
             flink_cluster.flink_cluster(directory, settings=settings) as running,
-            started(JobServer(running), tmp_path_factory.mktemp("server")) as running.endpoint,
+            started(flink_cluster.JobServer(running), tmp_path_factory.mktemp("server")) as running.endpoint,
         ):
             yield running
     except ToolMissing as missing:

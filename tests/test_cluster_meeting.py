@@ -22,7 +22,8 @@ from beam_tfscript.cluster.ports import HeldPorts
 from beam_tfscript.cluster.reachability import Prober, Target
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.feeds import meeting, notice_board
-from beam_tfscript.files.shared_directory import SharedDirectory, remove_old
+from beam_tfscript.files.old_directories import remove_old
+from beam_tfscript.files.shared_directory import SharedDirectory
 from tests.meeting_share import make_meeting, run_share
 from tests.memory_file_system import MEMORY
 
@@ -262,7 +263,7 @@ def test_files_of_killed_jobs_are_removed_when_they_are_old(tmp_path):
     for name in ("cluster-old", "cluster-new", "other"):
         SharedDirectory(str(tmp_path / name)).write("note", b"0")
     for name in ("cluster-old", "other"):
-        os.utime(tmp_path / name, (1, time.time() - 1000))
+        os.utime(tmp_path / name / "note", (1, time.time() - 1000))
     remove_old(str(tmp_path / "cluster-"), age_s=500)
     assert sorted(os.listdir(tmp_path)) == ["cluster-new", "other"]
 

@@ -28,7 +28,8 @@ from beam_tfscript.feeds.notice_board import NoticeBoard
 from beam_tfscript.feeds.peers import Peers, Report
 from beam_tfscript.feeds.retries import RETRYABLE
 from beam_tfscript.feeds.shared_failures import PeerFailed, TaskLost, decode_failure, encode_failure, find_root
-from beam_tfscript.files.shared_directory import SharedDirectory, cluster_directory, remove_old
+from beam_tfscript.files.old_directories import remove_old
+from beam_tfscript.files.shared_directory import SharedDirectory, cluster_directory
 from beam_tfscript.options.cluster_options import ClusterOptions
 from beam_tfscript.options.script_options import ScriptOptions
 

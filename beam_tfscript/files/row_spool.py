@@ -20,6 +20,7 @@ from typing import IO, TypeVar
 
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.files import beam_files
+from beam_tfscript.files.old_directories import remove_old
 from beam_tfscript.files.uris import local_path, mask_uri
 
 __all__ = ["SpoolWriter", "SpooledFile", "fetch_files", "job_directory", "remove_abandoned", "show_life", "write_fully"]
@@ -233,17 +234,7 @@ def show_life(directory: str) -> None:
 
 def remove_abandoned(spool_dir: str) -> None:
     """Remove directories of jobs that were killed long ago."""
-    newest: dict[str, float] = {}
-    try:
-        for metadata in beam_files.find(beam_files.join(spool_dir, f"{_PREFIX}*/*")):
-            directory = metadata.path.rpartition("/")[0]
-            newest[directory] = max(newest.get(directory, 0.0), metadata.last_updated_in_seconds)
-        for directory, updated in newest.items():
-            if updated < time.time() - ABANDONED_S:
-                beam_files.remove_tree(directory)
-                _LOGGER.info("removed the rows that a killed job has left in %s", mask_uri(directory))
-    except _ERRORS as error:
-        _LOGGER.warning("spool directories of killed jobs cannot be looked for: %s", error)
+    remove_old(beam_files.join(spool_dir, _PREFIX), age_s=ABANDONED_S)
 
 
 class _described:

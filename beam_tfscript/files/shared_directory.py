@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
-
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_tfscript.files import beam_files
-from beam_tfscript.files.uris import local_path
 
-__all__ = ["SharedDirectory", "cluster_directory", "remove_old"]
+__all__ = ["SharedDirectory", "cluster_directory"]
 
 _PREFIX = "beam_tfscript_cluster-"
 
@@ -64,31 +59,3 @@ def cluster_directory(parent: str, key: str, name: str) -> str:
       name: of the directory; an empty text for the start of the paths of all directories of the application.
     """
     return beam_files.join(parent, f"{_PREFIX}{key}{'-' if key else ''}{name}")
-
-
-def remove_old(prefix: str, *, age_s: float) -> None:
-    """Remove directories whose files have not changed for long, as those of killed jobs; leave what cannot be removed.
-
-    Args:
-      prefix: start of their paths, as of `cluster_directory`.
-      age_s: in seconds, by the clocks of this machine and of the file system; minus infinity for all directories.
-    """
-    with contextlib.suppress(Exception):  # each file system raises the errors of its own library
-        for path, updated in _newest_changes(prefix).items():
-            if updated < time.time() - age_s:
-                beam_files.remove_tree(path)
-
-
-def _newest_changes(prefix: str) -> dict[str, float]:
-    """Return the directories whose paths begin with a prefix, each with the time of its newest change."""
-    local = local_path(prefix)
-    if local is not None:
-        # Beam would list all files below the parent, which may be the directory of temporary files.
-        with os.scandir(os.path.dirname(local)) as entries:
-            start = os.path.basename(local)
-            return {entry.path: entry.stat().st_mtime for entry in entries if entry.name.startswith(start)}
-    newest: dict[str, float] = {}
-    for found in beam_files.find(f"{prefix}*/*"):
-        path = found.path.rpartition("/")[0]
-        newest[path] = max(newest.get(path, 0.0), found.last_updated_in_seconds)
-    return newest

@@ -13,8 +13,9 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, TestOptions
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files import beam_files
 from beam_tfscript.files.artifacts import runs_here
+from beam_tfscript.files.old_directories import remove_old
 from beam_tfscript.files.row_spool import job_directory
-from beam_tfscript.files.shared_directory import cluster_directory, remove_old
+from beam_tfscript.files.shared_directory import cluster_directory
 from beam_tfscript.files.uris import local_path, mask_uri
 from beam_tfscript.options.script_options import ScriptOptions, TransformOptions
 from beam_tfscript.transforms.job_end import call_at_end

@@ -262,6 +262,15 @@ class FlinkCluster:
         ]  # fmt: skip
 
 
+class JobServer:
+    """The job server of a cluster, as an engine is described."""
+
+    NAME, ANNOUNCEMENT = "Flink cluster", flink.ANNOUNCEMENT
+
+    def __init__(self, cluster: FlinkCluster):
+        self.command = cluster.job_server_command
+
+
 @contextlib.contextmanager
 def flink_cluster(
     directory: pathlib.Path, *, num_machines: int = 2, slots: int = 2, settings: dict[str, str] | None = None
