@@ -91,6 +91,15 @@ def wait_until_clean(cluster):
                 os.kill(pid, signal.SIGKILL)
 
 
+def restore(cluster):
+    """Start the TaskManagers that tests have killed, and wait until nothing is left on the machines."""
+    for number in range(len(cluster.machines)):
+        if number not in cluster._task_managers:
+            cluster.start_task_manager(number)
+    cluster.wait_until(lambda: cluster.get("/overview")["taskmanagers"] == len(cluster.machines), SOON_S)
+    wait_until_clean(cluster)
+
+
 class BatchJob:
     """A bounded pipeline on the cluster, whose outputs are written to the shared directory.
 

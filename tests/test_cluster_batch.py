@@ -15,7 +15,7 @@ import apache_beam as beam
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from tests.cluster_jobs import CUT_S, LONG_S, RESTARTS, SOON_S, BatchJob, run_cluster, wait_until_clean
+from tests.cluster_jobs import CUT_S, LONG_S, RESTARTS, BatchJob, restore, run_cluster
 from tests.engines.tools import BUILD
 from tests.environments import pack_python, write_wheel
 from tests.running import script
@@ -44,11 +44,7 @@ def job(cluster):
         return BatchJob(cluster, lambda pipeline: outputs_of(pipeline, transform, rows), **arguments)
 
     yield start
-    for number in range(len(cluster.machines)):
-        if number not in cluster._task_managers:
-            cluster.start_task_manager(number)
-    cluster.wait_until(lambda: cluster.get("/overview")["taskmanagers"] == len(cluster.machines), SOON_S)
-    wait_until_clean(cluster)
+    restore(cluster)
 
 
 def outputs_of(pipeline, transform, rows):

@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from beam_tfscript import RunTFScript
-from tests.cluster_jobs import CUT_S, LONG_S, SOON_S, scripts_on, wait_until_clean, workers_on
+from tests.cluster_jobs import CUT_S, LONG_S, SOON_S, restore, scripts_on, workers_on
 from tests.running import SaveOutputs, _load, script
 from tests.ticks import Ticks
 from tests.unbounded import OUTPUT, Streamed
@@ -120,11 +120,7 @@ def job(cluster):
     for running in made:
         if running.status() not in ("FINISHED", "FAILED", "CANCELED"):
             cluster.cancel(running.id)
-    for number in range(len(cluster.machines)):
-        if number not in cluster._task_managers:
-            cluster.start_task_manager(number)
-    cluster.wait_until(lambda: cluster.get("/overview")["taskmanagers"] == len(cluster.machines), SOON_S)
-    wait_until_clean(cluster)
+    restore(cluster)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_tfscript import RunTFScript
-from tests.cluster_jobs import SOON_S, scripts_on, wait_until_clean, workers_on
+from tests.cluster_jobs import restore, scripts_on, workers_on
 from tests.running import SaveOutputs, _load, script
 from tests.training import LINE, POINTS, line_training, read_row, serve
 
@@ -69,11 +69,7 @@ def directory(cluster):
     (made / "spool").mkdir()
     (made / "spool").chmod(0o777)
     yield made
-    for number in range(len(cluster.machines)):
-        if number not in cluster._task_managers:
-            cluster.start_task_manager(number)
-    cluster.wait_until(lambda: cluster.get("/overview")["taskmanagers"] == len(cluster.machines), SOON_S)
-    wait_until_clean(cluster)
+    restore(cluster)
     assert os.listdir(made / "spool") == []
 
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from beam_tfscript import TrainTFScript
 from tests.running import Runner, script
 from tests.without_tensorflow import LEAN
@@ -52,3 +54,18 @@ def serve(directory: str, **inputs: list) -> dict[str, list]:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
+
+
+def check_same_weights(one, three):
+    """Check that a cluster of three workers has learned the weights of one process, from `custom_loop`.
+
+    Args:
+      one, three: rows of the two trainings, as `read_row` returns them.
+    """
+    assert one["dataset_lengths"] == [320] and sorted(three["dataset_lengths"]) == [32, 32, 256]
+    assert len(three["history"]) == 3
+    for told in three["history"]:
+        for name in ("slope", "intercept"):
+            assert told[name] == pytest.approx(one["metrics"][name], rel=1e-5) and told[name] > 0.5
+    y = 2 * one["metrics"]["slope"] + one["metrics"]["intercept"]
+    assert serve(three["uri"], x=[2.0])["y"] == pytest.approx([y], rel=1e-5)

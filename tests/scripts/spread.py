@@ -45,14 +45,7 @@ def counts(config):
     if config.task_type != "chief":
         config.serve()
         return
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    strategy = tf.distribute.ParameterServerStrategy(resolver)
-    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-    with strategy.scope():
-        count = tf.Variable(0.0)
-    checkpoint = tf.train.Checkpoint(count=count)
-    manager = tf.train.CheckpointManager(checkpoint, config.checkpoint_dir, max_to_keep=2)
-    checkpoint.restore(manager.latest_checkpoint)
+    coordinator, count, manager = train_clusters.begin_counting(config)
     begin = int(count.numpy())
     note(config, "begun", begin)
     step = tf.function(lambda: count.assign_add(1.0))

@@ -86,3 +86,22 @@ def meet(config):
     if config.task_type == "chief":
         config.report(count=count, total=total, tasks=tasks)
         export(tf, config, tf.constant([total, 0.0]))
+
+
+def begin_counting(config):
+    """Begin a cluster that counts up a variable on a parameter server, from the last checkpoint if there is one.
+
+    Returns:
+      (coordinator, count, manager of checkpoints).
+    """
+    import tensorflow as tf
+
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    strategy = tf.distribute.ParameterServerStrategy(resolver)
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    with strategy.scope():
+        count = tf.Variable(0.0)
+    checkpoint = tf.train.Checkpoint(count=count)
+    manager = tf.train.CheckpointManager(checkpoint, config.checkpoint_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    return coordinator, count, manager

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from train_clusters import export
+from train_clusters import begin_counting, export
 
 STEPS = 40
 SAVED_EVERY = 10
@@ -20,14 +20,7 @@ def counts(config):
     if config.task_type != "chief":
         config.serve()
         return
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    strategy = tf.distribute.ParameterServerStrategy(resolver)
-    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-    with strategy.scope():
-        count = tf.Variable(0.0)
-    checkpoint = tf.train.Checkpoint(count=count)
-    manager = tf.train.CheckpointManager(checkpoint, config.checkpoint_dir, max_to_keep=2)
-    checkpoint.restore(manager.latest_checkpoint)
+    coordinator, count, manager = begin_counting(config)
     begin = int(count.numpy())
     with open(config.user_params["log"], "a") as log:
         log.write("{}\n".format(begin))
