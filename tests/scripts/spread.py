@@ -45,7 +45,7 @@ def counts(config):
     if config.task_type != "chief":
         config.serve()
         return
-    coordinator, count, manager = train_clusters.begin_counting(config)
+    coordinator, count, save = train_clusters.begin_counting(config)
     begin = int(count.numpy())
     note(config, "begun", begin)
     step = tf.function(lambda: count.assign_add(1.0))
@@ -59,7 +59,7 @@ def counts(config):
         coordinator.schedule(step)
         coordinator.join()
         if number % SAVED_EVERY == 0:
-            manager.save(number)
+            save(number)
     train_clusters.export(tf, config, tf.stack([count, 0.0]))
     config.report(begin=begin, count=count.numpy(), hosts=len(hosts(config)))
 

@@ -91,8 +91,11 @@ def meet(config):
 def begin_counting(config):
     """Begin a cluster that counts up a variable on a parameter server, from the last checkpoint if there is one.
 
+    The chief alone writes checkpoints. By default the servers would write too, on their machines, where they may be
+    other users: TensorFlow makes directories that only their owner may write to.
+
     Returns:
-      (coordinator, count, manager of checkpoints).
+      (coordinator, count, function that saves a checkpoint of a number).
     """
     import tensorflow as tf
 
@@ -104,4 +107,5 @@ def begin_counting(config):
     checkpoint = tf.train.Checkpoint(count=count)
     manager = tf.train.CheckpointManager(checkpoint, config.checkpoint_dir, max_to_keep=2)
     checkpoint.restore(manager.latest_checkpoint)
-    return coordinator, count, manager
+    options = tf.train.CheckpointOptions(experimental_io_device="/job:chief")
+    return coordinator, count, lambda number: manager.save(number, options=options)

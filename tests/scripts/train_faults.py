@@ -20,7 +20,7 @@ def counts(config):
     if config.task_type != "chief":
         config.serve()
         return
-    coordinator, count, manager = begin_counting(config)
+    coordinator, count, save = begin_counting(config)
     begin = int(count.numpy())
     with open(config.user_params["log"], "a") as log:
         log.write("{}\n".format(begin))
@@ -29,7 +29,7 @@ def counts(config):
         coordinator.schedule(step)
         coordinator.join()
         if number % SAVED_EVERY == 0:
-            manager.save(number)
+            save(number)
         if number == begin + SAVED_EVERY + 5:
             kill_task(config, "training")
     if config.user_params["kills"]:
