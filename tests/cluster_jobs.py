@@ -100,6 +100,17 @@ def restore(cluster):
     wait_until_clean(cluster)
 
 
+@pytest.fixture
+def cluster_directory(cluster):
+    """Give a directory of the test that all machines see; nothing is left in its `spool`, nor on a machine."""
+    made = cluster.make_shared_directory()
+    (made / "spool").mkdir()
+    (made / "spool").chmod(0o777)
+    yield made
+    restore(cluster)
+    assert os.listdir(made / "spool") == []
+
+
 class BatchJob:
     """A bounded pipeline on the cluster, whose outputs are written to the shared directory.
 

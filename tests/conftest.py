@@ -15,7 +15,7 @@ from beam_tfscript.python_env import environment
 from beam_tfscript.python_env.python_env import PythonEnv
 from beam_tfscript.worker import process_group
 from tests import checks, warm
-from tests.cluster_jobs import cluster  # noqa: F401 - a fixture
+from tests.cluster_jobs import cluster, cluster_directory  # noqa: F401 - fixtures
 from tests.engines import ENGINES
 from tests.engines.server import started
 from tests.engines.tools import ToolMissing
