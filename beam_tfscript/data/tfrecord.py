@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import google_crc32c
 import numpy as np
 
-__all__ = ["FRAME_OVERHEAD_BYTES", "frame", "iter_records", "read", "split"]
+__all__ = ["FRAME_OVERHEAD_BYTES", "frame", "header_of", "iter_records", "mask_crcs", "read", "split"]
 
 FRAME_OVERHEAD_BYTES = 16
 
@@ -27,9 +27,9 @@ def frame(records: Sequence[bytes]) -> bytes:
     """Return the frames of serialized records, one after the other."""
     count = len(records)
     crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, count)
-    footers = (((crcs >> 15) | (crcs << 17)) + np.uint32(_MASK)).astype("<u4").tobytes()
+    footers = mask_crcs(crcs).astype("<u4").tobytes()
     lengths = list(map(len, records))
-    headers = {length: _header(length) for length in set(lengths)}
+    headers = {length: header_of(length) for length in set(lengths)}
     parts: list[bytes] = [b""] * (3 * count)
     parts[0::3] = map(headers.__getitem__, lengths)
     parts[1::3] = records
@@ -53,7 +53,7 @@ def iter_records(data: bytes) -> Iterator[bytes]:
         length, _ = _HEADER.unpack_from(data, at)
         record = data[at + _HEADER.size : at + _HEADER.size + length]
         end = at + _HEADER.size + length
-        if data[at : at + _HEADER.size] != _header(length):
+        if data[at : at + _HEADER.size] != header_of(length):
             raise ValueError(f"The length at byte {at} does not match its checksum.")
         if len(data) < end + _CRC.size:
             raise ValueError(f"The frame at byte {at} is cut short.")
@@ -87,7 +87,13 @@ def read(path: str) -> list[bytes]:
         return list(iter_records(file.read()))
 
 
-def _header(length: int) -> bytes:
+def mask_crcs(crcs: np.ndarray) -> np.ndarray:
+    """Return checksums, an array of uint32, as a frame has them."""
+    return ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK)
+
+
+def header_of(length: int) -> bytes:
+    """Return the header of the frame of a record of `length` bytes."""
     packed = struct.pack("<Q", length)
     return packed + _CRC.pack(_masked(google_crc32c.value(packed)))
 

@@ -1,0 +1,279 @@
+"""Frames of a TFRecord file in blocks: from the file's start, or from the first frame behind any byte.
+
+In comes an open file. Out come blocks of whole frames whose checksums fit, or a `FrameError` with the frame's position.
+
+A TFRecord file has no marks between its records. But each frame begins with a length and the checksum of that length,
+which other bytes have by chance once in four billion times. `find_frame` searches for such bytes. Records may hold
+TFRecord frames themselves, so it also checks that further frames follow. If none do, it goes from frame to frame from
+the file's start.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from beam_tfscript.data.tfrecord import FRAME_OVERHEAD_BYTES, header_of, mask_crcs
+
+__all__ = ["Block", "FrameError", "find_frame", "iter_blocks", "read_up_to"]
+
+# Size of a read. A larger one would take more memory, and is no faster.
+_READ_BYTES = 1 << 20
+# Frames are followed this far from the one that is found. More would take more time per part of a file. With less, a
+# record that holds other TFRecords could be mistaken for the file's own frames.
+_FOLLOWED_BYTES = 4 << 20
+_HEADER_BYTES = 12
+_LENGTH = struct.Struct("<Q")
+# Number of headers that are kept, since most frames have a length that another one had.
+_MAX_KNOWN = 1 << 16
+_POLYNOMIAL = 0x82F63B78  # of CRC-32C
+
+
+class FrameError(ValueError):
+    """A damaged frame.
+
+    Attributes:
+      at: position of the frame in the file.
+      problem: description of the damage.
+    """
+
+    def __init__(self, at: int, problem: str):
+        super().__init__(f"The frame at byte {at} {problem}.")
+        self.at = at
+        self.problem = problem
+
+
+class Block(NamedTuple):
+    """Whole frames that follow one another.
+
+    Attributes:
+      starts: position of each frame in the file.
+      end: position behind the last frame.
+      records: the records in the frames.
+      frames: bytes that begin with the first frame.
+      has_next: True if a frame with a correct header follows, or the file ends here.
+    """
+
+    starts: list[int]
+    end: int
+    records: list[bytes]
+    frames: bytes
+    has_next: bool
+
+    def parts(self, count: int) -> Iterator[Block]:
+        """Yield blocks of up to `count` of the frames."""
+        for first in range(0, len(self.starts), count):
+            starts = self.starts[first : first + count]
+            following = self.starts[first + count] if first + count < len(self.starts) else self.end
+            records = self.records[first : first + count]
+            frames = self.frames[starts[0] - self.starts[0] : following - self.starts[0]]
+            yield Block(starts, following, records, frames, True)
+
+    def first(self, count: int) -> Block:
+        """Return the first `count` frames, at least one."""
+        return next(self.parts(count))
+
+
+def iter_blocks(file: IO[bytes], at: int = 0) -> Iterator[Block]:
+    """Yield all frames from a position on, in blocks of about 1 MiB, or of one frame that is larger.
+
+    Args:
+      file: the open file; its position is `at`.
+      at: position of a frame.
+
+    Raises:
+      FrameError: a checksum does not fit, or the last frame is cut short.
+    """
+    headers = _Headers()
+    rest, wanted = b"", _READ_BYTES
+    while True:
+        more = read_up_to(file, wanted)
+        is_end = len(more) < wanted
+        data = rest + more
+        block, missing = _take_frames(data, at, headers, is_end=is_end)
+        if block.starts:
+            yield block
+        rest, at = data[block.end - at :], block.end
+        if is_end:
+            return
+        wanted = max(_READ_BYTES, missing)
+
+
+def find_frame(file: IO[bytes], start: int, stop: int, size: int) -> int | None:
+    """Return the position of the first frame that begins in a range; None if none does.
+
+    Args:
+      file: the open file, which can be sought.
+      start: the range's first byte, greater than 0.
+      stop: the range's end.
+      size: size of the file.
+
+    Raises:
+      FrameError: the file is damaged before the range.
+    """
+    found = next(_like_headers(file, start, stop), None)
+    if found is None:
+        return None
+    try:
+        _follow(file, found, found + _FOLLOWED_BYTES, size)
+    except FrameError:
+        # Either these bytes are part of a record, or a frame behind them is damaged.
+        found = _follow(file, 0, start, size)
+    return found if found is not None and found < stop else None
+
+
+def read_up_to(file: IO[bytes], size: int) -> bytes:
+    """Read up to `size` bytes: one read of a compressed file may return fewer before its end."""
+    part = file.read(size)
+    if len(part) == size or not part:
+        return part
+    parts = [part]
+    size -= len(part)
+    while size > 0 and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+class _Headers:
+    """Lengths by header: a header that was seen before is not computed again."""
+
+    def __init__(self) -> None:
+        self._lengths: dict[bytes, int] = {}
+
+    def length(self, header: bytes, at: int) -> int:
+        """Return the length in a header of 12 bytes, at a position of the file.
+
+        Raises:
+          FrameError: the header's checksum does not fit.
+        """
+        length = self._lengths.get(header)
+        if length is None:
+            (length,) = _LENGTH.unpack_from(header)
+            if header != header_of(length):
+                raise FrameError(at, "has a length that does not match its checksum")
+            if len(self._lengths) >= _MAX_KNOWN:
+                self._lengths.clear()
+            self._lengths[header] = length
+        return length
+
+
+def _take_frames(data: bytes, at: int, headers: _Headers, *, is_end: bool) -> tuple[Block, int]:
+    """Return the whole frames that bytes begin with, and the number of bytes that the next frame lacks.
+
+    Args:
+      data: bytes of the file from position `at` on.
+      at: position of a frame.
+      headers: headers that are known.
+      is_end: True if the file ends with these bytes.
+    """
+    starts: list[int] = []
+    ends: list[int] = []
+    records: list[bytes] = []
+    size = len(data)
+    known = headers._lengths  # looked up once: this loop runs per record
+    position = missing = 0
+    has_next = is_end
+    while size - position >= _HEADER_BYTES:
+        header = data[position : position + _HEADER_BYTES]
+        length = known.get(header)
+        if length is None:
+            length = headers.length(header, at + position)
+        end = position + length + FRAME_OVERHEAD_BYTES
+        if end > size:
+            has_next = True
+            missing = end - size
+            break
+        starts.append(at + position)
+        records.append(data[position + _HEADER_BYTES : end - 4])
+        ends.append(end)
+        position = end
+    if is_end and position < size:
+        raise FrameError(at + position, "is cut short")
+    _check_records(data, starts, records, ends)
+    return Block(starts, at + position, records, data, has_next), missing
+
+
+def _check_records(data: bytes, starts: list[int], records: list[bytes], ends: list[int]) -> None:
+    if not records:
+        return
+    crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
+    footers = np.array(ends)[:, None] + np.arange(-4, 0)
+    found = np.frombuffer(data, np.uint8)[footers].view("<u4")[:, 0]
+    wrong = np.flatnonzero(mask_crcs(crcs) != found)
+    if len(wrong):
+        raise FrameError(starts[wrong[0]], "has a record that does not match its checksum")
+
+
+def _follow(file: IO[bytes], at: int, until: int, size: int) -> int | None:
+    """Go from frame to frame; return the position of the first one at or behind `until`, or None at the file's end.
+
+    Only headers are read and checked.
+
+    Args:
+      file: the open file.
+      at: position of a frame.
+      until: position to go to.
+      size: size of the file.
+
+    Raises:
+      FrameError: a header's checksum does not fit, or a frame ends behind the file.
+    """
+    headers = _Headers()
+    data, base = b"", 0
+    while at < size:
+        offset = at - base
+        if offset < 0 or offset + _HEADER_BYTES > len(data):
+            file.seek(at)
+            data, base, offset = read_up_to(file, _READ_BYTES), at, 0
+        header = data[offset : offset + _HEADER_BYTES]
+        if len(header) < _HEADER_BYTES:
+            raise FrameError(at, "is cut short")
+        end = at + headers.length(header, at) + FRAME_OVERHEAD_BYTES
+        if end > size:
+            raise FrameError(at, "is cut short")
+        if at >= until:
+            return at
+        at = end
+    return None
+
+
+def _like_headers(file: IO[bytes], start: int, stop: int) -> Iterator[int]:
+    """Yield the positions in a range whose bytes are a length below 4 GiB and its checksum."""
+    file.seek(start)
+    data = b""
+    while start < stop:
+        data += read_up_to(file, _READ_BYTES)
+        count = min(len(data) - _HEADER_BYTES + 1, stop - start)
+        if count <= 0:
+            return
+        found = _header_positions(np.frombuffer(data, np.uint8), count)
+        yield from (start + found).tolist()
+        start += count
+        data = data[count:]
+
+
+def _header_positions(data: np.ndarray, count: int) -> np.ndarray:
+    """Return the first `count` positions of bytes that are headers, without those that are not."""
+    zero = data == 0
+    high_bytes = [zero[byte : byte + count] for byte in range(4, 8)]
+    found = np.flatnonzero(np.logical_and.reduce(high_bytes))
+    crcs: np.ndarray = np.full(len(found), 0xFFFFFFFF, np.uint32)
+    for byte in range(8):
+        crcs = _CRC_TABLE[(crcs ^ data[found + byte]) & 0xFF] ^ (crcs >> np.uint32(8))
+    checksums = data[found[:, None] + np.arange(8, 12)].view("<u4")[:, 0]
+    return found[mask_crcs(~crcs) == checksums]
+
+
+def _make_crc_table() -> np.ndarray:
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1).astype(np.uint32)
+    return table
+
+
+_CRC_TABLE = _make_crc_table()
