@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
@@ -22,6 +23,8 @@ from beam_tfscript.errors import SchemaError
 
 # Rows per batch of a Parquet file: more would only use more memory, fewer would cost more time per row.
 _BATCH_ROWS = 4096
+# Kinds of columns that JSON has as text.
+_TEXTS = ("date", "time", "timestamp")
 # Bytes per batch of a text file, for the same reasons.
 _BLOCK_BYTES = 1 << 20
 
@@ -69,8 +72,10 @@ def _read_csv(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordBatch
     if schema is not None:
         check_csv(schema)
         names = list(schema.names)
-        # Timestamps with a time zone and without are of different Arrow types: the reader finds out which it has.
-        types = {column.name: element_arrow_type(column) for column in schema if column.kind != "timestamp"}
+        # Texts with a time zone and without are of different Arrow types: `_from_texts` finds out which there are.
+        types = {
+            column.name: pa.string() if column.kind == "timestamp" else element_arrow_type(column) for column in schema
+        }
     reader = pyarrow.csv.open_csv(
         pa.input_stream(_Readable(file)),
         read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
@@ -78,20 +83,28 @@ def _read_csv(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordBatch
         convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=names),
     )
     with reader:
-        yield from reader
+        for batch in reader:
+            for index, column in enumerate(schema or ()):
+                if column.kind == "timestamp":
+                    texts = batch.column(index)
+                    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+                    batch = batch.set_column(index, column.name, _from_texts(texts, column))
+            yield batch
 
 
 def _read_json_lines(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordBatch]:
     known = None
     if schema is not None:
-        known = pa.schema([(column.name, _json_type(column)) for column in schema if column.kind != "timestamp"])
+        known = pa.schema([(column.name, _json_type(column)) for column in schema])
     options = pyarrow.json.ParseOptions(explicit_schema=known, unexpected_field_behavior="infer")
     for block in _blocks_of_lines(file):
         # As one block: a line that is cut by the end of Arrow's block would be an error.
         whole = pyarrow.json.ReadOptions(block_size=len(block) + 1)
         table = pyarrow.json.read_json(io.BytesIO(block), read_options=whole, parse_options=options)
         for column in schema or ():
-            table = _from_json(table, column)
+            if column.kind in _TEXTS:
+                index = table.column_names.index(column.name)
+                table = table.set_column(index, column.name, _from_texts(table.column(index), column))
         yield from table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
 
 
@@ -112,7 +125,7 @@ def _blocks_of_lines(file: IO[bytes]) -> Iterator[bytes]:
 
 def _json_type(column: Column) -> pa.DataType:
     # JSON has dates and times only as text. Of Arrow's list types, its JSON reader knows only the plain one.
-    return _in_lists(pa.string() if column.kind in ("date", "time") else element_arrow_type(column), column)
+    return _in_lists(pa.string() if column.kind in _TEXTS else element_arrow_type(column), column)
 
 
 def _in_lists(element: pa.DataType, column: Column) -> pa.DataType:
@@ -121,15 +134,27 @@ def _in_lists(element: pa.DataType, column: Column) -> pa.DataType:
     return element
 
 
-def _from_json(table: pa.Table, column: Column) -> pa.Table:
-    """Return a table with a column that JSON lacks a type for converted from text, or added if no row has it."""
-    if column.name not in table.column_names:  # a timestamp that no row has
-        return table.append_column(column.name, pa.nulls(table.num_rows))
-    if column.kind not in ("date", "time"):
-        return table
-    wanted = _in_lists(element_arrow_type(column), column)
-    index = table.column_names.index(column.name)
-    return table.set_column(index, column.name, table.column(index).cast(wanted))
+def _from_texts(texts: Any, column: Column) -> pa.Array:
+    """Return an array of dates, times or timestamps, or of lists of them, for an array of texts."""
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    if pa.types.is_list(texts.type):
+        return pa.ListArray.from_arrays(texts.offsets, _from_texts(texts.values, column), mask=texts.is_null())
+    wanted = element_arrow_type(column)
+    if column.kind == "time":
+        # Arrow converts a text to a time of day only as part of a timestamp.
+        dated = pc.binary_join_element_wise("1970-01-01T", texts, "")
+        return dated.cast(pa.timestamp(column.unit)).cast(wanted)
+    try:
+        return texts.cast(wanted)
+    except pa.ArrowInvalid as error:
+        if column.kind != "timestamp":
+            raise
+        try:
+            # Texts without a time zone are in UTC.
+            return texts.cast(pa.timestamp(column.unit))
+        except pa.ArrowInvalid:
+            raise error from None
 
 
 class _Readable(io.RawIOBase):

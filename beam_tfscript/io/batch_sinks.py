@@ -12,6 +12,7 @@ import json
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from apache_beam.coders import BytesCoder
@@ -128,6 +129,7 @@ class JsonLinesSink(ArrowSink):
 
     def _write(self, file_handle: IO[bytes], table: pa.Table) -> None:
         # Arrow has no writer of JSON.
+        table = pa.table([_as_text(column) for column in table.columns], names=table.column_names)
         lines = [json.dumps(row, default=_to_json, ensure_ascii=False) + "\n" for row in table.to_pylist()]
         file_handle.write("".join(lines).encode("utf-8"))
 
@@ -191,8 +193,17 @@ def _csv_lines(table: pa.Table, *, has_header: bool = False) -> bytes:
     return text.getvalue()
 
 
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of dates, times or decimals as text, which Python's types would round; any other as it is."""
+    if pa.types.is_timestamp(column.type):
+        return pc.replace_substring(column.cast(pa.string()), " ", "T")
+    if pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type):
+        return column.cast(pa.string())
+    return column
+
+
 def _to_json(value: Any) -> str:
-    """Return a value that JSON has no type for as text: ISO 8601 for dates and times, base64 for bytes."""
+    """Return an element of a list that JSON has no type for as text; bytes as base64."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
