@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_tfscript.data import tfrecord, tfrecord_blocks
-from beam_tfscript.data.tfrecord_blocks import FrameError, find_frame, iter_blocks
+from beam_tfscript.data.tfrecord_blocks import FrameError, iter_blocks, iter_range
 
 # Records that hold TFRecords themselves, and zeros, which look like the high bytes of a length.
 RECORDS = st.lists(
@@ -31,6 +31,11 @@ def starts_of(records):
     for record in records:
         starts.append(starts[-1] + len(record) + tfrecord.FRAME_OVERHEAD_BYTES)
     return starts
+
+
+def find_frame(file, start, stop, size):
+    """Return the position of the first frame that begins in a range; None if none does."""
+    return next((block.starts[0] for block in iter_range(file, start, stop, size)), None)
 
 
 class Dribbling(io.BytesIO):
@@ -75,16 +80,17 @@ def test_frames_inside_a_record_are_not_taken_for_the_files_own():
     assert find_frame(io.BytesIO(framed), starts[1] + 100, starts[1] + 900, len(framed)) is None
 
 
-def test_search_goes_around_a_damaged_frame_by_way_of_the_files_start():
+def test_search_goes_around_a_damaged_frame_by_way_of_the_files_start(monkeypatch):
+    monkeypatch.setattr(tfrecord_blocks, "_READ_BYTES", 30)
     records = [b"some bytes"] * 10
     starts = starts_of(records)
     damaged = bytearray(tfrecord.frame(records))
     damaged[starts[5]] ^= 1  # the length of the sixth record
-    file = io.BytesIO(bytes(damaged))
+    blocks = iter_range(io.BytesIO(bytes(damaged)), starts[2] + 1, len(damaged), len(damaged))
     # The range has whole frames before the damage, and they are not skipped.
-    assert find_frame(file, starts[2] + 1, len(damaged), len(damaged)) == starts[3]
+    assert next(blocks).starts[0] == starts[3]
     with pytest.raises(FrameError, match=f"The frame at byte {starts[5]} has a length that does not match"):
-        find_frame(io.BytesIO(bytes(damaged[:-3])), starts[7] + 1, len(damaged) - 3, len(damaged) - 3)
+        list(blocks)
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,19 @@ _MASK = 0xA282EAD8
 def frame(records: Sequence[bytes]) -> bytes:
     """Return the frames of serialized records, one after the other."""
     count = len(records)
+    if not count:
+        return b""
+    lengths, which = np.unique(np.fromiter(map(len, records), np.int64, count), return_inverse=True)
     crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, count)
-    footers = mask_crcs(crcs).astype("<u4").tobytes()
-    lengths = list(map(len, records))
-    headers = {length: header_of(length) for length in set(lengths)}
-    parts: list[bytes] = [b""] * (3 * count)
-    parts[0::3] = map(headers.__getitem__, lengths)
-    parts[1::3] = records
-    parts[2::3] = [footers[at : at + 4] for at in range(0, 4 * count, 4)]
+    headers = np.frombuffer(b"".join(map(header_of, lengths.tolist())), np.uint8).reshape(-1, _HEADER.size)
+    # Between two records are the footer of the first one and the header of the second one.
+    between: np.ndarray = np.empty((count + 1, FRAME_OVERHEAD_BYTES), np.uint8)
+    between[1:, : _CRC.size] = mask_crcs(crcs).astype("<u4").view(np.uint8).reshape(-1, _CRC.size)
+    between[:-1, _CRC.size :] = headers[which]
+    parts: list[bytes] = [b""] * (2 * count + 1)
+    parts[0::2] = between.view(f"V{FRAME_OVERHEAD_BYTES}")[:, 0].tolist()
+    parts[1::2] = records
+    parts[0], parts[-1] = parts[0][_CRC.size :], parts[-1][: _CRC.size]
     return b"".join(parts)
 
 

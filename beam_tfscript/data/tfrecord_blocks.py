@@ -3,8 +3,8 @@
 In comes an open file. Out come blocks of whole frames whose checksums fit, or a `FrameError` with the frame's position.
 
 A TFRecord file has no marks between its records. But each frame begins with a length and the checksum of that length,
-which other bytes have by chance once in four billion times. `find_frame` searches for such bytes. Records may hold
-TFRecord frames themselves, so it also checks that further frames follow. If none do, it goes from frame to frame from
+which other bytes have by chance once in four billion times. `iter_range` searches for such bytes. Records may hold
+TFRecord frames themselves, so it also checks that more frames follow. If they do not, it goes from frame to frame from
 the file's start.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from beam_tfscript.data.tfrecord import FRAME_OVERHEAD_BYTES, header_of, mask_crcs
 
-__all__ = ["Block", "FrameError", "find_frame", "iter_blocks", "read_up_to"]
+__all__ = ["Block", "FrameError", "iter_blocks", "iter_range", "read_up_to"]
 
 # Size of a read. A larger one would take more memory, and is no faster.
 _READ_BYTES = 1 << 20
@@ -27,6 +27,7 @@ _READ_BYTES = 1 << 20
 # record that holds other TFRecords could be mistaken for the file's own frames.
 _FOLLOWED_BYTES = 4 << 20
 _HEADER_BYTES = 12
+_FOOTER_BYTES = 4
 _LENGTH = struct.Struct("<Q")
 # Number of headers that are kept, since most frames have a length that another one had.
 _MAX_KNOWN = 1 << 16
@@ -103,8 +104,10 @@ def iter_blocks(file: IO[bytes], at: int = 0) -> Iterator[Block]:
         wanted = max(_READ_BYTES, missing)
 
 
-def find_frame(file: IO[bytes], start: int, stop: int, size: int) -> int | None:
-    """Return the position of the first frame that begins in a range; None if none does.
+def iter_range(file: IO[bytes], start: int, stop: int, size: int) -> Iterator[Block]:
+    """Yield the frames from the first one that begins in a range on, as `iter_blocks` does; nothing if none does.
+
+    Frames behind the range come too, if they are in the same block.
 
     Args:
       file: the open file, which can be sought.
@@ -113,17 +116,42 @@ def find_frame(file: IO[bytes], start: int, stop: int, size: int) -> int | None:
       size: size of the file.
 
     Raises:
-      FrameError: the file is damaged before the range.
+      FrameError: a frame is damaged, in the range or before.
     """
     found = next(_like_headers(file, start, stop), None)
     if found is None:
-        return None
+        return
+    file.seek(found)
+    blocks = iter_blocks(file, found)
     try:
-        _follow(file, found, found + _FOLLOWED_BYTES, size)
+        first, is_whole = _take_first(file, blocks, found, stop, size)
     except FrameError:
         # Either these bytes are part of a record, or a frame behind them is damaged.
         found = _follow(file, 0, start, size)
-    return found if found is not None and found < stop else None
+        if found is not None and found < stop:
+            file.seek(found)
+            yield from iter_blocks(file, found)
+        return
+    yield from first
+    if not is_whole:
+        yield from blocks
+
+
+def _take_first(file: IO[bytes], blocks: Iterator[Block], found: int, stop: int, size: int) -> tuple[list[Block], bool]:
+    """Return the first blocks, in which enough frames follow one another, and True if they have the whole range.
+
+    Raises:
+      FrameError: too few frames follow.
+    """
+    first = []
+    for block in blocks:
+        first.append(block)
+        if block.end >= found + _FOLLOWED_BYTES:
+            return first, False
+        if block.has_next and block.end >= stop:
+            _follow(file, block.end, found + _FOLLOWED_BYTES, size)
+            return first, True
+    return first, True
 
 
 def read_up_to(file: IO[bytes], size: int) -> bytes:
@@ -140,10 +168,14 @@ def read_up_to(file: IO[bytes], size: int) -> bytes:
 
 
 class _Headers:
-    """Lengths by header: a header that was seen before is not computed again."""
+    """Headers that were seen before, which are not computed again.
+
+    Attributes:
+      lengths: length by header.
+    """
 
     def __init__(self) -> None:
-        self._lengths: dict[bytes, int] = {}
+        self.lengths: dict[bytes, int] = {}
 
     def length(self, header: bytes, at: int) -> int:
         """Return the length in a header of 12 bytes, at a position of the file.
@@ -151,14 +183,14 @@ class _Headers:
         Raises:
           FrameError: the header's checksum does not fit.
         """
-        length = self._lengths.get(header)
+        length = self.lengths.get(header)
         if length is None:
             (length,) = _LENGTH.unpack_from(header)
             if header != header_of(length):
                 raise FrameError(at, "has a length that does not match its checksum")
-            if len(self._lengths) >= _MAX_KNOWN:
-                self._lengths.clear()
-            self._lengths[header] = length
+            if len(self.lengths) >= _MAX_KNOWN:
+                self.lengths.clear()
+            self.lengths[header] = length
         return length
 
 
@@ -172,10 +204,9 @@ def _take_frames(data: bytes, at: int, headers: _Headers, *, is_end: bool) -> tu
       is_end: True if the file ends with these bytes.
     """
     starts: list[int] = []
-    ends: list[int] = []
     records: list[bytes] = []
     size = len(data)
-    known = headers._lengths  # looked up once: this loop runs per record
+    known = headers.lengths  # looked up once: this loop runs per record
     position = missing = 0
     has_next = is_end
     while size - position >= _HEADER_BYTES:
@@ -188,25 +219,36 @@ def _take_frames(data: bytes, at: int, headers: _Headers, *, is_end: bool) -> tu
             has_next = True
             missing = end - size
             break
-        starts.append(at + position)
-        records.append(data[position + _HEADER_BYTES : end - 4])
-        ends.append(end)
+        starts.append(position)
+        records.append(data[position + _HEADER_BYTES : end - _FOOTER_BYTES])
         position = end
     if is_end and position < size:
         raise FrameError(at + position, "is cut short")
-    _check_records(data, starts, records, ends)
-    return Block(starts, at + position, records, data, has_next), missing
+    positions = np.array([*starts, position])
+    _check_records(data, at, positions, records)
+    return Block((at + positions[:-1]).tolist(), at + position, records, data, has_next), missing
 
 
-def _check_records(data: bytes, starts: list[int], records: list[bytes], ends: list[int]) -> None:
+def _check_records(data: bytes, at: int, positions: np.ndarray, records: list[bytes]) -> None:
+    """Check the records' checksums.
+
+    Args:
+      data: bytes of the file from position `at` on.
+      at: a position in the file.
+      positions: offset of each frame in the bytes, and the end of the last one.
+      records: the records in the frames.
+
+    Raises:
+      FrameError: a checksum does not fit.
+    """
     if not records:
         return
     crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
-    footers = np.array(ends)[:, None] + np.arange(-4, 0)
+    footers = positions[1:, None] + np.arange(-_FOOTER_BYTES, 0)
     found = np.frombuffer(data, np.uint8)[footers].view("<u4")[:, 0]
     wrong = np.flatnonzero(mask_crcs(crcs) != found)
     if len(wrong):
-        raise FrameError(starts[wrong[0]], "has a record that does not match its checksum")
+        raise FrameError(at + int(positions[wrong[0]]), "has a record that does not match its checksum")
 
 
 def _follow(file: IO[bytes], at: int, until: int, size: int) -> int | None:

@@ -11,7 +11,7 @@ from apache_beam.io.filebasedsource import FileBasedSource
 from apache_beam.io.filesystem import CompressionTypes
 
 from beam_tfscript.data.example_chunk import ExampleChunk
-from beam_tfscript.data.tfrecord_blocks import FrameError, find_frame, iter_blocks
+from beam_tfscript.data.tfrecord_blocks import FrameError, iter_blocks, iter_range
 from beam_tfscript.errors import RowError
 from beam_tfscript.io.chunk_coder import ExampleChunkCoder
 from beam_tfscript.io.found_files import opened
@@ -60,14 +60,13 @@ class ExampleSource(FileBasedSource):
 
 
 def _read_range(file: IO[bytes], tracker: Any) -> Iterator[ExampleChunk]:
-    start: int | None = tracker.start_position()
+    start = tracker.start_position()
     if start:
         size = file.seek(0, os.SEEK_END)
-        start = find_frame(file, start, min(tracker.stop_position(), size), size)
-        if start is None:
-            return
-        file.seek(start)
-    for block in iter_blocks(file, start or 0):
+        blocks = iter_range(file, start, min(tracker.stop_position(), size), size)
+    else:
+        blocks = iter_blocks(file)
+    for block in blocks:
         for part in block.parts(wire.FRAME_TARGET_RECORDS):
             count = _claim(tracker, part.starts)
             if count:
