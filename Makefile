@@ -123,6 +123,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.memory --feed bundles
 	$(BIN)/python -m benchmarks.codec
 	$(BIN)/python -m benchmarks.write_batch
+	$(BIN)/python -m benchmarks.files
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -68,7 +68,7 @@ def test_records_that_are_no_examples_are_passed_on(tmp_path):
 
 
 def test_records_larger_than_a_block_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.data.tfrecord_blocks._READ_BYTES", 64)
+    monkeypatch.setattr("beam_tfscript.data.tfrecord_blocks.READ_BYTES", 64)
     found = take_sample(write_rows(tmp_path / "x.tfrecord.gz"), "tfrecord", None, rows=30)
     assert len(found.rows) == 30
 

@@ -49,7 +49,7 @@ class Dribbling(io.BytesIO):
 def test_all_frames_come_in_blocks_of_any_size(records, size, dribbles):
     data = tfrecord.frame(records)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfrecord_blocks, "_READ_BYTES", size)
+        patch.setattr(tfrecord_blocks, "READ_BYTES", size)
         blocks = list(iter_blocks((Dribbling if dribbles else io.BytesIO)(data)))
     assert [record for block in blocks for record in block.records] == records
     assert [start for block in blocks for start in block.starts] == starts_of(records)[:-1]
@@ -67,7 +67,7 @@ def test_first_frame_of_a_range_is_found(records, data, size):
     following = starts[bisect.bisect_left(starts, start)]
     expected = following if following < stop else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfrecord_blocks, "_READ_BYTES", size)
+        patch.setattr(tfrecord_blocks, "READ_BYTES", size)
         assert find_frame(io.BytesIO(framed), start, stop, len(framed)) == expected
 
 
@@ -81,7 +81,7 @@ def test_frames_inside_a_record_are_not_taken_for_the_files_own():
 
 
 def test_search_goes_around_a_damaged_frame_by_way_of_the_files_start(monkeypatch):
-    monkeypatch.setattr(tfrecord_blocks, "_READ_BYTES", 30)
+    monkeypatch.setattr(tfrecord_blocks, "READ_BYTES", 30)
     records = [b"some bytes"] * 10
     starts = starts_of(records)
     damaged = bytearray(tfrecord.frame(records))

@@ -27,7 +27,7 @@ from beam_tfscript.io.example_source import ExampleSource
 def small_chunks(monkeypatch):
     """Let a chunk have a few records, and a block a few chunks."""
     monkeypatch.setattr("beam_tfscript.runtime.transport.wire.FRAME_TARGET_RECORDS", 3)
-    monkeypatch.setattr("beam_tfscript.data.tfrecord_blocks._READ_BYTES", 256)
+    monkeypatch.setattr("beam_tfscript.data.tfrecord_blocks.READ_BYTES", 256)
 
 
 def make_records(count, seed=1):
@@ -64,6 +64,12 @@ def test_each_record_comes_once_whatever_the_split(tmp_path):
     path = write(tmp_path / "rows.tfrecord", records)
     for size in (1, 7, 16, 50, 333, 10_000):
         assert records_of(ranges_of(source_of(path), size)) == records
+
+
+def test_file_that_must_not_be_split_is_one_range(tmp_path):
+    path = write(tmp_path / "rows.tfrecord", make_records(60))
+    assert len(ranges_of(ExampleSource(path, CompressionTypes.AUTO, 0, splittable=False), 50)) == 1
+    assert len(ranges_of(ExampleSource(path, CompressionTypes.AUTO, 0), 50)) > 10
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -125,7 +131,7 @@ def test_beams_own_checks_of_sources_pass(tmp_path):
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=30), st.integers(1, 400))
 def test_ranges_of_any_size_have_each_record_once(records, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("beam_tfscript.data.tfrecord_blocks._READ_BYTES", 100)
+        patch.setattr("beam_tfscript.data.tfrecord_blocks.READ_BYTES", 100)
         # Without a file per case: hypothesis does not make new temporary directories.
         patch.setattr(example_source, "opened", lambda *_: _Opened(tfrecord.frame(records)))
         source, total = ExampleSource("any", CompressionTypes.UNCOMPRESSED, 0), len(tfrecord.frame(records))

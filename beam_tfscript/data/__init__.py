@@ -10,7 +10,7 @@ these forms, or an error that names the row and the column that do not fit.
     examples.py   Arrow <-> Examples; for one column: features.py, packed.py
     encoding.py   input elements of any form -> Examples
     chunks.py     Examples -> chunks by shard; checksum.py: a checksum of Examples
-    tfrecord.py   Examples <-> TFRecord; tfrecord_blocks.py: the frames of a file, from any byte on
+    tfrecord.py   Examples <-> TFRecord; tfrecord_blocks.py, tfrecord_search.py: the frames of a file, from any byte on
     example_chunk.py       many Examples as one element of a pipeline
     plain_arrow.py         Arrow of the schema's types -> Arrow with 32-bit offsets
     conversion_errors.py   ConversionError, and the search for the items that cause it; near_names.py: ends of messages

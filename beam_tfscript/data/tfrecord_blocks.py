@@ -18,20 +18,17 @@ import google_crc32c
 import numpy as np
 
 from beam_tfscript.data.tfrecord import FRAME_OVERHEAD_BYTES, header_of, mask_crcs
+from beam_tfscript.data.tfrecord_search import HEADER_BYTES, READ_BYTES, positions_like_headers, read_up_to
 
-__all__ = ["Block", "FrameError", "iter_blocks", "iter_range", "read_up_to"]
+__all__ = ["Block", "FrameError", "iter_blocks", "iter_range"]
 
-# Size of a read. A larger one would take more memory, and is no faster.
-_READ_BYTES = 1 << 20
 # Frames are followed this far from the one that is found. More would take more time per part of a file. With less, a
 # record that holds other TFRecords could be mistaken for the file's own frames.
 _FOLLOWED_BYTES = 4 << 20
-_HEADER_BYTES = 12
 _FOOTER_BYTES = 4
 _LENGTH = struct.Struct("<Q")
 # Number of headers that are kept, since most frames have a length that another one had.
 _MAX_KNOWN = 1 << 16
-_POLYNOMIAL = 0x82F63B78  # of CRC-32C
 
 
 class FrameError(ValueError):
@@ -90,7 +87,7 @@ def iter_blocks(file: IO[bytes], at: int = 0) -> Iterator[Block]:
       FrameError: a checksum does not fit, or the last frame is cut short.
     """
     headers = _Headers()
-    rest, wanted = b"", _READ_BYTES
+    rest, wanted = b"", READ_BYTES
     while True:
         more = read_up_to(file, wanted)
         is_end = len(more) < wanted
@@ -101,7 +98,7 @@ def iter_blocks(file: IO[bytes], at: int = 0) -> Iterator[Block]:
         rest, at = data[block.end - at :], block.end
         if is_end:
             return
-        wanted = max(_READ_BYTES, missing)
+        wanted = max(READ_BYTES, missing)
 
 
 def iter_range(file: IO[bytes], start: int, stop: int, size: int) -> Iterator[Block]:
@@ -118,7 +115,7 @@ def iter_range(file: IO[bytes], start: int, stop: int, size: int) -> Iterator[Bl
     Raises:
       FrameError: a frame is damaged, in the range or before.
     """
-    found = next(_like_headers(file, start, stop), None)
+    found = next(positions_like_headers(file, start, stop), None)
     if found is None:
         return
     file.seek(found)
@@ -152,19 +149,6 @@ def _take_first(file: IO[bytes], blocks: Iterator[Block], found: int, stop: int,
             _follow(file, block.end, found + _FOLLOWED_BYTES, size)
             return first, True
     return first, True
-
-
-def read_up_to(file: IO[bytes], size: int) -> bytes:
-    """Read up to `size` bytes: one read of a compressed file may return fewer before its end."""
-    part = file.read(size)
-    if len(part) == size or not part:
-        return part
-    parts = [part]
-    size -= len(part)
-    while size > 0 and (part := file.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 class _Headers:
@@ -209,8 +193,8 @@ def _take_frames(data: bytes, at: int, headers: _Headers, *, is_end: bool) -> tu
     known = headers.lengths  # looked up once: this loop runs per record
     position = missing = 0
     has_next = is_end
-    while size - position >= _HEADER_BYTES:
-        header = data[position : position + _HEADER_BYTES]
+    while size - position >= HEADER_BYTES:
+        header = data[position : position + HEADER_BYTES]
         length = known.get(header)
         if length is None:
             length = headers.length(header, at + position)
@@ -220,7 +204,7 @@ def _take_frames(data: bytes, at: int, headers: _Headers, *, is_end: bool) -> tu
             missing = end - size
             break
         starts.append(position)
-        records.append(data[position + _HEADER_BYTES : end - _FOOTER_BYTES])
+        records.append(data[position + HEADER_BYTES : end - _FOOTER_BYTES])
         position = end
     if is_end and position < size:
         raise FrameError(at + position, "is cut short")
@@ -269,11 +253,11 @@ def _follow(file: IO[bytes], at: int, until: int, size: int) -> int | None:
     data, base = b"", 0
     while at < size:
         offset = at - base
-        if offset < 0 or offset + _HEADER_BYTES > len(data):
+        if offset < 0 or offset + HEADER_BYTES > len(data):
             file.seek(at)
-            data, base, offset = read_up_to(file, _READ_BYTES), at, 0
-        header = data[offset : offset + _HEADER_BYTES]
-        if len(header) < _HEADER_BYTES:
+            data, base, offset = read_up_to(file, READ_BYTES), at, 0
+        header = data[offset : offset + HEADER_BYTES]
+        if len(header) < HEADER_BYTES:
             raise FrameError(at, "is cut short")
         end = at + headers.length(header, at) + FRAME_OVERHEAD_BYTES
         if end > size:
@@ -282,40 +266,3 @@ def _follow(file: IO[bytes], at: int, until: int, size: int) -> int | None:
             return at
         at = end
     return None
-
-
-def _like_headers(file: IO[bytes], start: int, stop: int) -> Iterator[int]:
-    """Yield the positions in a range whose bytes are a length below 4 GiB and its checksum."""
-    file.seek(start)
-    data = b""
-    while start < stop:
-        data += read_up_to(file, _READ_BYTES)
-        count = min(len(data) - _HEADER_BYTES + 1, stop - start)
-        if count <= 0:
-            return
-        found = _header_positions(np.frombuffer(data, np.uint8), count)
-        yield from (start + found).tolist()
-        start += count
-        data = data[count:]
-
-
-def _header_positions(data: np.ndarray, count: int) -> np.ndarray:
-    """Return the first `count` positions of bytes that are headers, without those that are not."""
-    zero = data == 0
-    high_bytes = [zero[byte : byte + count] for byte in range(4, 8)]
-    found = np.flatnonzero(np.logical_and.reduce(high_bytes))
-    crcs: np.ndarray = np.full(len(found), 0xFFFFFFFF, np.uint32)
-    for byte in range(8):
-        crcs = _CRC_TABLE[(crcs ^ data[found + byte]) & 0xFF] ^ (crcs >> np.uint32(8))
-    checksums = data[found[:, None] + np.arange(8, 12)].view("<u4")[:, 0]
-    return found[mask_crcs(~crcs) == checksums]
-
-
-def _make_crc_table() -> np.ndarray:
-    table: np.ndarray = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1).astype(np.uint32)
-    return table
-
-
-_CRC_TABLE = _make_crc_table()

@@ -18,7 +18,7 @@ import pyarrow.parquet
 from beam_tfscript.data.arrow_types import element_arrow_type
 from beam_tfscript.data.column import Column
 from beam_tfscript.data.schema import Schema
-from beam_tfscript.data.tfrecord_blocks import read_up_to
+from beam_tfscript.data.tfrecord_search import read_up_to
 from beam_tfscript.errors import SchemaError
 
 # Rows per batch of a Parquet file: more would only use more memory, fewer would cost more time per row.

@@ -25,6 +25,8 @@ class ReadExamples(beam.PTransform):
       compression_type: one of Beam's `CompressionTypes`, such as `CompressionTypes.GZIP`, or `CompressionTypes.DEFLATE`
         for files that TensorFlow compressed by `"ZLIB"`; `AUTO` tells it by the file's suffix.
       min_bundle_size: smallest size in bytes of a range of a file that is read by itself.
+      splittable: False to read each file as a whole. Needed only for files whose single records hold TFRecord files of
+        more than 4 MiB.
       validate: False if the files need not exist while the pipeline is built.
 
     Raises:
@@ -38,12 +40,13 @@ class ReadExamples(beam.PTransform):
         *,
         compression_type: str = CompressionTypes.AUTO,
         min_bundle_size: int = 0,
+        splittable: bool = True,
         validate: bool = True,
     ):
         super().__init__()
         if validate:
             first_file(file_pattern)
-        self._source = ExampleSource(in_directory(file_pattern), compression_type, min_bundle_size)
+        self._source = ExampleSource(in_directory(file_pattern), compression_type, min_bundle_size, splittable)
 
     def expand(self, pipeline):
         """Read all ranges of all files."""

@@ -28,10 +28,11 @@ class ExampleSource(FileBasedSource):
       file_pattern: a path, URI or pattern.
       compression_type: one of Beam's `CompressionTypes`.
       min_bundle_size: smallest number of bytes of a range.
+      splittable: False if a file is always one range.
     """
 
-    def __init__(self, file_pattern: str, compression_type: str, min_bundle_size: int):
-        super().__init__(file_pattern, min_bundle_size, compression_type, validate=False)
+    def __init__(self, file_pattern: str, compression_type: str, min_bundle_size: int, splittable: bool = True):
+        super().__init__(file_pattern, min_bundle_size, compression_type, splittable, validate=False)
 
     def default_output_coder(self) -> ExampleChunkCoder:
         """Return the coder of chunks."""
