@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_tfscript.data import tfrecord, tfrecord_blocks
+from beam_tfscript.data import tfrecord, tfrecord_blocks, tfrecord_search
 from beam_tfscript.data.tfrecord_blocks import FrameError, iter_blocks, iter_range
 
 # Records that hold TFRecords themselves, and zeros, which look like the high bytes of a length.
@@ -68,6 +68,7 @@ def test_first_frame_of_a_range_is_found(records, data, size):
     expected = following if following < stop else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tfrecord_blocks, "READ_BYTES", size)
+        patch.setattr(tfrecord_search, "READ_BYTES", size)
         assert find_frame(io.BytesIO(framed), start, stop, len(framed)) == expected
 
 

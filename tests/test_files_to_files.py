@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import pickle
 
 import apache_beam as beam
 import pyarrow as pa
@@ -72,6 +73,19 @@ def test_tfrecord_files_go_through_to_tfrecord_files(runner, tmp_path, feed):
     assert sorted(names) == sorted(glob.glob(str(tmp_path / "out*.tfrecord")))
     assert sorted(int(row["id"]) for row in rows_of(read_files(tmp_path / "out*"))) == list(range(1000))
     assert runner.metrics["rows_in"] == runner.metrics["rows_out"] == 1000
+
+
+def test_chunks_are_coded_between_stages(runner, tmp_path):
+    (tmp_path / "in.tfrecord").write_bytes(tfrecord.frame(examples(ids(500))))
+    transform = run_of("echo", "bundles", env=blocked(tmp_path), output_as="examples")
+
+    class Shuffled(beam.PTransform):
+        def expand(self, pipeline):
+            chunks = pipeline | ReadExamples(str(tmp_path / "in.tfrecord")) | "Before" >> beam.Reshuffle()
+            return chunks | transform | "Behind" >> beam.Reshuffle() | WriteExamples(str(tmp_path / "out"))
+
+    runner.run(Shuffled())
+    assert sorted(int(row["id"]) for row in rows_of(read_files(tmp_path / "out*"))) == list(range(500))
 
 
 @FEEDS
@@ -152,6 +166,19 @@ def test_bad_examples_of_a_chunk_are_dead_letters_row_by_row(in_memory, tmp_path
     assert sorted(output.row[0] for output in outputs["bad"]) == sorted(bad)
     assert {output.row[1][0] for output in outputs["bad"]} == {RowError}
     assert in_memory.metrics["rows_bad"] == 2 and in_memory.metrics["rows_in"] == 30
+
+
+@pytest.mark.parametrize("kind", [pa.RecordBatch, pa.Table])
+def test_bad_row_of_a_large_batch_is_small(in_memory, tmp_path, kind):
+    batch = kind.from_pylist([{"id": "x" * 100}] * 1000 + [{"id": None}])
+    transform = run_of("echo_all", "bundles", env=blocked(tmp_path), input_schema="id string not null")
+
+    class Sizes(beam.PTransform):
+        def expand(self, batches):
+            return (batches | transform.with_exception_handling()).bad | beam.Map(lambda bad: len(pickle.dumps(bad[0])))
+
+    (size,) = in_memory.run(Sizes(), [batch])
+    assert size < 2000
 
 
 def test_threshold_counts_the_rows_of_batches(in_memory, tmp_path):

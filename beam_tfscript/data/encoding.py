@@ -151,7 +151,8 @@ class RowEncoder:
 
 def element_of_batch(batch: Any, index: int) -> Any:
     """Return one row of Arrow data, as Arrow data, or one Example of a chunk, as its bytes."""
-    return batch.records[index] if isinstance(batch, ExampleChunk) else batch.slice(index, 1)
+    # A copy: a slice would be pickled with all rows of the batch.
+    return batch.records[index] if isinstance(batch, ExampleChunk) else batch.take([index])
 
 
 def _rebuild(schema: Schema | None, selected: Schema | None, shard_by: str | None, key: str) -> RowEncoder:
