@@ -65,30 +65,6 @@ class FileToFile(beam.PTransform):
 
 
 @FEEDS
-def test_tfrecord_files_go_through_to_tfrecord_files(runner, tmp_path, feed):
-    (tmp_path / "a.tfrecord").write_bytes(tfrecord.frame(examples(ids(700))))
-    (tmp_path / "b.tfrecord").write_bytes(tfrecord.frame(examples(ids(300, start=700))))
-    transform = run_of(ECHO[feed], feed, env=blocked(tmp_path), output_as="examples")
-    names = runner.run(FileToFile(tmp_path / "?.tfrecord", transform, tmp_path / "out"))
-    assert sorted(names) == sorted(glob.glob(str(tmp_path / "out*.tfrecord")))
-    assert sorted(int(row["id"]) for row in rows_of(read_files(tmp_path / "out*"))) == list(range(1000))
-    assert runner.metrics["rows_in"] == runner.metrics["rows_out"] == 1000
-
-
-def test_chunks_are_coded_between_stages(runner, tmp_path):
-    (tmp_path / "in.tfrecord").write_bytes(tfrecord.frame(examples(ids(500))))
-    transform = run_of("echo", "bundles", env=blocked(tmp_path), output_as="examples")
-
-    class Shuffled(beam.PTransform):
-        def expand(self, pipeline):
-            chunks = pipeline | ReadExamples(str(tmp_path / "in.tfrecord")) | "Before" >> beam.Reshuffle()
-            return chunks | transform | "Behind" >> beam.Reshuffle() | WriteExamples(str(tmp_path / "out"))
-
-    runner.run(Shuffled())
-    assert sorted(int(row["id"]) for row in rows_of(read_files(tmp_path / "out*"))) == list(range(500))
-
-
-@FEEDS
 def test_chunks_are_taken_with_and_without_a_type_and_mixed_with_all_other_forms(in_memory, tmp_path, feed):
     elements = [
         *chunks(30, 12),

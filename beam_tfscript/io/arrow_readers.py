@@ -20,6 +20,7 @@ from beam_tfscript.data.column import Column
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.data.tfrecord_search import read_up_to
 from beam_tfscript.errors import SchemaError
+from beam_tfscript.io.found_files import check_complete
 
 # Rows per batch of a Parquet file: more would only use more memory, fewer would cost more time per row.
 _BATCH_ROWS = 4096
@@ -90,6 +91,7 @@ def _read_csv(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordBatch
                     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
                     batch = batch.set_column(index, column.name, _from_texts(texts, column))
             yield batch
+    check_complete(file)
 
 
 def _read_json_lines(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordBatch]:
@@ -119,6 +121,7 @@ def _blocks_of_lines(file: IO[bytes]) -> Iterator[bytes]:
         block, rest = rest + more[:end], more[end:]
         if block.strip():
             yield block
+    check_complete(file)
     if rest.strip():
         yield rest
 

@@ -14,7 +14,7 @@ from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.data.tfrecord_blocks import FrameError, iter_blocks, iter_range
 from beam_tfscript.errors import RowError
 from beam_tfscript.io.chunk_coder import ExampleChunkCoder
-from beam_tfscript.io.found_files import opened
+from beam_tfscript.io.found_files import check_complete, opened
 from beam_tfscript.runtime.transport import wire
 
 
@@ -77,6 +77,7 @@ def _read_range(file: IO[bytes], tracker: Any) -> Iterator[ExampleChunk]:
                 return
         if block.has_next and block.end >= tracker.stop_position():
             return
+    check_complete(file)
 
 
 def _claim(tracker: Any, starts: list[int]) -> int:

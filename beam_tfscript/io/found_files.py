@@ -64,3 +64,14 @@ def opened(path: str, compression_type: str = CompressionTypes.AUTO) -> Iterator
         raise SchemaError(f"{path}: {error.args[0]}") from error
     except (pa.ArrowException, BeamIOError, OSError, EOFError, zlib.error) as error:
         raise RowError(f"{path} cannot be read: {error}") from error
+
+
+def check_complete(file: IO[bytes]) -> None:
+    """Check that the compressed data of a file that was read to its end is complete; Beam itself does not.
+
+    Raises:
+      EOFError: the data is cut short. `opened` translates the error.
+    """
+    decompressor = getattr(file, "_decompressor", None)
+    if not getattr(decompressor, "eof", True):
+        raise EOFError("its compressed data is cut short")
