@@ -292,3 +292,27 @@ def test_command_line_reads_and_writes_batches(in_memory, tmp_path, name):
 
     assert sum(in_memory.run(Whole())) == 30
     assert len(glob.glob(str(tmp_path / "out*"))) == 1
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("form", ["examples", "csv"])
+def test_batches_are_side_inputs(in_memory, tmp_path, form):
+    words = [{"id": f"r{i}", "word": f"w{i}"} for i in range(30)]
+    (tmp_path / "words.csv").write_text("id,word\n" + "".join(f"{row['id']},{row['word']}\n" for row in words))
+    (tmp_path / "words.tfrecord").write_bytes(tfrecord.frame(examples(words, "id string, word string")))
+    path = write_rows(tmp_path / "rows.tfrecord")
+
+    class Joined(beam.PTransform):
+        def expand(self, pipeline):
+            if form == "csv":
+                side = pipeline | "Words" >> ReadCsv(str(tmp_path / "words.csv"), "id string, word string")
+            else:
+                side = pipeline | "Words" >> ReadExamples(str(tmp_path / "words.tfrecord")), "id string, word string"
+            transform = RunTFScript(
+                script("sides.py"), "id string, word string", input_schema=FILES_SCHEMA, entry="join",
+                side_inputs={"words": side}, output_as="record_batch",
+            )  # fmt: skip
+            return pipeline | ReadExamples(path) | transform
+
+    found = [row for batch in in_memory.run(Joined()) for row in batch.to_pylist()]
+    assert sorted(found, key=str) == sorted(words, key=str)
