@@ -62,7 +62,7 @@ HEAVY := builds or benchmarks or kills or fuzz or trainings
 test-heavy: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m '$(HEAVY)'
 
-CONFORMANCE := tests/test_conformance.py tests/test_conformance_train.py
+CONFORMANCE := tests/test_conformance.py tests/test_conformance_train.py tests/test_conformance_files.py
 ONLY_prism := tests/test_conformance_unbounded.py
 ONLY_flink := tests/test_conformance_unbounded.py tests/test_flink_restart.py tests/test_kafka.py
 # Beam's portable Spark runner is for bounded input.
@@ -123,6 +123,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.memory --feed bundles
 	$(BIN)/python -m benchmarks.codec
 	$(BIN)/python -m benchmarks.write_batch
+	$(BIN)/python -m benchmarks.files
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ The map of the rooms, one floor per line; a file imports only from its own room 
     feeds                 runs, driven in the feeds `dataset`, `bundles` and `stream`: rows out, outputs back, retries
     options               the arguments: declared once, checked while the pipeline is built
     models, python_env    versions of SavedModels; Python environments of scripts
+    io                    sources and sinks of files, whose elements are batches of rows
     worker, cluster       the script process, its channel and pool; tasks, ports and `TF_CONFIG` of a cluster
     data, files           rows <-> Arrow <-> Examples; files of the script, fetched and staged
     metrics, errors       counters; every exception
@@ -22,18 +23,48 @@ file imports nothing, and loads the public names on first use.
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ExampleChunk": "beam_tfscript.data.example_chunk",
     "ModelRowsToSavedModel": "beam_tfscript.transforms.model_rows_to_saved_model",
+    "ReadCsv": "beam_tfscript.io.arrow_files",
+    "ReadExamples": "beam_tfscript.io.example_files",
+    "ReadJsonLines": "beam_tfscript.io.arrow_files",
     "RunTFScript": "beam_tfscript.transforms.run_tf_script",
     "TrainTFScript": "beam_tfscript.transforms.train_tf_script",
     "TFScriptError": "beam_tfscript.errors",
+    "WriteCsv": "beam_tfscript.io.arrow_files",
+    "WriteExamples": "beam_tfscript.io.example_files",
+    "WriteJsonLines": "beam_tfscript.io.arrow_files",
+    "WriteParquet": "beam_tfscript.io.arrow_files",
 }
 
-__all__ = ["ModelRowsToSavedModel", "RunTFScript", "TFScriptError", "TrainTFScript", "__version__"]
+__all__ = [
+    "ExampleChunk",
+    "ModelRowsToSavedModel",
+    "ReadCsv",
+    "ReadExamples",
+    "ReadJsonLines",
+    "RunTFScript",
+    "TFScriptError",
+    "TrainTFScript",
+    "WriteCsv",
+    "WriteExamples",
+    "WriteJsonLines",
+    "WriteParquet",
+    "__version__",
+]
 
 # Type checkers treat this name as true, and see the classes. At run time nothing is imported for them.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from beam_tfscript.data.example_chunk import ExampleChunk as ExampleChunk
     from beam_tfscript.errors import TFScriptError as TFScriptError
+    from beam_tfscript.io.arrow_files import ReadCsv as ReadCsv
+    from beam_tfscript.io.arrow_files import ReadJsonLines as ReadJsonLines
+    from beam_tfscript.io.arrow_files import WriteCsv as WriteCsv
+    from beam_tfscript.io.arrow_files import WriteJsonLines as WriteJsonLines
+    from beam_tfscript.io.arrow_files import WriteParquet as WriteParquet
+    from beam_tfscript.io.example_files import ReadExamples as ReadExamples
+    from beam_tfscript.io.example_files import WriteExamples as WriteExamples
     from beam_tfscript.transforms.model_rows_to_saved_model import ModelRowsToSavedModel as ModelRowsToSavedModel
     from beam_tfscript.transforms.run_tf_script import RunTFScript as RunTFScript
     from beam_tfscript.transforms.train_tf_script import TrainTFScript as TrainTFScript

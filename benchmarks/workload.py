@@ -48,6 +48,23 @@ def make_rows(work_dir: str, rows: int) -> str:
     return path
 
 
+def make_parquet(work_dir: str, rows: int) -> str:
+    """Make a Parquet file of the rows of `make_rows`, unless it exists; return its path."""
+    path = os.path.join(work_dir, f"rows-{rows}.parquet")
+    if not os.path.exists(path):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pa.schema([("id", pa.string()), ("x", pa.list_(pa.float32()))])
+        with pq.ParquetWriter(path + ".part", schema) as writer:
+            for ids, x in _row_blocks(rows):
+                offsets = pa.array(np.arange(len(ids) + 1, dtype=np.int32) * FEATURE_COUNT)
+                lists = pa.ListArray.from_arrays(offsets, pa.array(x.reshape(-1)))
+                writer.write_table(pa.table([pa.array([name.decode() for name in ids]), lists], schema=schema))
+        os.replace(path + ".part", path)
+    return path
+
+
 def make_model(work_dir: str, *, heavy: bool) -> tuple[str, str]:
     """Make a model with fixed weights, unless it exists.
 
@@ -76,15 +93,20 @@ def _example_blocks(rows: int) -> Iterator[list[bytes]]:
     from tfx_bsl.coders import example_coder
 
     encoder = example_coder.RecordBatchToExamplesEncoder()
+    for ids, x in _row_blocks(rows):
+        columns = {
+            "id": pa.array([[name] for name in ids], pa.large_list(pa.large_binary())),
+            "x": pa.array(list(x), pa.large_list(pa.float32())),
+        }
+        yield encoder.encode(pa.RecordBatch.from_pydict(columns))
+
+
+def _row_blocks(rows: int) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """Yield ids and features, some thousand rows at a time."""
     for first in range(0, rows, _BLOCK_ROWS):
         count = min(_BLOCK_ROWS, rows - first)
         x = np.random.default_rng([_SEED, first]).standard_normal((_BLOCK_ROWS, FEATURE_COUNT), np.float32)
-        ids = [[b"row-%09d" % number] for number in range(first, first + count)]
-        columns = {
-            "id": pa.array(ids, pa.large_list(pa.large_binary())),
-            "x": pa.array(list(x[:count]), pa.large_list(pa.float32())),
-        }
-        yield encoder.encode(pa.RecordBatch.from_pydict(columns))
+        yield [b"row-%09d" % number for number in range(first, first + count)], x[:count]
 
 
 def _small_model() -> tf.keras.Model:

@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from benchmarks import report
+from benchmarks import files, report
 from benchmarks.digest import Digest, digest_block
+from benchmarks.files_jobs import JOBS
 from benchmarks.throughput import ALL_CONTENDERS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -75,6 +76,32 @@ def test_start_up_is_the_job_with_one_row(tmp_path):
     (figure,) = json.loads(figures.read_text())["results"]
     assert figure["startup_s"] > 0 and figure["half_s"] > 0
     assert (tmp_path / "rows-1.tfrecord").exists() and (tmp_path / f"rows-{ROWS // 2}.tfrecord").exists()
+
+
+@pytest.mark.benchmarks
+def test_files_hold_the_same_scores_whatever_wrote_them(tmp_path):
+    figures = tmp_path / "figures.json"
+    done = run_benchmark("files", f"--rows={ROWS}", "--repeats=1", f"--json={figures}", f"--work-dir={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Scores: the same in all contenders" in done.stdout
+    found = {(one["file_format"], one["contender"]): one for one in json.loads(figures.read_text())}
+    assert set(found) == set(JOBS)
+    for one in found.values():
+        assert one["rows"] == ROWS and one["cpu_s"] > 0 and one["peak_rss_mib"] > 50
+        assert one["ratio"] == pytest.approx(one["whole_s"] / found[one["file_format"], "plain"]["whole_s"])
+
+
+def test_files_report_compares_with_the_plain_script_of_the_format():
+    both = [
+        files.Figures("parquet", "plain", 1000, whole_s=2.0, cpu_s=4.0, peak_rss_mib=1.0, child_peak_mib=0.0),
+        files.Figures("parquet", "bundles", 1000, whole_s=3.0, cpu_s=5.0, peak_rss_mib=1.0, child_peak_mib=1.0),
+        files.Figures("tfrecord", "rows", 1000, whole_s=3.0, cpu_s=5.0, peak_rss_mib=1.0, child_peak_mib=1.0),
+    ]
+    assert [(one.ratio, one.cpu_ratio) for one in files.compare(both)] == [(1.0, 1.0), (1.5, 1.25), (None, None)]
+    assert "1.50" in files.format_report(files.compare(both), repeats=3)
+    digests = {("parquet", "plain"): Digest(10, 100.0), ("parquet", "bundles"): Digest(10, 100.5)}
+    assert files.find_disagreement(digests) == "bundles (parquet)"
+    assert files.find_disagreement({**digests, ("parquet", "bundles"): Digest(10, 100.0)}) is None
 
 
 def test_rejects_an_unknown_contender(tmp_path):

@@ -67,8 +67,8 @@ def test_records_that_are_no_examples_are_passed_on(tmp_path):
     assert found.schema is None and "not tf.train.Examples" in found.notes[0]
 
 
-def test_records_larger_than_the_head_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.cli.formats._HEAD_BYTES", 64)
+def test_records_larger_than_a_block_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("beam_tfscript.data.tfrecord_blocks.READ_BYTES", 64)
     found = take_sample(write_rows(tmp_path / "x.tfrecord.gz"), "tfrecord", None, rows=30)
     assert len(found.rows) == 30
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("dofns",),
     ("feeds",),
     ("options",),
-    ("models", "python_env"),
+    ("models", "python_env", "io"),
     ("worker", "cluster", "data", "files"),
     ("metrics", "errors", "runtime"),
 )
@@ -47,7 +47,7 @@ OF_RUNTIME = {
     "feeds": ("beam_tfscript.runtime.config.train_config",),  # how many reports a training may make
 }
 # Rooms that may import Beam, and the files of `files` that read from its file systems.
-KNOWS_BEAM = {"cli", "transforms", "dofns", "models", "metrics"}
+KNOWS_BEAM = {"cli", "transforms", "dofns", "models", "io", "metrics"}
 FILES_WITH_BEAM = {"artifacts", "beam_files", "beam_source", "open_source", "shared_directory"}
 
 

@@ -279,7 +279,7 @@ def check_staged_pipeline(pipeline):
         "beam:resources:min_ram_bytes:v1": b"16000000000",
         "beam:resources:accelerator:v1": b"type:nvidia-l4;count:1;install-nvidia-driver",
     }
-    assert not components.environments[steps["Read/Read"].environment_id].resource_hints
+    assert not components.environments[steps["Read/ReadCsv/Read"].environment_id].resource_hints
     for environment in components.environments.values():
         for artifact in environment.dependencies:
             url = beam_runner_api_pb2.ArtifactUrlPayload.FromString(artifact.type_payload).url

@@ -18,6 +18,7 @@ from beam_tfscript.cli.row_files import ReadRows, WriteRows
 from beam_tfscript.cli.sample import GUESS_ROWS, take_sample
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError
+from beam_tfscript.io.found_files import first_file
 from beam_tfscript.transforms.run_tf_script import RunTFScript
 from beam_tfscript.transforms.train_tf_script import TrainTFScript
 
@@ -59,7 +60,7 @@ def find_input(pattern: str, file_format: str | None, schema: str | Schema | Non
     file_format = formats.format_of(pattern, file_format)
     if schema is not None:
         parsed = Schema.parse(schema) if isinstance(schema, str) else schema
-        formats.first_file(pattern)  # a pattern without files fails here, before the job
+        first_file(pattern)  # a pattern without files fails here, before the job
         return Input(pattern, file_format, parsed)
     sample = take_sample(pattern, file_format, None, rows=GUESS_ROWS)
     if sample.schema is not None:
@@ -115,7 +116,7 @@ def add_script(
     output_as = "record_batch"
     if output is not None:
         _check_format(output, schema)
-        output_as = "example" if output.file_format == "tfrecord" else output_as
+        output_as = "examples" if output.file_format == "tfrecord" else output_as
     script = RunTFScript(**{**arguments, "output_schema": schema, "output_as": output_as})
     written = rows | "Script" >> script.with_resource_hints(**(resource_hints or {}))
     if output is None or schema is None:

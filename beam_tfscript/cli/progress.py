@@ -16,10 +16,10 @@ from typing import Any
 
 import apache_beam as beam
 import grpc
-import pyarrow as pa
 from apache_beam.metrics import MetricsFilter
 
 from beam_tfscript.cli import show
+from beam_tfscript.data.encoding import BATCHES
 from beam_tfscript.metrics import NAMESPACE
 
 _REDRAW_S = 1.0
@@ -56,8 +56,8 @@ class CountRows(beam.DoFn):
         self._flushed_at = 0.0
 
     def process(self, element: Any) -> Iterator[Any]:
-        """Count one row, or the rows of an Arrow batch."""
-        self._count += element.num_rows if isinstance(element, (pa.RecordBatch, pa.Table)) else 1
+        """Count one row, or the rows of a batch."""
+        self._count += element.num_rows if isinstance(element, BATCHES) else 1
         if self._count >= _FLUSH_ROWS or time.monotonic() - self._flushed_at > _FLUSH_S:
             self._flush()
         yield element

@@ -20,6 +20,8 @@ from beam_tfscript.data.arrow_fields import column_from_arrow
 from beam_tfscript.data.column import ROW_LENGTHS_SUFFIX, Column
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, SchemaError
+from beam_tfscript.io.arrow_readers import read_batches
+from beam_tfscript.io.found_files import first_file, opened
 
 # Number of rows that columns are guessed from. In fewer rows, a column is more often null, and a null tells no type.
 GUESS_ROWS = 1000
@@ -63,7 +65,7 @@ def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: 
       RowError: the file cannot be read, or has another format.
       SchemaError: the file lacks one of the columns, or has no column that can be used.
     """
-    path = formats.first_file(pattern)
+    path = first_file(pattern)
     notes: list[str] = []
     is_guessed = schema is None
     found: list[bytes] | pa.Table
@@ -152,8 +154,8 @@ def _shape(values: list[np.ndarray], *, is_everywhere: bool) -> tuple[int | None
 
 def _read_table(path: str, file_format: str, schema: Schema | None, rows: int) -> pa.Table:
     batches: list[pa.RecordBatch] = []
-    with formats.opened(path) as file:
-        reader = formats.read_batches(file, file_format, schema)
+    with opened(path) as file:
+        reader = read_batches(file, file_format, schema)
         try:
             while (missing := rows - sum(batch.num_rows for batch in batches)) > 0:
                 batch = next(reader, None)

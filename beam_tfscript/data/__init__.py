@@ -9,7 +9,9 @@ these forms, or an error that names the row and the column that do not fit.
     align.py      Arrow data of related types -> Arrow of the schema's types (arrow_types.py, arrow_fields.py)
     examples.py   Arrow <-> Examples; for one column: features.py, packed.py
     encoding.py   input elements of any form -> Examples
-    chunks.py     Examples -> chunks by shard; tfrecord.py: Examples <-> TFRecord; checksum.py: a checksum of Examples
+    chunks.py     Examples -> chunks by shard; checksum.py: a checksum of Examples
+    tfrecord.py   Examples <-> TFRecord; tfrecord_blocks.py, tfrecord_search.py: the frames of a file, from any byte on
+    example_chunk.py       many Examples as one element of a pipeline
     plain_arrow.py         Arrow of the schema's types -> Arrow with 32-bit offsets
     conversion_errors.py   ConversionError, and the search for the items that cause it; near_names.py: ends of messages
 """

@@ -13,11 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from beam_tfscript.data import tfrecord
+from beam_tfscript.data.example_chunk import ExampleChunk, frame_examples, size_of
 
 # Small enough that the chunks of several shards and windows fit in memory together. Large enough that the shuffle's
 # cost per element does not matter beside its cost per byte.
 CHUNK_TARGET_BYTES = 1 << 20
+# An `ExampleChunk` of this size is not taken apart: the shuffle's cost per element is still small beside its bytes.
+_WHOLE_BYTES = 1 << 18
 # Limit of all gathered rows that are not yet given to the shuffle; reached only with many shards or windows.
 BUFFER_MAX_BYTES = 64 << 20
 
@@ -38,10 +40,10 @@ class Chunker:
     Args:
       num_shards: number of shards.
       first_shard: first shard of the round robin. Bundles may be tiny, so it should differ between them.
-      pack: function from a chunk's Examples to one block of bytes.
+      pack: function from Examples, as a list or as an `ExampleChunk`, to one block of bytes.
     """
 
-    def __init__(self, num_shards: int, first_shard: int, pack: Callable[[list[bytes]], bytes] = tfrecord.frame):
+    def __init__(self, num_shards: int, first_shard: int, pack: Callable[[Any], bytes] = frame_examples):
         self._pack = pack
         self._num_shards = num_shards
         self._next_shard = first_shard % num_shards
@@ -49,7 +51,11 @@ class Chunker:
         self._sizes: dict[tuple[Hashable, int], int] = {}
 
     def add(
-        self, examples: list[bytes], *, window: Hashable = None, shards: Sequence[int] | None = None
+        self,
+        examples: list[bytes] | ExampleChunk,
+        *,
+        window: Hashable = None,
+        shards: Sequence[int] | None = None,
     ) -> Iterator[Chunk]:
         """Add Examples of one window.
 
@@ -61,6 +67,11 @@ class Chunker:
         Yields:
           The chunks that are full.
         """
+        if isinstance(examples, ExampleChunk):
+            if self._num_shards == 1 and size_of(examples) >= _WHOLE_BYTES:
+                yield Chunk(window, 0, len(examples), self._pack(examples))
+                return
+            examples = examples.records
         for shard, part in self._deal(examples) if shards is None else _group(examples, shards):
             key = (window, shard)
             self._pending.setdefault(key, []).extend(part)

@@ -1,7 +1,8 @@
 """Input elements of any form to the Examples that the script is fed.
 
-Input: a list of rows, of `tf.train.Example` messages or of their bytes; or Arrow data. Output: the serialized
-Examples, the errors of elements that do not fit, and the values by which shards are chosen.
+Input: a list of rows, of `tf.train.Example` messages or of their bytes; or one element that holds many rows: Arrow
+data, or a chunk of Examples. Output: the serialized Examples, the errors of rows that do not fit, and the values by
+which shards are chosen.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from beam_tfscript.data.align import align_record_batch
+from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.data.examples import ExampleDecoder, ExampleEncoder
 from beam_tfscript.data.features import Rounding
 from beam_tfscript.data.rows import rows_to_record_batch, split_rows
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import RowError
 
-__all__ = ["ARROW", "MESSAGES", "Encoded", "RowEncoder"]
+__all__ = ["BATCHES", "MESSAGES", "Encoded", "RowEncoder", "element_of_batch"]
 
+_ARROW = (pa.RecordBatch, pa.Table)
 # Types of elements that hold many rows each.
-ARROW = (pa.RecordBatch, pa.Table)
+BATCHES = (*_ARROW, ExampleChunk)
 
 # Messages that are passed on as their bytes; identified by name, because TensorFlow is never imported here.
 MESSAGES = ("tensorflow.Example", "tensorflow.SequenceExample")
@@ -32,13 +35,13 @@ class Encoded(NamedTuple):
     """Examples and errors of a list of elements.
 
     Attributes:
-      examples: the Examples of the elements that fit, in order.
-      errors: index and error of each element that does not fit.
-      keys: values of the `shard_by` column of the elements that fit, or None.
+      examples: the Examples of the rows that fit, in order; the chunk itself if it is passed on unread.
+      errors: index and error of each row that does not fit.
+      keys: values of the `shard_by` column of the rows that fit, or None.
       roundings: by name, the `double` columns whose values changed, since an Example holds 32-bit floats.
     """
 
-    examples: list[bytes]
+    examples: list[bytes] | ExampleChunk
     errors: list[tuple[int, RowError]]
     keys: pa.Array | None
     roundings: dict[str, Rounding]
@@ -67,7 +70,7 @@ class RowEncoder:
         """Encode elements.
 
         Args:
-          elements: a list of rows, Example messages, or serialized Examples; or Arrow data.
+          elements: a list of rows, Example messages, or serialized Examples; or Arrow data, or a chunk of Examples.
           keep_going: True returns the errors of elements that do not fit; False raises the first one.
 
         Raises:
@@ -75,7 +78,9 @@ class RowEncoder:
         """
         if not len(elements):
             return Encoded([], [], None, {})
-        if isinstance(elements, ARROW):
+        if isinstance(elements, ExampleChunk):
+            return self._encode_chunk(elements, keep_going)
+        if isinstance(elements, _ARROW):
             return self._encode_batch(elements, keep_going)
         serialized = _serialize_all(elements)
         if self._schema is None:
@@ -110,6 +115,13 @@ class RowEncoder:
         # The data is converted row by row only here, to find the rows that do not fit.
         return self._encode_rows(batch.select(list(self._used.names)).to_pylist(), keep_going)
 
+    def _encode_chunk(self, chunk: ExampleChunk, keep_going: bool) -> Encoded:
+        """Pass a chunk on unread where nothing has to be known of its rows: the script checks all that it parses."""
+        is_read = keep_going or self._shard_by is not None or self._selected != self._schema
+        if self._schema is None or not is_read:
+            return Encoded(chunk, [], None, {})
+        return self._encode_examples(chunk.records, keep_going)
+
     def _encode_examples(self, examples: list[bytes], keep_going: bool) -> Encoded:
         errors: dict[int, RowError] = {}
         if keep_going:
@@ -135,6 +147,12 @@ class RowEncoder:
 
     def __reduce__(self) -> tuple:
         return _rebuild, (self._schema, self._selected, self._shard_by, self.key)
+
+
+def element_of_batch(batch: Any, index: int) -> Any:
+    """Return one row of Arrow data, as Arrow data, or one Example of a chunk, as its bytes."""
+    # A copy: a slice would be pickled with all rows of the batch.
+    return batch.records[index] if isinstance(batch, ExampleChunk) else batch.take([index])
 
 
 def _rebuild(schema: Schema | None, selected: Schema | None, shard_by: str | None, key: str) -> RowEncoder:

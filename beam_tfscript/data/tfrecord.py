@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import google_crc32c
 import numpy as np
 
-__all__ = ["FRAME_OVERHEAD_BYTES", "frame", "iter_records", "read", "split"]
+__all__ = ["FRAME_OVERHEAD_BYTES", "frame", "header_of", "iter_records", "mask_crcs", "read", "split"]
 
 FRAME_OVERHEAD_BYTES = 16
 
@@ -26,14 +26,19 @@ _MASK = 0xA282EAD8
 def frame(records: Sequence[bytes]) -> bytes:
     """Return the frames of serialized records, one after the other."""
     count = len(records)
+    if not count:
+        return b""
+    lengths, which = np.unique(np.fromiter(map(len, records), np.int64, count), return_inverse=True)
     crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, count)
-    footers = (((crcs >> 15) | (crcs << 17)) + np.uint32(_MASK)).astype("<u4").tobytes()
-    lengths = list(map(len, records))
-    headers = {length: _header(length) for length in set(lengths)}
-    parts: list[bytes] = [b""] * (3 * count)
-    parts[0::3] = map(headers.__getitem__, lengths)
-    parts[1::3] = records
-    parts[2::3] = [footers[at : at + 4] for at in range(0, 4 * count, 4)]
+    headers = np.frombuffer(b"".join(map(header_of, lengths.tolist())), np.uint8).reshape(-1, _HEADER.size)
+    # Between two records are the footer of the first one and the header of the second one.
+    between: np.ndarray = np.empty((count + 1, FRAME_OVERHEAD_BYTES), np.uint8)
+    between[1:, : _CRC.size] = mask_crcs(crcs).astype("<u4").view(np.uint8).reshape(-1, _CRC.size)
+    between[:-1, _CRC.size :] = headers[which]
+    parts: list[bytes] = [b""] * (2 * count + 1)
+    parts[0::2] = between.view(f"V{FRAME_OVERHEAD_BYTES}")[:, 0].tolist()
+    parts[1::2] = records
+    parts[0], parts[-1] = parts[0][_CRC.size :], parts[-1][: _CRC.size]
     return b"".join(parts)
 
 
@@ -53,7 +58,7 @@ def iter_records(data: bytes) -> Iterator[bytes]:
         length, _ = _HEADER.unpack_from(data, at)
         record = data[at + _HEADER.size : at + _HEADER.size + length]
         end = at + _HEADER.size + length
-        if data[at : at + _HEADER.size] != _header(length):
+        if data[at : at + _HEADER.size] != header_of(length):
             raise ValueError(f"The length at byte {at} does not match its checksum.")
         if len(data) < end + _CRC.size:
             raise ValueError(f"The frame at byte {at} is cut short.")
@@ -87,7 +92,13 @@ def read(path: str) -> list[bytes]:
         return list(iter_records(file.read()))
 
 
-def _header(length: int) -> bytes:
+def mask_crcs(crcs: np.ndarray) -> np.ndarray:
+    """Return checksums, an array of uint32, as a frame has them."""
+    return ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK)
+
+
+def header_of(length: int) -> bytes:
+    """Return the header of the frame of a record of `length` bytes."""
     packed = struct.pack("<Q", length)
     return packed + _CRC.pack(_masked(google_crc32c.value(packed)))
 

@@ -9,16 +9,15 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_tfscript.data import tfrecord
 from beam_tfscript.data.chunks import Chunk, Chunker, shards_of
-from beam_tfscript.data.encoding import ARROW, Encoded, RowEncoder
+from beam_tfscript.data.encoding import BATCHES, Encoded, RowEncoder, element_of_batch
+from beam_tfscript.data.example_chunk import frame_examples, pack_examples
 from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.row_gatherer import RowGatherer
 from beam_tfscript.dofns.row_windows import RowWindows, values_at
 from beam_tfscript.dofns.script_dofns import UsesScript, in_window
 from beam_tfscript.dofns.spool_chunks import ChunkSpool
 from beam_tfscript.options.script_options import ScriptOptions
-from beam_tfscript.runtime.transport import wire
 
 
 class ChunkRows(UsesScript):
@@ -46,15 +45,15 @@ class ChunkRows(UsesScript):
         self._rows: list[Any] = []
         self._gatherer = RowGatherer(self._encoder, self._dead_letters)
         num_shards = self._options.num_workers
-        pack = wire.pack_records if self._options.feed == "stream" else tfrecord.frame
+        pack = pack_examples if self._options.feed == "stream" else frame_examples
         self._chunker = Chunker(num_shards, random.randrange(num_shards), pack)
         assert self._pool is not None
         self._abandon_spool()
         self._spool = ChunkSpool(self._options, self._pool.scratch())
 
     def process(self, row: Any) -> Iterable[Any]:
-        """Take one row, or an Arrow batch of rows; return the chunks that are full."""
-        if isinstance(row, ARROW):
+        """Take one row, an Arrow batch or a chunk of Examples; return the chunks that are full."""
+        if isinstance(row, BATCHES):
             return self._encode_batch(row)
         self._rows.append(row)
         return self._encode_rows() if len(self._rows) >= self._gatherer.limit else ()
@@ -110,10 +109,10 @@ class ChunkRows(UsesScript):
         yield from self._send_all(self._chunker.add(encoded.examples, shards=self._shards(encoded)))
 
     def _encode_batch(self, batch: Any) -> Iterator[Any]:
-        """Encode an Arrow batch or table in slices, without a Python object per row."""
+        """Encode an Arrow batch or a chunk in slices, without a call per row."""
         for part, encoded in self._gatherer.encode_batch(batch):
             for index, error in encoded.errors:
-                yield self._gatherer.record(part.slice(index, 1), error)
+                yield self._gatherer.record(element_of_batch(part, index), error)
             yield from self._send_all(self._chunker.add(encoded.examples, shards=self._shards(encoded)))
 
     def _shards(self, encoded: Encoded) -> list[int] | None:
@@ -134,8 +133,8 @@ class ChunkWindowedRows(ChunkRows):
         self._newest: Timestamp | None = None
 
     def process(self, row: Any, windowed_value: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
-        """Take one row, or an Arrow batch, with its windows; return the chunks that are full."""
-        if isinstance(row, ARROW):
+        """Take one row, or a batch of rows, with its windows; return the chunks that are full."""
+        if isinstance(row, BATCHES):
             return self._encode_batch_in(row, windowed_value)
         self._row_windows.add(windowed_value)
         return super().process(row)
@@ -165,13 +164,13 @@ class ChunkWindowedRows(ChunkRows):
             yield from self._send_in_windows(self._chunker.add(examples, window=window, shards=window_shards))
 
     def _encode_batch_in(self, batch: Any, windowed_value: Any) -> Iterator[Any]:
-        """Encode an Arrow batch in slices; its rows are in the batch's windows."""
+        """Encode an Arrow batch or a chunk in slices; its rows are in the batch's windows."""
         self._note_newest(windowed_value.timestamp)
         for part, encoded in self._gatherer.encode_batch(batch):
             shards = self._shards(encoded)
             for window in windowed_value.windows:
                 for index, error in encoded.errors:
-                    yield self._in_window(self._gatherer.record(part.slice(index, 1), error), window)
+                    yield self._in_window(self._gatherer.record(element_of_batch(part, index), error), window)
                 yield from self._send_in_windows(self._chunker.add(encoded.examples, window=window, shards=shards))
 
     def _send_in_windows(self, chunks: Iterable[Chunk]) -> Iterator[Any]:

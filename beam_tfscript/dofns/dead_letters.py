@@ -12,6 +12,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.core import Windowing
 
+from beam_tfscript.data.encoding import BATCHES
 from beam_tfscript.errors import ArgumentError, RowError
 
 
@@ -86,11 +87,16 @@ class DeadLetters:
         def count(elements: PCollection, name: str) -> PCollection:
             if self.threshold_windowing is not None:
                 elements = elements | f"Window{name}" >> beam.WindowInto(self.threshold_windowing)
-            ones = elements | f"Ones{name}" >> beam.Map(lambda _: 1).with_output_types(int)
-            return ones | f"Count{name}" >> beam.CombineGlobally(sum).without_defaults()
+            counts = elements | f"Rows{name}" >> beam.Map(_count_rows).with_output_types(int)
+            return counts | f"Count{name}" >> beam.CombineGlobally(sum).without_defaults()
 
         total = beam.pvalue.AsSingleton(count(rows, "All"), default_value=0)
         _ = count(bad, "Bad") | "CheckThreshold" >> beam.Map(_fail_above, total, self.threshold)
+
+
+def _count_rows(element: Any) -> int:
+    """Return the number of rows of an element. A bad record is always of one row."""
+    return element.num_rows if isinstance(element, BATCHES) else 1
 
 
 def _fail_above(bad: int, total: int, threshold: float, window: Any = beam.DoFn.WindowParam) -> None:

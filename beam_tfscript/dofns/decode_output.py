@@ -8,11 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.data.plain_arrow import plain_record_batches
 from beam_tfscript.data.rows import record_batch_to_columns
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.beam_types import beam_rows, beam_timestamps, row_hint
+from beam_tfscript.io import chunk_coder  # noqa: F401 - registers the coder of chunks
 
 
 class OutputDecoder:
@@ -20,7 +22,7 @@ class OutputDecoder:
 
     Args:
       schema: columns of the output.
-      form: `row` (with a Beam schema), `dict`, `example` (serialized) or `record_batch`.
+      form: `row` (with a Beam schema), `dict`, `example` (serialized), `examples` (a chunk of them) or `record_batch`.
     """
 
     def __init__(self, schema: Schema, form: str):
@@ -41,7 +43,7 @@ class OutputDecoder:
     def decode_good(self, examples: list[bytes]) -> tuple[Iterable[Any], list[tuple[bytes, Exception]]]:
         """Return the elements of the Examples that fit the schema, and the other Examples, each with its error."""
         batch, bad = self._decoder.decode_good(examples)
-        if bad and self._form == "example":
+        if bad and self._form in ("example", "examples"):
             bad_indices = {error.index for _, error in bad}
             examples = [example for index, example in enumerate(examples) if index not in bad_indices]
         return self._elements(batch, examples), bad
@@ -51,6 +53,8 @@ class OutputDecoder:
             return beam_rows(batch, self._schema)
         if self._form == "example":
             return examples
+        if self._form == "examples":
+            return [ExampleChunk(examples)] if examples else []
         if self._form == "record_batch":
             return plain_record_batches(batch, self._schema)
         names = self._schema.names
@@ -64,4 +68,9 @@ def output_type(schema: Schema | None, form: str) -> Any:
         return Any
     if form == "row":
         return row_hint(schema)
-    return {"dict": typing.Dict[str, typing.Any], "example": bytes, "record_batch": pa.RecordBatch}[form]  # noqa: UP006 - Beam knows typing's
+    return {
+        "dict": typing.Dict[str, typing.Any],  # noqa: UP006 - Beam knows typing's
+        "example": bytes,
+        "examples": ExampleChunk,
+        "record_batch": pa.RecordBatch,
+    }[form]

@@ -11,6 +11,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_tfscript import metrics
 from beam_tfscript.data.encoding import Encoded, RowEncoder
+from beam_tfscript.data.example_chunk import ExampleChunk, size_of
 from beam_tfscript.data.features import Rounding
 from beam_tfscript.dofns.dead_letters import DeadLetters
 
@@ -43,13 +44,13 @@ class RowGatherer:
         self._dead_letters = dead_letters
 
     def encode(self, rows: Any) -> Encoded:
-        """Encode and count rows, or an Arrow batch.
+        """Encode and count a list of rows, an Arrow batch, or a chunk of Examples.
 
         Raises:
           RowError: a row does not fit the input schema, and there are no dead letters.
         """
         encoded = self._encoder.encode(rows, keep_going=self._dead_letters is not None)
-        size = sum(map(len, encoded.examples))
+        size = size_of(encoded.examples)
         count = len(encoded.examples)
         metrics.add("rows_in", count)
         metrics.add("bytes_in", size)
@@ -62,10 +63,11 @@ class RowGatherer:
         return encoded
 
     def encode_batch(self, batch: Any) -> Iterator[tuple[Any, Encoded]]:
-        """Encode an Arrow batch or table in slices; yield each slice with its encoded rows."""
+        """Encode an Arrow batch or table, or a chunk, in slices; yield each slice with its encoded rows."""
         start = 0
         while start < batch.num_rows:
-            part = batch.slice(start, self.limit)
+            # A chunk has a good size where it was made, and would be copied for another one.
+            part = batch.slice(start, _MAX_ROWS if isinstance(batch, ExampleChunk) else self.limit)
             start += part.num_rows
             yield part, self.encode(part)
 

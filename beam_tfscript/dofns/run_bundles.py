@@ -12,7 +12,8 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript import metrics
-from beam_tfscript.data.encoding import ARROW, RowEncoder
+from beam_tfscript.data.encoding import BATCHES, RowEncoder, element_of_batch
+from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.dofns.dead_letters import DeadLetters
 from beam_tfscript.dofns.decode_output import OutputDecoder
 from beam_tfscript.dofns.row_gatherer import RowGatherer
@@ -52,8 +53,8 @@ class RunBundles(RunsScript):
         self._gatherer = RowGatherer(self._encoder, self._bad)
 
     def process(self, row: Any, element: Any = beam.DoFn.WindowedValueParam) -> Iterable[Any]:
-        """Take one row, or an Arrow batch of rows; yield rows of batches that are done."""
-        if isinstance(row, ARROW):
+        """Take one row, an Arrow batch or a chunk of Examples; yield rows of batches that are done."""
+        if isinstance(row, BATCHES):
             return self._send_batch(row, element)
         self._rows.append(row)
         self._row_windows.add(element)
@@ -83,17 +84,17 @@ class RunBundles(RunsScript):
             )
 
     def _send_batch(self, batch: Any, element: WindowedValue) -> Iterator[Any]:
-        """Send rows that came before, then an Arrow batch or table in slices, never taken apart into rows."""
+        """Send rows that came before, then an Arrow batch, a table or a chunk, never taken apart into rows."""
         yield from self._send_rows(element)
-        self._form = "record_batch"
+        self._form = "example" if isinstance(batch, ExampleChunk) else "record_batch"
         for part, encoded in self._gatherer.encode_batch(batch):
             for index, error in encoded.errors:
-                yield _with_window_of(element, self._gatherer.record(part.slice(index, 1), error))
+                yield _with_window_of(element, self._gatherer.record(element_of_batch(part, index), error))
             stamps = array.array("q", [element.timestamp_micros]) * len(encoded.examples)
             for window in element.windows if stamps else ():
                 yield from self._send(encoded.examples, window, stamps, element)
 
-    def _send(self, examples: list[bytes], window: Any, timestamps: "array.array[int]", current: Any) -> Iterator[Any]:
+    def _send(self, examples: Any, window: Any, timestamps: "array.array[int]", current: Any) -> Iterator[Any]:
         if self._feed is None:
             keep_going = self._bad is not None
             self._feed = BundleFeed(self._staged, user=self, bounds=bounds_of, keep_going=keep_going)

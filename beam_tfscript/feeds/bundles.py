@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from beam_tfscript import metrics
+from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.errors import FeedError, ScriptError
 from beam_tfscript.feeds.demultiplexer import Demultiplexer
 from beam_tfscript.feeds.fed_run import IN_FLIGHT_BYTES, FedRun
@@ -82,11 +83,13 @@ class BundleFeed:
         self._last_done: tuple[Any, int] | None = None  # window and timestamp of the batch that was done last
         self._may_be_stale = False  # True if the process may have died before this bundle
 
-    def add(self, examples: Sequence[bytes], window: Any, timestamps: array.array[int]) -> Iterator[Done]:
+    def add(
+        self, examples: Sequence[bytes] | ExampleChunk, window: Any, timestamps: array.array[int]
+    ) -> Iterator[Done]:
         """Take rows of one window, and yield outputs of rows that are done by now.
 
         Args:
-          examples: serialized Examples.
+          examples: serialized Examples, as a list or as a chunk.
           window: their window.
           timestamps: of each, in microseconds.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from beam_tfscript.data import tfrecord
+from beam_tfscript.data.example_chunk import ExampleChunk, frame_examples, pack_examples
 from beam_tfscript.errors import ScriptEnvironmentError
 from beam_tfscript.runtime.transport import wire
 
@@ -94,13 +95,13 @@ class UnackedRows:
         """True if the rows are in files."""
         return self._files is not None
 
-    def add(self, examples: Sequence[bytes], window: Any, timestamps: array.array[int]) -> None:
+    def add(self, examples: Sequence[bytes] | ExampleChunk, window: Any, timestamps: array.array[int]) -> None:
         """Add rows of one window."""
         self.count += len(examples)
         if self._files is not None:
             self._write(examples, window, min(timestamps))
             return
-        part = Part(window, timestamps, wire.pack_records(examples))
+        part = Part(window, timestamps, pack_examples(examples))
         self._parts.append(part)
         self.memory_bytes += len(part.payload)
 
@@ -219,7 +220,7 @@ class UnackedRows:
         self.count -= n
         return file.window, file.timestamp_micros
 
-    def _write(self, examples: Sequence[bytes], window: Any, timestamp_micros: int) -> None:
+    def _write(self, examples: Sequence[bytes] | ExampleChunk, window: Any, timestamp_micros: int) -> None:
         assert self._files is not None and self._directory is not None
         file = self._files.get(window)
         if file is None:
@@ -228,7 +229,7 @@ class UnackedRows:
             file = self._files[window] = DatasetFile(window, path, 0, timestamp_micros)
         try:
             with open(file.path, "ab") as out:
-                out.write(tfrecord.frame(examples))
+                out.write(frame_examples(examples))
         except OSError as error:
             raise ScriptEnvironmentError(
                 f"the rows of a bundle cannot be spooled to {file.path}: {error}. config.datasets() gives whole "

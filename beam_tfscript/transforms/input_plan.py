@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
 from beam_tfscript.data.encoding import MESSAGES, RowEncoder
+from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.beam_types import schema_of
 from beam_tfscript.errors import ArgumentError, SchemaError
+from beam_tfscript.io.arrow_files import ReadBatches
 
 _THREE_WAYS = (
     'There are three ways to give one: input_schema="id string, x array<float>" in the call; elements that are '
@@ -90,14 +92,25 @@ def _needed_columns(selected_cols: Sequence[str] | None, shard_by: str | None) -
 
 def reader_of(rows: PCollection) -> str | None:
     """Return the name of the Beam reader that made a PCollection of Arrow tables; None for any other transform."""
+    return next((name for name in map(_name_of, _makers_of(rows)) if name in _ARROW_READERS), None)
+
+
+def read_schema_of(rows: PCollection) -> Schema | None:
+    """Return the schema of the files that a PCollection was read from, by `ReadCsv` or `ReadJsonLines`; else None."""
+    return next((maker.schema for maker in _makers_of(rows) if isinstance(maker, ReadBatches)), None)
+
+
+def _makers_of(rows: PCollection) -> Iterator[Any]:
+    """Yield the transforms that made a PCollection: the innermost, and the composites whose output it is."""
     step = rows.producer
     while step is not None:
-        name = type(step.transform).__name__
-        if name in _ARROW_READERS:
-            return name
-        # An outer composite with other outputs is not the reader.
+        yield step.transform
+        # An outer composite with other outputs did not make it.
         step = step.parent if step.parent is not None and rows in step.parent.outputs.values() else None
-    return None
+
+
+def _name_of(transform: Any) -> str:
+    return type(transform).__name__
 
 
 def is_arrow(element_type: Any) -> bool:
@@ -107,4 +120,4 @@ def is_arrow(element_type: Any) -> bool:
 
 def _is_serialized(element_type: Any) -> bool:
     name = getattr(getattr(element_type, "DESCRIPTOR", None), "full_name", None)
-    return element_type is bytes or name in MESSAGES
+    return element_type in (bytes, ExampleChunk) or name in MESSAGES

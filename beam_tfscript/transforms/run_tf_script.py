@@ -33,7 +33,8 @@ class RunTFScript(beam.PTransform):
     Applied to a pipeline instead of a PCollection, it calls `main` once per shard, without rows.
 
     Input elements: `beam.Row`, NamedTuple, dataclass, dict, numpy record, `tf.train.Example` or its serialized bytes,
-    `pyarrow.RecordBatch` or `pyarrow.Table`. A `tf.train.SequenceExample`, or its bytes, is passed on unread.
+    and elements of many rows each: `pyarrow.RecordBatch`, `pyarrow.Table` or an `ExampleChunk`. A
+    `tf.train.SequenceExample`, or its bytes, is passed on unread.
 
     Output elements: rows with a Beam schema, which have the names and types of `output_schema`
     (https://beam.apache.org/documentation/programming-guide/#schemas). They are in the window of their input rows. In
@@ -132,8 +133,8 @@ class RunTFScript(beam.PTransform):
         script reads them from the file `config.side_files[name]`, or by `config.side_dataset(name)` or
         `config.side_batches(name, n)`. Not in `"bundles"`, nor in `"stream"` on unbounded input.
       output_as: form of the output elements: `"row"`, with a Beam schema; `"dict"`; `"example"`, a serialized
-        `tf.train.Example`; or `"record_batch"`, a `pyarrow.RecordBatch` of several rows with the schema
-        `output_arrow_schema`.
+        `tf.train.Example`; `"examples"`, an `ExampleChunk` of many serialized Examples, for `WriteExamples`; or
+        `"record_batch"`, a `pyarrow.RecordBatch` of several rows with the schema `output_arrow_schema`.
       compat_params: `"strings"` to pass each value of `user_params` as a string, as scripts for other platforms expect
         (docs/compat.md); None keeps JSON's types.
       log_level: the level at which lines that the script prints are logged; a name such as `"WARNING"`, or a number

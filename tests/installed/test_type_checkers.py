@@ -12,11 +12,13 @@ pytest.importorskip("pyright")
 
 PIPELINE = """
 import apache_beam as beam
-from beam_tfscript import RunTFScript, TFScriptError, TrainTFScript
+from beam_tfscript import ReadExamples, RunTFScript, TFScriptError, TrainTFScript, WriteParquet
 
 score = RunTFScript(main_script_file="score.py", output_schema="id string", num_workers=2)
 train = TrainTFScript(main_script_file="train.py", model_dir="models")
 good: type[Exception] = TFScriptError
+read = ReadExamples("rows-*.tfrecord", validate=False)
+write = WriteParquet("out/rows", "id string", num_shards=3)
 """
 SCRIPT = """
 from beam_tfscript.runtime import Config, StreamTrainConfig, TrainConfig
@@ -37,7 +39,11 @@ def train_on(config: StreamTrainConfig) -> None:
     config.export()
 """
 MISTAKES = {
-    "pipeline.py": [("num_workers=2", "num_wrkers=2"), ("num_workers=2", 'num_workers="2"')],
+    "pipeline.py": [
+        ("num_workers=2", "num_wrkers=2"),
+        ("num_workers=2", 'num_workers="2"'),
+        ("num_shards=3", "shards=3"),
+    ],
     "score.py": [
         ("config.batches(512)", "config.batchs(512)"),
         ("config.batches(512)", 'config.batches("512")'),

@@ -10,7 +10,7 @@ from beam_tfscript.options.arguments import checks
 from beam_tfscript.options.arguments.argument import Argument, Flag, attribute, text_of
 from beam_tfscript.options.arguments.masking import join
 
-OUTPUT_FORMS = ("row", "dict", "example", "record_batch")
+OUTPUT_FORMS = ("row", "dict", "example", "examples", "record_batch")
 
 _GROUP = "rows"
 
@@ -78,8 +78,8 @@ OUTPUT_AS = Argument(
     "output_as",
     str,
     'form of the output elements: `"row"`, with a Beam schema; `"dict"`; `"example"`, a serialized '
-    '`tf.train.Example`; or `"record_batch"`, a `pyarrow.RecordBatch` of several rows with the schema '
-    "`output_arrow_schema`.",
+    '`tf.train.Example`; `"examples"`, an `ExampleChunk` of many serialized Examples, for `WriteExamples`; or '
+    '`"record_batch"`, a `pyarrow.RecordBatch` of several rows with the schema `output_arrow_schema`.',
     default="row",
     choices=OUTPUT_FORMS,
     field="output_as",

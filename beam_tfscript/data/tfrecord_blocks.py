@@ -1,0 +1,268 @@
+"""Frames of a TFRecord file in blocks: from the file's start, or from the first frame behind any byte.
+
+In comes an open file. Out come blocks of whole frames whose checksums fit, or a `FrameError` with the frame's position.
+
+A TFRecord file has no marks between its records. But each frame begins with a length and the checksum of that length,
+which other bytes have by chance once in four billion times. `iter_range` searches for such bytes. Records may hold
+TFRecord frames themselves, so it also checks that more frames follow. If they do not, it goes from frame to frame from
+the file's start.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from beam_tfscript.data.tfrecord import FRAME_OVERHEAD_BYTES, header_of, mask_crcs
+from beam_tfscript.data.tfrecord_search import HEADER_BYTES, READ_BYTES, positions_like_headers, read_up_to
+
+__all__ = ["Block", "FrameError", "iter_blocks", "iter_range"]
+
+# Frames are followed this far from the one that is found. More would take more time per part of a file. With less, a
+# record that holds other TFRecords could be mistaken for the file's own frames.
+_FOLLOWED_BYTES = 4 << 20
+_FOOTER_BYTES = 4
+_LENGTH = struct.Struct("<Q")
+# Number of headers that are kept, since most frames have a length that another one had.
+_MAX_KNOWN = 1 << 16
+
+
+class FrameError(ValueError):
+    """A damaged frame.
+
+    Attributes:
+      at: position of the frame in the file.
+      problem: description of the damage.
+    """
+
+    def __init__(self, at: int, problem: str):
+        super().__init__(f"The frame at byte {at} {problem}.")
+        self.at = at
+        self.problem = problem
+
+
+class Block(NamedTuple):
+    """Whole frames that follow one another.
+
+    Attributes:
+      starts: position of each frame in the file.
+      end: position behind the last frame.
+      records: the records in the frames.
+      frames: bytes that begin with the first frame.
+      has_next: True if a frame with a correct header follows, or the file ends here.
+    """
+
+    starts: list[int]
+    end: int
+    records: list[bytes]
+    frames: bytes
+    has_next: bool
+
+    def parts(self, count: int) -> Iterator[Block]:
+        """Yield blocks of up to `count` of the frames."""
+        for first in range(0, len(self.starts), count):
+            starts = self.starts[first : first + count]
+            following = self.starts[first + count] if first + count < len(self.starts) else self.end
+            records = self.records[first : first + count]
+            frames = self.frames[starts[0] - self.starts[0] : following - self.starts[0]]
+            yield Block(starts, following, records, frames, True)
+
+    def first(self, count: int) -> Block:
+        """Return the first `count` frames, at least one."""
+        return next(self.parts(count))
+
+
+def iter_blocks(file: IO[bytes], at: int = 0) -> Iterator[Block]:
+    """Yield all frames from a position on, in blocks of about 1 MiB, or of one frame that is larger.
+
+    Args:
+      file: the open file; its position is `at`.
+      at: position of a frame.
+
+    Raises:
+      FrameError: a checksum does not fit, or the last frame is cut short.
+    """
+    headers = _Headers()
+    rest, wanted = b"", READ_BYTES
+    while True:
+        more = read_up_to(file, wanted)
+        is_end = len(more) < wanted
+        data = rest + more
+        block, missing = _take_frames(data, at, headers, is_end=is_end)
+        if block.starts:
+            yield block
+        rest, at = data[block.end - at :], block.end
+        if is_end:
+            return
+        wanted = max(READ_BYTES, missing)
+
+
+def iter_range(file: IO[bytes], start: int, stop: int, size: int) -> Iterator[Block]:
+    """Yield the frames from the first one that begins in a range on, as `iter_blocks` does; nothing if none does.
+
+    Frames behind the range come too, if they are in the same block.
+
+    Args:
+      file: the open file, which can be sought.
+      start: the range's first byte, greater than 0.
+      stop: the range's end.
+      size: size of the file.
+
+    Raises:
+      FrameError: a frame is damaged, in the range or before.
+    """
+    found = next(positions_like_headers(file, start, stop), None)
+    if found is None:
+        return
+    file.seek(found)
+    blocks = iter_blocks(file, found)
+    try:
+        first, is_whole = _take_first(file, blocks, found, stop, size)
+    except FrameError:
+        # Either these bytes are part of a record, or a frame behind them is damaged.
+        found = _follow(file, 0, start, size)
+        if found is not None and found < stop:
+            file.seek(found)
+            yield from iter_blocks(file, found)
+        return
+    yield from first
+    if not is_whole:
+        yield from blocks
+
+
+def _take_first(file: IO[bytes], blocks: Iterator[Block], found: int, stop: int, size: int) -> tuple[list[Block], bool]:
+    """Return the first blocks, in which enough frames follow one another, and True if they have the whole range.
+
+    Raises:
+      FrameError: too few frames follow.
+    """
+    first = []
+    for block in blocks:
+        first.append(block)
+        if block.end >= found + _FOLLOWED_BYTES:
+            return first, False
+        if block.has_next and block.end >= stop:
+            _follow(file, block.end, found + _FOLLOWED_BYTES, size)
+            return first, True
+    return first, True
+
+
+class _Headers:
+    """Headers that were seen before, which are not computed again.
+
+    Attributes:
+      lengths: length by header.
+    """
+
+    def __init__(self) -> None:
+        self.lengths: dict[bytes, int] = {}
+
+    def length(self, header: bytes, at: int) -> int:
+        """Return the length in a header of 12 bytes, at a position of the file.
+
+        Raises:
+          FrameError: the header's checksum does not fit.
+        """
+        length = self.lengths.get(header)
+        if length is None:
+            (length,) = _LENGTH.unpack_from(header)
+            if header != header_of(length):
+                raise FrameError(at, "has a length that does not match its checksum")
+            if len(self.lengths) >= _MAX_KNOWN:
+                self.lengths.clear()
+            self.lengths[header] = length
+        return length
+
+
+def _take_frames(data: bytes, at: int, headers: _Headers, *, is_end: bool) -> tuple[Block, int]:
+    """Return the whole frames that bytes begin with, and the number of bytes that the next frame lacks.
+
+    Args:
+      data: bytes of the file from position `at` on.
+      at: position of a frame.
+      headers: headers that are known.
+      is_end: True if the file ends with these bytes.
+    """
+    starts: list[int] = []
+    records: list[bytes] = []
+    size = len(data)
+    known = headers.lengths  # looked up once: this loop runs per record
+    position = missing = 0
+    has_next = is_end
+    while size - position >= HEADER_BYTES:
+        header = data[position : position + HEADER_BYTES]
+        length = known.get(header)
+        if length is None:
+            length = headers.length(header, at + position)
+        end = position + length + FRAME_OVERHEAD_BYTES
+        if end > size:
+            has_next = True
+            missing = end - size
+            break
+        starts.append(position)
+        records.append(data[position + HEADER_BYTES : end - _FOOTER_BYTES])
+        position = end
+    if is_end and position < size:
+        raise FrameError(at + position, "is cut short")
+    positions = np.array([*starts, position])
+    _check_records(data, at, positions, records)
+    return Block((at + positions[:-1]).tolist(), at + position, records, data, has_next), missing
+
+
+def _check_records(data: bytes, at: int, positions: np.ndarray, records: list[bytes]) -> None:
+    """Check the records' checksums.
+
+    Args:
+      data: bytes of the file from position `at` on.
+      at: a position in the file.
+      positions: offset of each frame in the bytes, and the end of the last one.
+      records: the records in the frames.
+
+    Raises:
+      FrameError: a checksum does not fit.
+    """
+    if not records:
+        return
+    crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
+    footers = positions[1:, None] + np.arange(-_FOOTER_BYTES, 0)
+    found = np.frombuffer(data, np.uint8)[footers].view("<u4")[:, 0]
+    wrong = np.flatnonzero(mask_crcs(crcs) != found)
+    if len(wrong):
+        raise FrameError(at + int(positions[wrong[0]]), "has a record that does not match its checksum")
+
+
+def _follow(file: IO[bytes], at: int, until: int, size: int) -> int | None:
+    """Go from frame to frame; return the position of the first one at or behind `until`, or None at the file's end.
+
+    Only headers are read and checked.
+
+    Args:
+      file: the open file.
+      at: position of a frame.
+      until: position to go to.
+      size: size of the file.
+
+    Raises:
+      FrameError: a header's checksum does not fit, or a frame ends behind the file.
+    """
+    headers = _Headers()
+    data, base = b"", 0
+    while at < size:
+        offset = at - base
+        if offset < 0 or offset + HEADER_BYTES > len(data):
+            file.seek(at)
+            data, base, offset = read_up_to(file, READ_BYTES), at, 0
+        header = data[offset : offset + HEADER_BYTES]
+        if len(header) < HEADER_BYTES:
+            raise FrameError(at, "is cut short")
+        end = at + headers.length(header, at) + FRAME_OVERHEAD_BYTES
+        if end > size:
+            raise FrameError(at, "is cut short")
+        if at >= until:
+            return at
+        at = end
+    return None
