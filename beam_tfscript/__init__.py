@@ -3,7 +3,7 @@
 The map of the rooms, one floor per line; a file imports only from its own room and from floors below:
 
     cli                   the command line
-    transforms            RunTFScript, TrainTFScript, ModelRowsToSavedModel; the stages that they expand to
+    transforms, tables    RunTFScript, TrainTFScript, ModelRowsToSavedModel; tables as sources and sinks
     dofns                 wiring between Beam and the feeds: windows, state, timers, dead letters
     feeds                 runs, driven in the feeds `dataset`, `bundles` and `stream`: rows out, outputs back, retries
     options               the arguments: declared once, checked while the pipeline is built
@@ -23,17 +23,29 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ModelRowsToSavedModel": "beam_tfscript.transforms.model_rows_to_saved_model",
+    "ReadFromMaxCompute": "beam_tfscript.tables.read_from_maxcompute",
     "RunTFScript": "beam_tfscript.transforms.run_tf_script",
     "TrainTFScript": "beam_tfscript.transforms.train_tf_script",
     "TFScriptError": "beam_tfscript.errors",
+    "WriteToMaxCompute": "beam_tfscript.tables.write_to_maxcompute",
 }
 
-__all__ = ["ModelRowsToSavedModel", "RunTFScript", "TFScriptError", "TrainTFScript", "__version__"]
+__all__ = [
+    "ModelRowsToSavedModel",
+    "ReadFromMaxCompute",
+    "RunTFScript",
+    "TFScriptError",
+    "TrainTFScript",
+    "WriteToMaxCompute",
+    "__version__",
+]
 
 # Type checkers treat this name as true, and see the classes. At run time nothing is imported for them.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from beam_tfscript.errors import TFScriptError as TFScriptError
+    from beam_tfscript.tables.read_from_maxcompute import ReadFromMaxCompute as ReadFromMaxCompute
+    from beam_tfscript.tables.write_to_maxcompute import WriteToMaxCompute as WriteToMaxCompute
     from beam_tfscript.transforms.model_rows_to_saved_model import ModelRowsToSavedModel as ModelRowsToSavedModel
     from beam_tfscript.transforms.run_tf_script import RunTFScript as RunTFScript
     from beam_tfscript.transforms.train_tf_script import TrainTFScript as TrainTFScript

@@ -10,6 +10,7 @@ from apache_beam.pvalue import PCollection
 
 from beam_tfscript.data.encoding import MESSAGES, RowEncoder
 from beam_tfscript.data.schema import Schema
+from beam_tfscript.dofns.arrow_hints import columns_of_batches
 from beam_tfscript.dofns.beam_types import schema_of
 from beam_tfscript.errors import ArgumentError, SchemaError
 
@@ -50,7 +51,8 @@ def plan_input(
     Raises:
       ArgumentError, SchemaError: the type cannot be used, or a column is not in the schema.
     """
-    schema = input_schema or schema_of(element_type, columns=_needed_columns(selected_cols, shard_by))
+    schema = input_schema or columns_of_batches(element_type)
+    schema = schema or schema_of(element_type, columns=_needed_columns(selected_cols, shard_by))
     if schema is None:
         _check_unread(element_type, selected_cols=selected_cols, shard_by=shard_by, reader=reader)
         return None, RowEncoder(None)
