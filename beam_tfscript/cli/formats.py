@@ -27,6 +27,7 @@ from beam_tfscript.data.column import Column
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, RowError, SchemaError
 from beam_tfscript.files.uris import mask_uri
+from beam_tfscript.tables.addresses import is_table
 
 # Format -> suffixes of its files, before a suffix of compression.
 SUFFIXES = {
@@ -35,6 +36,8 @@ SUFFIXES = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "parquet": (".parquet", ".pq"),
 }
+# The "format" of a table of MaxCompute, whose address takes the place of a file's.
+TABLE = "table"
 _COMPRESSED = (".gz", ".bz2", ".zst", ".deflate")
 # Rows per batch: more would only use more memory, fewer would cost more time per row.
 _BATCH_ROWS = 4096
@@ -43,11 +46,15 @@ _HEAD_BYTES = 4 << 20
 
 
 def format_of(pattern: str, given: str | None) -> str:
-    """Return the format of files: the given one, else the format of their suffix.
+    """Return the format of files: the given one, else the format of their suffix; `TABLE` for a table's address.
 
     Raises:
-      ArgumentError: the suffix is of no known format.
+      ArgumentError: the suffix is of no known format, or a format is given for a table.
     """
+    if is_table(pattern):
+        if given is not None:
+            raise ArgumentError(f"{pattern!r} is a table, which has no file format: leave out the format {given}.")
+        return TABLE
     if given is not None:
         return given
     name = pattern.lower()

@@ -1,4 +1,4 @@
-"""Beam transforms between files of rows, in each format of `formats.py`, and Arrow batches or serialized Examples."""
+"""Beam transforms between files of rows or tables, in each format of `formats.py`, and Arrow batches or Examples."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from apache_beam.io import fileio
 from beam_tfscript.cli import formats
 from beam_tfscript.data.plain_arrow import plain_schema
 from beam_tfscript.data.schema import Schema
+from beam_tfscript.tables.read_from_maxcompute import ReadFromMaxCompute
+from beam_tfscript.tables.write_to_maxcompute import WriteToMaxCompute
 
 
 class ReadRows(beam.PTransform):
     """Files -> serialized Examples, or Arrow batches of the columns.
 
     Args:
-      pattern: a path, URI or pattern.
-      file_format: a key of `formats.SUFFIXES`.
+      pattern: a path, URI or pattern; or the address of a table.
+      file_format: a key of `formats.SUFFIXES`, or `formats.TABLE`.
       schema: the columns; None for all columns.
     """
 
@@ -35,6 +37,10 @@ class ReadRows(beam.PTransform):
 
     def expand(self, pipeline):
         """Read with Beam's own source where it has one that reads batches, else with Arrow's readers."""
+        if self._format == formats.TABLE:
+            return pipeline | ReadFromMaxCompute.from_uri(
+                self._pattern, schema=self._schema, output_as="record_batch"
+            )
         if self._format == "tfrecord":
             return pipeline | beam.io.ReadFromTFRecord(self._pattern).with_output_types(bytes)
         if self._format == "parquet":
@@ -64,19 +70,23 @@ class WriteRows(beam.PTransform):
     """Arrow batches, or serialized Examples for TFRecord -> files.
 
     Args:
-      prefix: prefix of the files' names.
-      file_format: a key of `formats.SUFFIXES`.
+      prefix: prefix of the files' names; or the address of a table.
+      file_format: a key of `formats.SUFFIXES`, or `formats.TABLE`.
       schema: the columns.
+      table_mode: mode of `WriteToMaxCompute`.
     """
 
-    def __init__(self, prefix: str, file_format: str, schema: Schema):
+    def __init__(self, prefix: str, file_format: str, schema: Schema, *, table_mode: str = "append"):
         super().__init__()
         self._prefix = prefix
         self._format = file_format
         self._schema = schema
+        self._table_mode = table_mode
 
     def expand(self, batches):
         """Write with Beam's own sinks; for text formats, an element is the text of a whole batch."""
+        if self._format == formats.TABLE:
+            return batches | WriteToMaxCompute.from_uri(self._prefix, mode=self._table_mode, schema=self._schema)
         suffix = formats.SUFFIXES[self._format][0]
         if self._format == "tfrecord":
             return batches | beam.io.WriteToTFRecord(self._prefix, file_name_suffix=suffix)

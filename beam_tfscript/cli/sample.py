@@ -20,6 +20,7 @@ from beam_tfscript.data.arrow_fields import column_from_arrow
 from beam_tfscript.data.column import ROW_LENGTHS_SUFFIX, Column
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, SchemaError
+from beam_tfscript.tables.read_from_maxcompute import read_first_rows
 
 # Number of rows that columns are guessed from. In fewer rows, a column is more often null, and a null tells no type.
 GUESS_ROWS = 1000
@@ -54,7 +55,7 @@ def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: 
 
     Args:
       pattern: a path, URI or pattern.
-      file_format: a key of `formats.SUFFIXES`.
+      file_format: a key of `formats.SUFFIXES`, or `formats.TABLE`.
       schema: the columns; None to guess them.
       rows: maximum number of rows.
 
@@ -63,6 +64,8 @@ def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: 
       RowError: the file cannot be read, or has another format.
       SchemaError: the file lacks one of the columns, or has no column that can be used.
     """
+    if file_format == formats.TABLE:
+        return _sample_table(pattern, schema, rows)
     path = formats.first_file(pattern)
     notes: list[str] = []
     is_guessed = schema is None
@@ -79,6 +82,14 @@ def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: 
     if not len(found):
         raise ArgumentError(f"{path} has no rows: give a file with at least one row.")
     return Sample(path, schema, is_guessed and schema is not None, notes, found)
+
+
+def _sample_table(uri: str, schema: Schema | None, rows: int) -> Sample:
+    """Read the first rows of a table, whose columns are known."""
+    found = read_first_rows(uri, schema, rows)
+    if not len(found):
+        raise ArgumentError(f"{uri} has no rows: give a table with at least one row.")
+    return Sample(uri, schema or Schema.from_arrow(found.schema), False, [], found)
 
 
 def guess_from_arrow(table: pa.Table, notes: list[str]) -> Schema:

@@ -98,9 +98,16 @@ class TunnelSessions:
 
     def write_block(self, session: WriteSession, block: int, attempt: int, rows: IO[bytes]) -> str:
         """Write a block, which replaces an earlier attempt at the same block."""
+        from odps.config import option_context
+
         upload = self._upload(session)
         rows.seek(0)
-        with pa.ipc.open_stream(rows) as reader, upload.open_arrow_writer(block) as writer:
+        # pyodps would take times for those of this machine's time zone.
+        with (
+            option_context({"local_timezone": False}),
+            pa.ipc.open_stream(rows) as reader,
+            upload.open_arrow_writer(block) as writer,
+        ):
             for batch in reader:
                 writer.write(batch)
         return str(block)
@@ -110,9 +117,14 @@ class TunnelSessions:
 
         def commit() -> None:
             upload = self._upload(session)
-            # Also after an attempt whose answer got lost.
-            if upload.status not in (upload.Status.Closed, upload.Status.Closing):
+            if _is_committed(upload):  # also by an attempt whose answer got lost
+                return
+            try:
                 upload.commit(list(map(int, tokens)))
+            except Exception:
+                # pyodps tries a commit again by itself, and the second one is refused after the first one's success.
+                if not _is_committed(self._upload(session)):
+                    raise
 
         retry(commit, f"Committing to {self._name}")
 
@@ -124,6 +136,10 @@ class TunnelSessions:
         return self._tunnel.create_upload_session(
             self._table, partition_spec=_spec(session.partition), upload_id=session.id
         )
+
+
+def _is_committed(upload: Any) -> bool:
+    return upload.status in (upload.Status.Closing, upload.Status.Closed)
 
 
 def _spec(partition: str) -> str | None:

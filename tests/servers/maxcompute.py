@@ -71,9 +71,11 @@ class MaxCompute:
       asked: (method, path with query) of each request.
       unknown: requests that it could not answer.
       faults: called with (method, path, query) before each request; a status in place of None is the answer. "cut" sends
-        half of the answer.
+        half of the answer, or none of an empty one.
       has_storage_api: False for a project without the Storage API.
       rows_per_size_split: rows per split, of reads whose splits are by size.
+      sent_columns: the columns of each answer with rows.
+      tokens: temporary tokens of requests.
     """
 
     def __init__(self) -> None:
@@ -87,6 +89,8 @@ class MaxCompute:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.lock = threading.RLock()
         self.numbers = itertools.count(1)
+        self.sent_columns: set[tuple[str, ...]] = set()
+        self.tokens: set[str] = set()
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables of programs that use it."""
@@ -110,7 +114,7 @@ class MaxCompute:
         definitions = [part.strip().split(" ", 1) for part in _split(columns)]
         required = {column for column, kind in definitions if kind.lower().endswith(" not null")}
         kinds = [(column, re.sub(r"(?i) not null$", "", kind).lower()) for column, kind in definitions]
-        keys = [tuple(part.strip().split(" ", 1)) for part in _split(partition_columns)]
+        keys = [tuple(part.strip().lower().split(" ", 1)) for part in _split(partition_columns)]
         fields = []
         for column, kind in kinds:
             # Types that are not read here are texts in this server.
@@ -146,6 +150,8 @@ class _Refused(Exception):
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     state: MaxCompute
+    # An idle connection must not keep the server from ending.
+    timeout = 5.0
 
     def log_message(self, *args) -> None:
         """Nothing: tests look at `asked` and `unknown`."""
@@ -362,6 +368,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             size = self.state.rows_per_size_split
             rows = session["rows"].slice(int(query["split_index"]) * size, size)
+        self.state.sent_columns.add(tuple(rows.schema.names))
         compression = "lz4" if self.headers["Accept-Encoding"] == "LZ4_FRAME" else None
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
@@ -428,6 +435,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             names = query["columns"].split(",") if "columns" in query else table.arrow.names
             # The tunnel sends columns in the table's order.
             rows = table.rows[partition].select([name for name in table.arrow.names if name in names])
+            self.state.sent_columns.add(tuple(rows.schema.names))
             self._send(200, _arrow_frames(rows.slice(start, count)))
             return
         number = query.get("downloadid") or f"download{next(self.state.numbers)}"
@@ -479,6 +487,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self.request_body
 
     def _check_signature(self, url: urllib.parse.SplitResult) -> None:
+        if token := self.headers["authorization-sts-token"]:
+            self.state.tokens.add(token)
         access_id, _, signature = (self.headers["Authorization"] or "").removeprefix("ODPS ").rpartition(":")
         signed = {"content-type": "", "content-md5": "", "date": self.headers["Date"] or ""}
         for name, value in self.headers.items():
@@ -513,6 +523,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(status, text.encode(), **{"Content-Type": "application/xml"})
 
     def _send(self, status: int, body: bytes, **headers: str) -> None:
+        if self.is_cut and not body:
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in {"x-odps-request-id": "request-1", **headers}.items():
             self.send_header(name, value)
