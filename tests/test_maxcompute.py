@@ -190,7 +190,10 @@ TIMES = {
 AS_JSON = {
     "map<string,bigint>": ['{"a": 1, "b": null}', "{}"],
     "map<bigint,array<double>>": ['{"1": [0.5]}', "{}"],
-    "struct<a:int,b:struct<c:string,d:date>>": ['{"a": 1, "b": {"c": "x", "d": "2024-02-29"}}', '{"a": null, "b": null}'],
+    "struct<a:int,b:struct<c:string,d:date>>": [
+        '{"a": 1, "b": {"c": "x", "d": "2024-02-29"}}',
+        '{"a": null, "b": null}',
+    ],
     "array<map<string,decimal(5,1)>>": ['[{"k": "1.5"}, {}]', "[]"],
     "array<array<array<int>>>": ["[[[1, 2], []], []]", "[]"],
     "struct<b:binary,t:timestamp>": ['{"b": "AP8=", "t": "2024-02-29T12:00:00.123456"}', '{"b": "", "t": null}'],
@@ -199,11 +202,8 @@ AS_JSON = {
 
 @pytest.mark.parametrize("api", APIS)
 def test_every_type_is_written_and_read_back(service, in_memory, api):
-    if api == "tunnel":
-        # pyodps's reader of the tunnel knows no JSON.
-        kinds = [kind for kind in TYPES if kind != "json"]
-    else:
-        kinds = list(TYPES)
+    # pyodps's reader of the tunnel knows no JSON.
+    kinds = [kind for kind in TYPES if api != "tunnel" or kind != "json"]
     columns = {f"c{n}": kind for n, kind in enumerate(kinds)}
     service.add_table("all_types", ", ".join(f"{name} {kind}" for name, kind in columns.items()))
     rows = [{name: TYPES[kind][1][n] for name, kind in columns.items()} for n in range(2)]
@@ -309,7 +309,11 @@ def test_rows_of_any_form_are_written_once(service, in_memory, api, form):
 @pytest.mark.parametrize("api", APIS)
 def test_partition_is_created_and_overwritten(service, in_memory, api):
     table = service.add_table("out", "n bigint", "pt string, region string", {"pt=1/region=cn": [{"n": 0}]})
-    for mode, partition in (("append", "pt=1/region=cn"), ("overwrite", "pt=1/region=cn"), ("append", {"pt": 2, "region": "eu"})):
+    for mode, partition in (
+        ("append", "pt=1/region=cn"),
+        ("overwrite", "pt=1/region=cn"),
+        ("append", {"pt": 2, "region": "eu"}),
+    ):
         write(in_memory, [{"n": 5}], WriteToMaxCompute(PROJECT, "out", partition, mode, schema="n bigint", api=api))
         if mode == "append" and partition == "pt=1/region=cn":
             assert table.rows["pt=1/region=cn"].to_pylist() == [{"n": 0}, {"n": 5}]
@@ -386,7 +390,7 @@ def test_input_without_an_end_is_refused(service):
 
 
 def test_many_blocks_of_one_shard_are_committed_together(service, in_memory, monkeypatch):
-    monkeypatch.setattr("beam_tfscript.tables.write_to_maxcompute._BLOCK_BYTES", 1)
+    monkeypatch.setattr("beam_tfscript.tables.write_target._BLOCK_BYTES", 1)
     table = service.add_table("out", "n bigint")
     batches = [pa.RecordBatch.from_pydict({"n": [2 * n, 2 * n + 1]}) for n in range(5)]
     commit = write(in_memory, batches, WriteToMaxCompute(PROJECT, "out", num_shards=2, schema="n bigint"))
@@ -398,7 +402,7 @@ def test_many_blocks_of_one_shard_are_committed_together(service, in_memory, mon
 
 
 class Fault:
-    """Fails requests whose method and path fit; `answers` are statuses, "cut", or None for no fault, one per request."""
+    """Fails requests whose method and path fit, each by a status, "cut", or None for no fault."""
 
     def __init__(self, method, part, *answers):
         self._method, self._part, self._answers = method, part, list(answers)
@@ -465,7 +469,7 @@ def test_block_whose_upload_fails_is_written_once(service, in_memory, api):
 def test_bundle_that_is_tried_again_adds_no_row_twice(service, bundle_based, api, monkeypatch):
     """The first attempts write a block, and fail at a later one, which the service refuses for good."""
     table = service.add_table("out", PEOPLE)
-    monkeypatch.setattr("beam_tfscript.tables.write_to_maxcompute._BLOCK_BYTES", 1)
+    monkeypatch.setattr("beam_tfscript.tables.write_target._BLOCK_BYTES", 1)
     batches = [pa.RecordBatch.from_pylist(people(10 * n, 10), schema=table.arrow) for n in range(4)]
     is_block = ("POST", "block_number") if api == "storage" else ("PUT", "blockid")
     fault = Fault(*is_block, *((None, None, 400, None, 400) if api == "storage" else (400, None)))
@@ -667,7 +671,7 @@ def test_credentials_are_nowhere_in_the_job(service, in_memory, caplog):
     _ = pipeline | reading | writing
     graph = pipeline.to_runner_api().SerializeToString()
     shown = json.dumps([reading.display_data(), writing.display_data()])
-    for text in (graph, pickle.dumps(reading._reading), pickle.dumps(writing._target), shown.encode()):
+    for text in (graph, pickle.dumps(reading.reading), pickle.dumps(writing._target), shown.encode()):
         assert ACCESS_KEY.encode() not in text and b"access-id" not in text
     assert json.loads(shown) == [
         {"table": "odps://shop/tables/people", "partitions": "all", "columns": PEOPLE},
@@ -745,7 +749,16 @@ def test_command_line_reads_and_writes_tables(service, command, capsys):
 def test_flags_that_do_not_go_with_tables_are_refused(service, command, capsys, more, shown):
     add_people(service)
     path, variables = command
-    flags = ["run", path, IN_MEMORY, *variables, "--input", f"odps://{PROJECT}/tables/people", "--output-schema", PEOPLE]
+    flags = [
+        "run",
+        path,
+        IN_MEMORY,
+        *variables,
+        "--input",
+        f"odps://{PROJECT}/tables/people",
+        "--output-schema",
+        PEOPLE,
+    ]
     assert main([*flags, *more]) == 2
     assert shown in capsys.readouterr().err
 

@@ -85,7 +85,8 @@ def find_output(prefix: str, file_format: str | None, source: Input, *, table_mo
         raise ArgumentError(f"The table mode {table_mode} is for a table, and the output is files: leave it out.")
     if file_format is None and source.file_format == formats.TABLE:
         raise ArgumentError(
-            f"The input is a table, so the format of the output is not known: give one of {', '.join(formats.SUFFIXES)}."
+            "The input is a table, so the format of the output is not known: give one of "
+            f"{', '.join(formats.SUFFIXES)}."
         )
     return Output(prefix, file_format or source.file_format)
 
@@ -143,9 +144,7 @@ def add_script(
         return
     if is_counted:
         written = written | "Count written" >> beam.ParDo(CountRows("written")).with_output_types(written.element_type)
-    _ = written | "Write" >> WriteRows(
-        output.prefix, output.file_format, schema, table_mode=output.table_mode
-    )
+    _ = written | "Write" >> WriteRows(output.prefix, output.file_format, schema, table_mode=output.table_mode)
 
 
 def add_training(rows: Any, arguments: Mapping[str, Any], models_prefix: str | None) -> None:

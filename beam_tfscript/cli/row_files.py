@@ -38,9 +38,7 @@ class ReadRows(beam.PTransform):
     def expand(self, pipeline):
         """Read with Beam's own source where it has one that reads batches, else with Arrow's readers."""
         if self._format == formats.TABLE:
-            return pipeline | ReadFromMaxCompute.from_uri(
-                self._pattern, schema=self._schema, output_as="record_batch"
-            )
+            return pipeline | ReadFromMaxCompute.from_uri(self._pattern, schema=self._schema, output_as="record_batch")
         if self._format == "tfrecord":
             return pipeline | beam.io.ReadFromTFRecord(self._pattern).with_output_types(bytes)
         if self._format == "parquet":

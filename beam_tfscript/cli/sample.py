@@ -20,7 +20,7 @@ from beam_tfscript.data.arrow_fields import column_from_arrow
 from beam_tfscript.data.column import ROW_LENGTHS_SUFFIX, Column
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, SchemaError
-from beam_tfscript.tables.read_from_maxcompute import read_first_rows
+from beam_tfscript.tables.first_rows import read_first_rows
 
 # Number of rows that columns are guessed from. In fewer rows, a column is more often null, and a null tells no type.
 GUESS_ROWS = 1000

@@ -84,7 +84,7 @@ def parse_partition(text):
     Raises:
       ValueError: the text is not such a list.
     """
-    pairs = []
+    pairs = []  # type: list
     for part in str(text).replace("/", ",").split(","):
         if not part.strip():
             continue
@@ -115,7 +115,7 @@ def connect(project=None):
         raise ConnectionSettingsMissing(
             "MaxCompute tables need the package pyodps, which is not installed here: pip install "
             "'beam-tfscript[maxcompute]', here and on the workers, or pyodps in the script's environment."
-        )
+        ) from None
     # Its lines at DEBUG have the signatures of requests.
     logging.getLogger("odps.accounts").setLevel(logging.INFO)
     settings = _config_file()
@@ -202,5 +202,7 @@ def _config_file():
         with open(path) as file:
             lines = [line.partition("=") for line in file if "=" in line]
     except OSError as error:
-        raise ConnectionSettingsMissing("the file that {} names cannot be read: {}".format(_CONFIG_FILE, error))
+        raise ConnectionSettingsMissing(
+            "the file that {} names cannot be read: {}".format(_CONFIG_FILE, error)
+        ) from None
     return {name.strip(): value.strip() for name, _, value in lines}

@@ -54,7 +54,7 @@ def first_that_answers(
         sessions = open_sessions(odps, address, name, columns)
         try:
             return use(sessions)
-        except Exception as error:  # noqa: BLE001 - raised again unless another interface is left
+        except Exception as error:
             if name == apis[-1] or not is_refused(error):
                 raise
             _LOGGER.warning(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -24,9 +24,10 @@ class BlockFile:
     """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)
-        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
-        self.rows = 0
+        self._file: IO[bytes]
+        self._writer: Any
+        self.rows: int
+        self._begin()
 
     @property
     def size(self) -> int:
@@ -54,7 +55,12 @@ class BlockFile:
     def clear(self) -> None:
         """Begin again with no rows."""
         self._file.close()
-        self.__init__()  # type: ignore[misc]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 - closed by __exit__
+        self._writer = None
+        self.rows = 0
 
     def __enter__(self) -> BlockFile:
         return self

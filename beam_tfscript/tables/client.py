@@ -30,7 +30,7 @@ READY_S = 1800.0
 _LOGGER = logging.getLogger(__name__)
 _NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)
 _BUSY = (408, 429)
-# Answers of a service, or of a project, without a part of the interface: no right to it, no such address, no such method.
+# Answers of a project without a part of the interface: no right to it, no such address, no such method.
 _ABSENT = (403, 404, 405, 501)
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def retry(action: Callable[[], T], name: str) -> T:
     for attempt in range(1, ATTEMPTS):
         try:
             return action()
-        except Exception as error:  # noqa: BLE001 - raised again unless a retry may succeed
+        except Exception as error:
             if not is_transient(error):
                 raise
             pause(attempt, name, error)
@@ -156,4 +156,3 @@ def wait(is_done: Callable[[], bool], action: str) -> None:
             raise TableError(f"{action}: the session is not ready after {READY_S:g} s.")
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, _MAX_WAIT_S)
-

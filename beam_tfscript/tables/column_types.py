@@ -174,7 +174,9 @@ def _digits(decimal: Any) -> tuple[int, int]:
 
 def _why_not(odps_type: Any) -> str:
     if needs_json(odps_type):
-        return "has no counterpart in schemas: name the column in as_json to get its values as JSON text, or leave it out"
+        return (
+            "has no counterpart in schemas: name the column in as_json to get its values as JSON text, or leave it out"
+        )
     return (
         "is not read or written here, nor are types that contain it: leave the column out, or CAST it to a string in "
         "a view or a query"

@@ -18,7 +18,7 @@ from beam_tfscript.tables.sessions import ReadPlan, Sessions, Split
 from beam_tfscript.tables.table import describe, find_partitions
 from beam_tfscript.tables.table_batches import to_schema
 
-__all__ = ["ReadFromMaxCompute", "read_first_rows"]
+__all__ = ["ReadFromMaxCompute"]
 
 _FORMS = ("row", "dict", "record_batch")
 # A split that ends early, or in the middle of a batch, raises one of these.
@@ -38,10 +38,11 @@ class ReadFromMaxCompute(beam.PTransform):
       partitions: the partitions to read: one, or a list of them, as `"pt=20240131"`, `"pt=20240131/region=cn"` or a
         dict. The first columns are enough, and `"pt>=20240101"` is a range. None reads all partitions.
       columns: names of the columns to read, those of partitions included, in order; None for all columns.
-      filter: SQL condition of the rows, such as `"age > 30 and city = 'x'"`, which the service applies; needs the Storage
-        API.
-      schema: the columns, as text or `Schema`, in place of `columns`: for types that differ from the table's, such as
-        `x tensor<float>(28, 28)` of an array, or if the table cannot be looked up while the pipeline is built.
+      filter: SQL condition of the rows, such as `"age > 30 and city = 'x'"`, which the service applies; needs the
+        Storage API.
+      schema: the columns with their types, as text or `Schema`, in place of `columns`. Give it for types that differ
+        from the table's, such as `x tensor<float>(28, 28)`. It is also needed if the table cannot be looked up while
+        the pipeline is built.
       as_json: names of columns of maps, structs and deep arrays, which are read as JSON text.
       output_as: form of the elements: `"row"`, with a Beam schema; `"dict"`; or `"record_batch"`, a
         `pyarrow.RecordBatch` of many rows, which RunTFScript and TrainTFScript take fastest.
@@ -85,9 +86,11 @@ class ReadFromMaxCompute(beam.PTransform):
         conditions = conditions_of(partitions)
         given = Schema.parse(schema) if isinstance(schema, str) else schema
         known = self._look_up(address, conditions, given, columns, as_json)
-        self._schema = given if known is None else known
+        chosen = known or given
+        assert chosen is not None  # if none is given, the table was looked up
+        self._schema = chosen
         self._output_as = output_as
-        self._reading = _Reading(
+        self.reading = _Reading(
             address, conditions, self._schema, tuple(as_json), filter or "", rows_per_split, api, output_as
         )
 
@@ -117,7 +120,7 @@ class ReadFromMaxCompute(beam.PTransform):
 
     def display_data(self) -> dict[str, Any]:
         """Return the display items of a job's page."""
-        reading = self._reading
+        reading = self.reading
         return {
             "table": str(reading.address),
             "partitions": ", ".join(reading.conditions) or "all",
@@ -129,9 +132,9 @@ class ReadFromMaxCompute(beam.PTransform):
         rows = (
             pipeline
             | "Begin" >> beam.Create([None])
-            | "Split" >> beam.ParDo(_PlanSplits(self._reading)).with_output_types(Split)
+            | "Split" >> beam.ParDo(_PlanSplits(self.reading)).with_output_types(Split)
             | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(_ReadSplits(self._reading))
+            | "Read" >> beam.ParDo(_ReadSplits(self.reading))
         )
         rows.element_type = output_type(self._schema, self._output_as)
         return rows
@@ -157,7 +160,7 @@ class ReadFromMaxCompute(beam.PTransform):
 
 
 class _Reading:
-    """What is read, and connections to read it; can be pickled.
+    """Table that is read; can be pickled.
 
     Attributes:
       address: the table.
@@ -200,7 +203,9 @@ class _Reading:
             self._rows_per_split,
         )
         with translated(f"The table {table.name} cannot be read"):
-            return first_that_answers(odps, self.address, self._api, plan.columns, lambda sessions: sessions.plan_read(plan))
+            return first_that_answers(
+                odps, self.address, self._api, plan.columns, lambda sessions: sessions.plan_read(plan)
+            )
 
     def open(self, odps: Any, api: str) -> Sessions:
         """Return the sessions of an interface."""
@@ -212,27 +217,29 @@ class _Reading:
         Raises:
           TableError: the service refuses, or a retry has not helped.
         """
-        name = f"Reading {self.address}, row {split.start} to {split.start + split.count}"
+        name = f"Reading {self.address}, row {split.start} to {split.start + split.rows}"
         done, failures = 0, 0
         with translated(f"The table {self.address} cannot be read"):
-            while done != split.count:
+            while done != split.rows:
                 try:
                     batches = sessions.read(split, done)
-                    if split.count < 0:
+                    if split.rows < 0:
                         # Nothing says that its rows come in the same order next time: it is given when it is whole.
                         batches = iter(list(batches))
                     for batch in batches:
                         yield batch
                         done, failures = done + batch.num_rows, 0
-                    if split.count in (-1, done):
+                    if split.rows in (-1, done):
                         return
-                    raise ConnectionError(f"{done} of {split.count} rows came")
-                except Exception as error:  # noqa: BLE001 - raised again unless a retry may succeed
+                    raise ConnectionError(f"{done} of {split.rows} rows came")
+                except Exception as error:
                     failures += 1
                     if not (is_transient(error) or isinstance(error, _CUT_SHORT)):
                         raise
                     if failures == ATTEMPTS:
-                        raise error if is_transient(error) else ConnectionError(f"{type(error).__name__}: {error}")
+                        if is_transient(error):
+                            raise
+                        raise ConnectionError(f"{type(error).__name__}: {error}") from None
                     pause(failures, name, error)
 
     def elements(self, batch: pa.RecordBatch) -> Iterable[Any]:
@@ -267,32 +274,3 @@ class _ReadSplits(beam.DoFn):
                     yield from self._reading.elements(batch)
             finally:
                 sessions.close()
-
-
-def read_first_rows(uri: str, schema: Schema | None, rows: int) -> pa.Table:
-    """Return the first rows of a table, as a table of the columns' plain types.
-
-    Args:
-      uri: address of the table or of a partition.
-      schema: the columns; None for all columns.
-      rows: maximum number of rows.
-
-    Raises:
-      ArgumentError: there is no such table.
-      TableError: the table cannot be read.
-    """
-    transform = ReadFromMaxCompute.from_uri(uri, schema=schema, output_as="record_batch", rows_per_split=rows)
-    reading, found = transform._reading, []
-    with connected(reading.address.project) as odps:
-        for split in reading.plan(odps):
-            sessions = reading.open(odps, split.api)
-            try:
-                for batch in reading.read(sessions, split):
-                    found += reading.elements(batch)
-            finally:
-                sessions.close()
-            if sum(batch.num_rows for batch in found) >= rows:
-                break
-    from beam_tfscript.data.plain_arrow import plain_schema
-
-    return pa.Table.from_batches(found, plain_schema(transform.schema)).slice(0, rows)

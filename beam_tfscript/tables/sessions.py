@@ -38,17 +38,17 @@ class Split(NamedTuple):
       api: name of the interface, a key of `apis.APIS`.
       session: id of the session.
       partition: partition of the session; "" if the session has any number of them.
-      index: number of the split, for splits whose number of rows is not known.
+      part: number of the split, for splits whose number of rows is not known.
       start: first row.
-      count: number of rows; -1 if it is not known.
+      rows: number of rows; -1 if it is not known.
     """
 
     api: str
     session: str
     partition: str
-    index: int
+    part: int
     start: int
-    count: int
+    rows: int
 
 
 class WriteSession(NamedTuple):

@@ -67,9 +67,9 @@ class StorageSessions:
 
         request = ReadRowsRequest(
             split.session,
-            split_index=split.index,
+            split_index=split.part,
             row_index=split.start + done,
-            row_count=max(split.count - done, 0),
+            row_count=max(split.rows - done, 0),
             max_batch_rows=_BATCH_ROWS,
         )
         stream = self._client.read_rows_stream(request)
@@ -78,7 +78,7 @@ class StorageSessions:
             yield from reader
 
     def open_write(self, partition: str, *, overwrite: bool) -> WriteSession:
-        """Create a write session; without a partition, the rows' values name the partitions of a table that has them."""
+        """Create a write session; without a partition, the rows' values name the partitions."""
         from odps.apis.storage_api import TableBatchWriteRequest
 
         request = TableBatchWriteRequest(partition_spec=partition, overwrite=overwrite)

@@ -69,7 +69,7 @@ class TunnelSessions:
         partition = dict(parse_partition(split.partition))
         names = [column.name for column in session.schema.simple_columns]
         columns = [name for name in names if name in self._columns] or names[:1]
-        start, count = split.start + done, split.count - done
+        start, count = split.start + done, split.rows - done
         with contextlib.closing(session.open_arrow_reader(start, count, columns=columns)) as reader:
             while True:
                 # pyodps would turn times into those of this machine's time zone.

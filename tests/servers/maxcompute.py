@@ -1,8 +1,8 @@
 """A small MaxCompute: tables in memory, behind the parts of its protocols that pyodps speaks here.
 
 Written from pyodps, the service's public client, and from the public emulator (dingxin-tech/maxcompute-emulator). It is
-not the service: it has no SQL but `CREATE TABLE` and `ADD PARTITION`, one account, and no limits. It checks the signature
-of each request, as the service does.
+not the service: it has no SQL but `CREATE TABLE` and `ADD PARTITION`, one account, and no limits. It checks the
+signature of each request, as the service does.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class MaxCompute:
       tables: name -> table.
       asked: (method, path with query) of each request.
       unknown: requests that it could not answer.
-      faults: called with (method, path, query) before each request; a status in place of None is the answer. "cut" sends
-        half of the answer, or none of an empty one.
+      faults: called with (method, path, query) before each request; a status in place of None is the answer. "cut"
+        sends half of the answer, or none of an empty one.
       has_storage_api: False for a project without the Storage API.
       rows_per_size_split: rows per split, of reads whose splits are by size.
       sent_columns: the columns of each answer with rows.
@@ -270,7 +270,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _execute(self, query: str) -> None:
         flat = " ".join(query.split())
         if create := re.fullmatch(
-            r"CREATE TABLE (IF NOT EXISTS )?[\w.]*?`?(\w+)`? ?\( (.+?) \)( PARTITIONED BY \( (.+?) \))?( LIFECYCLE \d+)?",
+            r"CREATE TABLE (IF NOT EXISTS )?[\w.]*?`?(\w+)`? ?\( (.+?) \)"
+            r"( PARTITIONED BY \( (.+?) \))?( LIFECYCLE \d+)?",
             flat,
         ):
             if create[2].lower() in self.state.tables:
