@@ -3,7 +3,7 @@
 The map of the rooms, one floor per line; a file imports only from its own room and from floors below:
 
     cli                   the command line
-    transforms            RunTFScript, TrainTFScript, ModelRowsToSavedModel; the stages that they expand to
+    transforms, tables    RunTFScript, TrainTFScript, ModelRowsToSavedModel; tables as sources and sinks
     dofns                 wiring between Beam and the feeds: windows, state, timers, dead letters
     feeds                 runs, driven in the feeds `dataset`, `bundles` and `stream`: rows out, outputs back, retries
     options               the arguments: declared once, checked while the pipeline is built
@@ -27,14 +27,16 @@ _PUBLIC = {
     "ModelRowsToSavedModel": "beam_tfscript.transforms.model_rows_to_saved_model",
     "ReadCsv": "beam_tfscript.io.arrow_files",
     "ReadExamples": "beam_tfscript.io.example_files",
+    "ReadFromMaxCompute": "beam_tfscript.tables.read_from_maxcompute",
     "ReadJsonLines": "beam_tfscript.io.arrow_files",
     "RunTFScript": "beam_tfscript.transforms.run_tf_script",
-    "TrainTFScript": "beam_tfscript.transforms.train_tf_script",
     "TFScriptError": "beam_tfscript.errors",
+    "TrainTFScript": "beam_tfscript.transforms.train_tf_script",
     "WriteCsv": "beam_tfscript.io.arrow_files",
     "WriteExamples": "beam_tfscript.io.example_files",
     "WriteJsonLines": "beam_tfscript.io.arrow_files",
     "WriteParquet": "beam_tfscript.io.arrow_files",
+    "WriteToMaxCompute": "beam_tfscript.tables.write_to_maxcompute",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "ModelRowsToSavedModel",
     "ReadCsv",
     "ReadExamples",
+    "ReadFromMaxCompute",
     "ReadJsonLines",
     "RunTFScript",
     "TFScriptError",
@@ -50,6 +53,7 @@ __all__ = [
     "WriteExamples",
     "WriteJsonLines",
     "WriteParquet",
+    "WriteToMaxCompute",
     "__version__",
 ]
 
@@ -65,6 +69,8 @@ if TYPE_CHECKING:
     from beam_tfscript.io.arrow_files import WriteParquet as WriteParquet
     from beam_tfscript.io.example_files import ReadExamples as ReadExamples
     from beam_tfscript.io.example_files import WriteExamples as WriteExamples
+    from beam_tfscript.tables.read_from_maxcompute import ReadFromMaxCompute as ReadFromMaxCompute
+    from beam_tfscript.tables.write_to_maxcompute import WriteToMaxCompute as WriteToMaxCompute
     from beam_tfscript.transforms.model_rows_to_saved_model import ModelRowsToSavedModel as ModelRowsToSavedModel
     from beam_tfscript.transforms.run_tf_script import RunTFScript as RunTFScript
     from beam_tfscript.transforms.train_tf_script import TrainTFScript as TrainTFScript

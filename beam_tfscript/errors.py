@@ -12,6 +12,7 @@
     │   ├── ModelError       its export is not a SavedModel, or cannot be loaded
     │   ├── FeedError        it returned before the end of its feed, or does not read the feed
     │   └── OutputError      its output does not fit the output schema
+    ├── TableError           a table of MaxCompute: missing, refused, or not answering while the pipeline runs
     ├── ScriptEnvironmentError    the script's environment: interpreter, packages, files, disk
     └── ProtocolError        this package: the two ends of the channel disagree; please report it
 
@@ -35,6 +36,7 @@ __all__ = [
     "ScriptLoadError",
     "ScriptRaised",
     "TFScriptError",
+    "TableError",
     "UnknownArgumentError",
 ]
 
@@ -160,6 +162,10 @@ class ScriptEnvironmentError(TFScriptError):
 
     Raised while the pipeline runs, on a worker. Its message has the path or URI without secrets, and the next step.
     """
+
+
+class TableError(TFScriptError):
+    """A table that cannot be read or written while the pipeline runs; the message has no credentials."""
 
 
 class ProtocolError(TFScriptError):

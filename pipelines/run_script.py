@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(request: template_parameters.Request) -> None:
     files, arguments = request.files, request.arguments
     source = job.find_input(files["input"], files.get("input_format"), arguments.get("input_schema"))
-    output = job.Output(files["output"], files.get("output_format", source.file_format))
+    output = job.find_output(files["output"], files.get("output_format"), source)
     pipeline = job.make_pipeline(request.beam_flags)
     rows = job.read_rows(pipeline, source)
     arguments = {**arguments, "input_schema": source.schema}

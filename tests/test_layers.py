@@ -18,7 +18,7 @@ RUNTIME = sorted((ROOT / "runtime").rglob("*.py")) + [ROOT / "__init__.py"]
 # The rooms, one floor a line: a file imports from floors below its own, and from its own room.
 FLOORS = (
     ("cli",),
-    ("transforms",),
+    ("transforms", "tables"),
     ("dofns",),
     ("feeds",),
     ("options",),
@@ -34,7 +34,7 @@ RUNTIME_FLOORS = (
     ("config",),
     ("reading",),
     ("writing",),
-    ("transport", "tf", "columns", "docs"),
+    ("transport", "tf", "columns", "docs", "maxcompute"),
 )
 RUNTIME_FLOOR = {room: floor for floor, rooms in enumerate(RUNTIME_FLOORS) for room in rooms}
 AT_THE_ROOT = {"__init__", "__main__", "errors", "metrics"}
@@ -45,9 +45,10 @@ OF_RUNTIME = {
     "data": ("beam_tfscript.runtime.columns", "beam_tfscript.runtime.reading.reader"),
     "worker": ("beam_tfscript.runtime.run",),  # the name of the program that a process runs
     "feeds": ("beam_tfscript.runtime.config.train_config",),  # how many reports a training may make
+    "tables": ("beam_tfscript.runtime.maxcompute",),  # addresses and credentials, which scripts use too
 }
 # Rooms that may import Beam, and the files of `files` that read from its file systems.
-KNOWS_BEAM = {"cli", "transforms", "dofns", "models", "io", "metrics"}
+KNOWS_BEAM = {"cli", "transforms", "tables", "dofns", "models", "io", "metrics"}
 FILES_WITH_BEAM = {"artifacts", "beam_files", "beam_source", "open_source", "shared_directory"}
 
 

@@ -10,6 +10,7 @@ import itertools
 from beam_tfscript.data.tfrecord_blocks import FrameError, iter_blocks
 from beam_tfscript.errors import ArgumentError, RowError
 from beam_tfscript.io.found_files import mask_pattern, opened
+from beam_tfscript.tables.addresses import is_table
 
 # Format -> suffixes of its files, before a suffix of compression.
 SUFFIXES = {
@@ -18,15 +19,21 @@ SUFFIXES = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "parquet": (".parquet", ".pq"),
 }
+# The "format" of a table of MaxCompute, whose address takes the place of a file's.
+TABLE = "table"
 _COMPRESSED = (".gz", ".bz2", ".zst", ".deflate")
 
 
 def format_of(pattern: str, given: str | None) -> str:
-    """Return the format of files: the given one, else the format of their suffix.
+    """Return the format of files: the given one, else the format of their suffix; `TABLE` for a table's address.
 
     Raises:
-      ArgumentError: the suffix is of no known format.
+      ArgumentError: the suffix is of no known format, or a format is given for a table.
     """
+    if is_table(pattern):
+        if given is not None:
+            raise ArgumentError(f"{pattern!r} is a table, which has no file format: leave out the format {given}.")
+        return TABLE
     if given is not None:
         return given
     name = pattern.lower()

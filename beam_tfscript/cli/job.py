@@ -19,16 +19,17 @@ from beam_tfscript.cli.sample import GUESS_ROWS, take_sample
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.io.found_files import first_file
+from beam_tfscript.tables.addresses import is_table
 from beam_tfscript.transforms.run_tf_script import RunTFScript
 from beam_tfscript.transforms.train_tf_script import TrainTFScript
 
 
 class Input(NamedTuple):
-    """Files of rows.
+    """Files of rows, or a table.
 
     Attributes:
-      pattern: a path, URI or pattern.
-      file_format: a key of `formats.SUFFIXES`.
+      pattern: a path, URI or pattern; or the address of a table.
+      file_format: a key of `formats.SUFFIXES`, or `formats.TABLE`.
       schema: the columns; None for records that are not Examples, which the script gets unread.
     """
 
@@ -38,15 +39,17 @@ class Input(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Files to write.
+    """Files to write, or a table.
 
     Attributes:
-      prefix: prefix of the files' names.
-      file_format: a key of `formats.SUFFIXES`.
+      prefix: prefix of the files' names; or the address of a table.
+      file_format: a key of `formats.SUFFIXES`, or `formats.TABLE`.
+      table_mode: `append` to a table, or `overwrite` its rows.
     """
 
     prefix: str
     file_format: str
+    table_mode: str = "append"
 
 
 def find_input(pattern: str, file_format: str | None, schema: str | Schema | None) -> Input:
@@ -60,7 +63,8 @@ def find_input(pattern: str, file_format: str | None, schema: str | Schema | Non
     file_format = formats.format_of(pattern, file_format)
     if schema is not None:
         parsed = Schema.parse(schema) if isinstance(schema, str) else schema
-        first_file(pattern)  # a pattern without files fails here, before the job
+        if file_format != formats.TABLE:  # a table is looked up when its transform is made
+            first_file(pattern)  # a pattern without files fails here, before the job
         return Input(pattern, file_format, parsed)
     sample = take_sample(pattern, file_format, None, rows=GUESS_ROWS)
     if sample.schema is not None:
@@ -68,6 +72,24 @@ def find_input(pattern: str, file_format: str | None, schema: str | Schema | Non
     for note in sample.notes:
         print(f"  Note: {note}")
     return Input(pattern, file_format, sample.schema)
+
+
+def find_output(prefix: str, file_format: str | None, source: Input, *, table_mode: str | None = None) -> Output:
+    """Return the output; its format is that of the input, if it is not given.
+
+    Raises:
+      ArgumentError: the format is not known, or `table_mode` is given for files.
+    """
+    if is_table(prefix):
+        return Output(prefix, formats.format_of(prefix, file_format), table_mode or "append")
+    if table_mode is not None:
+        raise ArgumentError(f"The table mode {table_mode} is for a table, and the output is files: leave it out.")
+    if file_format is None and source.file_format == formats.TABLE:
+        raise ArgumentError(
+            "The input is a table, so the format of the output is not known: give one of "
+            f"{', '.join(formats.SUFFIXES)}."
+        )
+    return Output(prefix, file_format or source.file_format)
 
 
 def make_pipeline(beam_flags: list[str]) -> beam.Pipeline:
@@ -123,7 +145,7 @@ def add_script(
         return
     if is_counted:
         written = written | "Count written" >> beam.ParDo(CountRows("written")).with_output_types(written.element_type)
-    _ = written | "Write" >> WriteRows(output.prefix, output.file_format, schema)
+    _ = written | "Write" >> WriteRows(output.prefix, output.file_format, schema, table_mode=output.table_mode)
 
 
 def add_training(rows: Any, arguments: Mapping[str, Any], models_prefix: str | None) -> None:

@@ -134,7 +134,10 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     check = commands.add_parser(
         "check", allow_abbrev=False, help="run a script on a few rows, without a pipeline, and explain errors",
     )  # fmt: skip
-    check.add_argument("--data", required=True, metavar="FILE", help="a TFRecord, CSV, JSON lines or Parquet file")
+    check.add_argument(
+        "--data", required=True, metavar="FILE",
+        help="a TFRecord, CSV, JSON lines or Parquet file, or a table (odps://project/tables/name)",
+    )  # fmt: skip
     check.add_argument("--input-format", choices=formats.SUFFIXES, help="its format, if its name does not tell")
     check.add_argument("--rows", type=int, default=20, metavar="N", help="number of rows; 20 by default")
     check.add_argument("--train", action="store_true", help="run it as TrainTFScript does, and show the model")
@@ -150,9 +153,15 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "run", allow_abbrev=False, help="run a script over whole files, through Beam",
         epilog="Other flags must be Beam's pipeline options, such as --runner.",
     )  # fmt: skip
-    run.add_argument("--input", required=True, metavar="GLOB", help="TFRecord, CSV, JSON lines or Parquet files")
+    run.add_argument(
+        "--input", required=True, metavar="GLOB",
+        help="TFRecord, CSV, JSON lines or Parquet files, or a table (odps://project/tables/name/pt=1)",
+    )  # fmt: skip
     run.add_argument("--input-format", choices=formats.SUFFIXES, help="their format, if their names do not tell")
-    run.add_argument("--output", metavar="PREFIX", help="prefix of the names of the files to write")
+    run.add_argument("--output", metavar="PREFIX", help="prefix of the names of the files to write, or a table")
+    run.add_argument(
+        "--table-mode", choices=("append", "overwrite"), help="of an output that is a table; append by default"
+    )
     run.add_argument("--format", choices=formats.SUFFIXES, help="the format to write; the input's format by default")
     run.add_argument("--train", action="store_true", help="train a model instead of writing rows")
     run.add_argument("--model-dir", metavar="DIR", help="directory where the model is published; with --train")

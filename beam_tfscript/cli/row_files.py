@@ -1,6 +1,6 @@
-"""Transforms between files of rows, in each format of `formats.py`, and batches of rows.
+"""Transforms between files of rows, in each format of `formats.py`, or tables, and batches of rows.
 
-A batch is a chunk of serialized Examples for TFRecord files, and Arrow data for all other files.
+A batch is a chunk of serialized Examples for TFRecord files, and Arrow data for all other files and for tables.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from beam_tfscript.data.schema import Schema
 from beam_tfscript.io.arrow_files import ReadCsv, ReadJsonLines, WriteCsv, WriteJsonLines, WriteParquet
 from beam_tfscript.io.example_files import ReadExamples, WriteExamples
 from beam_tfscript.io.found_files import in_directory
+from beam_tfscript.tables.read_from_maxcompute import ReadFromMaxCompute
+from beam_tfscript.tables.write_to_maxcompute import WriteToMaxCompute
 
 
 class ReadRows(beam.PTransform):
     """Files -> chunks of Examples, or Arrow batches of the columns.
 
     Args:
-      pattern: a path, URI or pattern.
-      file_format: a key of `formats.SUFFIXES`.
+      pattern: a path, URI or pattern; or the address of a table.
+      file_format: a key of `formats.SUFFIXES`, or `formats.TABLE`.
       schema: the columns; None for records that are not Examples.
     """
 
@@ -34,6 +36,8 @@ class ReadRows(beam.PTransform):
 
     def expand(self, pipeline):
         """Read batches of rows, with Beam's own source where it has one."""
+        if self._format == formats.TABLE:
+            return pipeline | ReadFromMaxCompute.from_uri(self._pattern, schema=self._schema, output_as="record_batch")
         if self._format == "tfrecord":
             return pipeline | ReadExamples(self._pattern)
         assert self._schema is not None
@@ -47,19 +51,23 @@ class WriteRows(beam.PTransform):
     """Chunks of Examples for TFRecord, or Arrow batches -> files.
 
     Args:
-      prefix: prefix of the files' names.
-      file_format: a key of `formats.SUFFIXES`.
+      prefix: prefix of the files' names; or the address of a table.
+      file_format: a key of `formats.SUFFIXES`, or `formats.TABLE`.
       schema: the columns.
+      table_mode: mode of `WriteToMaxCompute`.
     """
 
-    def __init__(self, prefix: str, file_format: str, schema: Schema):
+    def __init__(self, prefix: str, file_format: str, schema: Schema, *, table_mode: str = "append"):
         super().__init__()
         self._prefix = prefix
         self._format = file_format
         self._schema = schema
+        self._table_mode = table_mode
 
     def expand(self, batches):
         """Write batches of rows."""
+        if self._format == formats.TABLE:
+            return batches | WriteToMaxCompute.from_uri(self._prefix, mode=self._table_mode, schema=self._schema)
         suffix = formats.SUFFIXES[self._format][0]
         if self._format == "tfrecord":
             return batches | WriteExamples(self._prefix, file_name_suffix=suffix)

@@ -63,7 +63,7 @@ def _add_stages(pipeline: beam.Pipeline, flags: argparse.Namespace, source: job.
         return
     output = None
     if flags.output_schema is not None:
-        output = job.Output(flags.output, flags.format or source.file_format)
+        output = job.find_output(flags.output, flags.format, source, table_mode=flags.table_mode)
     arguments.update(output_schema=flags.output_schema)
     job.add_script(rows, arguments, output, is_counted=is_counted)
 

@@ -22,6 +22,7 @@ from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import ArgumentError, SchemaError
 from beam_tfscript.io.arrow_readers import read_batches
 from beam_tfscript.io.found_files import first_file, opened
+from beam_tfscript.tables.first_rows import read_first_rows
 
 # Number of rows that columns are guessed from. In fewer rows, a column is more often null, and a null tells no type.
 GUESS_ROWS = 1000
@@ -56,7 +57,7 @@ def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: 
 
     Args:
       pattern: a path, URI or pattern.
-      file_format: a key of `formats.SUFFIXES`.
+      file_format: a key of `formats.SUFFIXES`, or `formats.TABLE`.
       schema: the columns; None to guess them.
       rows: maximum number of rows.
 
@@ -65,6 +66,8 @@ def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: 
       RowError: the file cannot be read, or has another format.
       SchemaError: the file lacks one of the columns, or has no column that can be used.
     """
+    if file_format == formats.TABLE:
+        return _sample_table(pattern, schema, rows)
     path = first_file(pattern)
     notes: list[str] = []
     is_guessed = schema is None
@@ -81,6 +84,14 @@ def take_sample(pattern: str, file_format: str, schema: Schema | None, *, rows: 
     if not len(found):
         raise ArgumentError(f"{path} has no rows: give a file with at least one row.")
     return Sample(path, schema, is_guessed and schema is not None, notes, found)
+
+
+def _sample_table(uri: str, schema: Schema | None, rows: int) -> Sample:
+    """Read the first rows of a table, whose columns are known."""
+    found = read_first_rows(uri, schema, rows)
+    if not len(found):
+        raise ArgumentError(f"{uri} has no rows: give a table with at least one row.")
+    return Sample(uri, schema or Schema.from_arrow(found.schema), False, [], found)
 
 
 def guess_from_arrow(table: pa.Table, notes: list[str]) -> Schema:

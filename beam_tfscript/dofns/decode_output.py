@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from beam_tfscript.data.batch_hints import batch_hint
 from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.data.examples import ExampleDecoder
 from beam_tfscript.data.plain_arrow import plain_record_batches
@@ -49,17 +50,27 @@ class OutputDecoder:
         return self._elements(batch, examples), bad
 
     def _elements(self, batch: pa.RecordBatch, examples: list[bytes]) -> Iterable[Any]:
-        if self._form == "row":
-            return beam_rows(batch, self._schema)
         if self._form == "example":
             return examples
         if self._form == "examples":
             return [ExampleChunk(examples)] if examples else []
-        if self._form == "record_batch":
-            return plain_record_batches(batch, self._schema)
-        names = self._schema.names
-        columns = record_batch_to_columns(batch, self._schema, timestamps=beam_timestamps)
-        return (dict(zip(names, values)) for values in zip(*columns))
+        return elements_of(batch, self._schema, self._form)
+
+
+def elements_of(batch: pa.RecordBatch, schema: Schema, form: str) -> Iterable[Any]:
+    """Return the elements of a batch's rows.
+
+    Args:
+      batch: a batch of `schema.to_arrow()`.
+      schema: columns of the batch.
+      form: `row`, `dict` or `record_batch`.
+    """
+    if form == "row":
+        return beam_rows(batch, schema)
+    if form == "record_batch":
+        return plain_record_batches(batch, schema)
+    columns = record_batch_to_columns(batch, schema, timestamps=beam_timestamps)
+    return (dict(zip(schema.names, values)) for values in zip(*columns))
 
 
 def output_type(schema: Schema | None, form: str) -> Any:
@@ -68,9 +79,10 @@ def output_type(schema: Schema | None, form: str) -> Any:
         return Any
     if form == "row":
         return row_hint(schema)
+    if form == "record_batch":
+        return batch_hint(schema)
     return {
         "dict": typing.Dict[str, typing.Any],  # noqa: UP006 - Beam knows typing's
         "example": bytes,
         "examples": ExampleChunk,
-        "record_batch": pa.RecordBatch,
     }[form]

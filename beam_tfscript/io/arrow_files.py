@@ -13,6 +13,7 @@ import pyarrow as pa
 from apache_beam.io import fileio
 from apache_beam.io.filesystem import CompressionTypes
 
+from beam_tfscript.data.batch_hints import batch_hint
 from beam_tfscript.data.plain_arrow import plain_schema
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.io.arrow_readers import check_csv, read_batches
@@ -21,7 +22,7 @@ from beam_tfscript.io.found_files import first_file, in_directory, opened
 
 
 class ReadBatches(beam.PTransform):
-    """Files -> Arrow record batches of the columns of `schema`, which `RunTFScript` finds there."""
+    """Files -> Arrow record batches of the columns of `schema`, which their type hint tells."""
 
     _format: str
 
@@ -47,7 +48,7 @@ class ReadBatches(beam.PTransform):
             pipeline
             | "Match" >> fileio.MatchFiles(self._pattern)
             | "Spread" >> beam.Reshuffle()
-            | "Read" >> read.with_output_types(pa.RecordBatch)
+            | "Read" >> read.with_output_types(batch_hint(self.schema))
         )
 
 

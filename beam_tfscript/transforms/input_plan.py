@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
+from beam_tfscript.data.batch_hints import columns_of_batches
 from beam_tfscript.data.encoding import MESSAGES, RowEncoder
 from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.beam_types import schema_of
 from beam_tfscript.errors import ArgumentError, SchemaError
-from beam_tfscript.io.arrow_files import ReadBatches
 
 _THREE_WAYS = (
     'There are three ways to give one: input_schema="id string, x array<float>" in the call; elements that are '
@@ -52,7 +52,8 @@ def plan_input(
     Raises:
       ArgumentError, SchemaError: the type cannot be used, or a column is not in the schema.
     """
-    schema = input_schema or schema_of(element_type, columns=_needed_columns(selected_cols, shard_by))
+    schema = input_schema or columns_of_batches(element_type)
+    schema = schema or schema_of(element_type, columns=_needed_columns(selected_cols, shard_by))
     if schema is None:
         _check_unread(element_type, selected_cols=selected_cols, shard_by=shard_by, reader=reader)
         return None, RowEncoder(None)
@@ -92,25 +93,14 @@ def _needed_columns(selected_cols: Sequence[str] | None, shard_by: str | None) -
 
 def reader_of(rows: PCollection) -> str | None:
     """Return the name of the Beam reader that made a PCollection of Arrow tables; None for any other transform."""
-    return next((name for name in map(_name_of, _makers_of(rows)) if name in _ARROW_READERS), None)
-
-
-def read_schema_of(rows: PCollection) -> Schema | None:
-    """Return the schema of the files that a PCollection was read from, by `ReadCsv` or `ReadJsonLines`; else None."""
-    return next((maker.schema for maker in _makers_of(rows) if isinstance(maker, ReadBatches)), None)
-
-
-def _makers_of(rows: PCollection) -> Iterator[Any]:
-    """Yield the transforms that made a PCollection: the innermost, and the composites whose output it is."""
     step = rows.producer
     while step is not None:
-        yield step.transform
-        # An outer composite with other outputs did not make it.
+        name = type(step.transform).__name__
+        if name in _ARROW_READERS:
+            return name
+        # An outer composite with other outputs is not the reader.
         step = step.parent if step.parent is not None and rows in step.parent.outputs.values() else None
-
-
-def _name_of(transform: Any) -> str:
-    return type(transform).__name__
+    return None
 
 
 def is_arrow(element_type: Any) -> bool:

@@ -14,7 +14,7 @@ from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.chunk_rows import ChunkWindowedRows
 from beam_tfscript.errors import ArgumentError, SchemaError
 from beam_tfscript.options.script_options import ScriptOptions
-from beam_tfscript.transforms.input_plan import plan_input, read_schema_of, reader_of
+from beam_tfscript.transforms.input_plan import plan_input, reader_of
 
 _CHUNK = beam.typehints.Tuple[str, beam.typehints.Tuple[int, bytes]]
 
@@ -76,8 +76,7 @@ def plan_side_inputs(side_inputs: Mapping[str, tuple[Any, Schema | None]], label
     planned = []
     for name, (rows, given_schema) in side_inputs.items():
         try:
-            known_schema = given_schema or read_schema_of(rows)
-            schema, encoder = plan_input(rows.element_type, known_schema, reader=reader_of(rows))
+            schema, encoder = plan_input(rows.element_type, given_schema, reader=reader_of(rows))
         except (ArgumentError, SchemaError) as error:
             raise ArgumentError(f"{label}: side_inputs[{name!r}]: {error}") from error
         planned.append(SideInput(name, rows, schema, encoder))

@@ -28,7 +28,7 @@ from beam_tfscript.files.artifacts import attach_files
 from beam_tfscript.options.script_options import ScriptOptions, TransformOptions
 from beam_tfscript.options.train_options import TrainOptions
 from beam_tfscript.transforms.engine_limits import check_engine, keep_keys_together
-from beam_tfscript.transforms.input_plan import plan_input, read_schema_of, reader_of
+from beam_tfscript.transforms.input_plan import plan_input, reader_of
 from beam_tfscript.transforms.meeting_plan import plan_meeting
 from beam_tfscript.transforms.side_inputs import chunk_side_inputs, plan_side_inputs
 from beam_tfscript.transforms.spool_plan import plan_spool, remove_at_end
@@ -82,7 +82,7 @@ def run_script(
     feed = _choose_feed(rows, given, label)
     schema, encoder = plan_input(
         rows.element_type,
-        given.input_schema or read_schema_of(rows),
+        given.input_schema,
         selected_cols=given.selected_cols,
         shard_by=given.shard_by,
         reader=reader_of(rows),

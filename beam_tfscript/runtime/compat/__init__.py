@@ -13,6 +13,9 @@ environment, comes first.
     tf_settings     threads, and printing of TFRecord files
     flink_context   class of the entry function's argument
     flink_servers   server, device and session configuration of parameter-server training
+    table_readers   readers of tables, and the exception at their end
+    table_writers   writer of tables
+    table_sources   rows for the readers, from the feed or from MaxCompute
 
 `flink_tables` and the context are in `runtime/config/`, as a config's methods return them too.
 """
@@ -26,7 +29,7 @@ from beam_tfscript.runtime.docs import page
 
 _ROOM = "beam_tfscript.runtime.compat."
 
-# Name that a script imports -> module of this package; None for a package that only holds modules.
+# Name that a script imports -> modules of this package, one or several; None for a package that only holds modules.
 NAMES = {
     "akdl": None,
     "akdl.runner": None,
@@ -39,7 +42,7 @@ NAMES = {
     "akdl.engine.inputs": _ROOM + "example_inputs",
     "akdl.engine.run_config": _ROOM + "run_configs",
     "akdl.engine.train": _ROOM + "estimators",
-}
+}  # type: dict
 # The same modules had three names in three releases.
 for _package in ("dl_on_flink_tensorflow", "flink_ml_tensorflow", "flink_ml_tensorflow2"):
     NAMES[_package] = None
@@ -50,6 +53,12 @@ for _package in ("dl_on_flink_tensorflow", "flink_ml_tensorflow", "flink_ml_tens
 for _package in ("dl_on_flink_framework", "flink_ml_framework"):
     NAMES[_package] = None
     NAMES[_package + ".context"] = _ROOM + "flink_context"
+_TABLES = (_ROOM + "table_readers", _ROOM + "table_writers")
+NAMES.update({"common_io": None, "common_io.table": _TABLES, "common_io.exception": _ROOM + "table_readers"})
+# Its releases have the names in the package, or in modules of it.
+NAMES.update({"paiio": _TABLES, "paiio.data": _ROOM + "table_readers", "paiio.python_io": _TABLES})
+# Packages whose modules a script uses without importing them: `common_io.table.TableReader` after `import common_io`.
+_WITH_MODULES = ("common_io", "paiio")
 
 
 class _CompatFinder(MetaPathFinder, Loader):
@@ -61,7 +70,7 @@ class _CompatFinder(MetaPathFinder, Loader):
         if path:
             return None
         if name in NAMES:
-            return ModuleSpec(name, self, is_package=NAMES[name] is None)
+            return ModuleSpec(name, self, is_package=any(other.startswith(name + ".") for other in NAMES))
         if name.rpartition(".")[0] in NAMES:
             raise ModuleNotFoundError(
                 "No module named {!r}: of this package, beam_tfscript has only the modules that {} lists. Install the "
@@ -75,16 +84,21 @@ class _CompatFinder(MetaPathFinder, Loader):
 
     def exec_module(self, module):
         """Fill the module with the public names of this package's module."""
-        target = NAMES[module.__name__]
-        if target is not None:
+        targets = NAMES[module.__name__] or ()
+        module.__all__ = []
+        for target in (targets,) if isinstance(targets, str) else targets:
             source = importlib.import_module(target)
             module.__doc__ = source.__doc__
-            module.__all__ = list(source.__all__)
+            module.__all__ += source.__all__
             for name in source.__all__:
                 setattr(module, name, getattr(source, name))
             # What other platforms' modules do to TensorFlow when they are imported.
             if hasattr(source, "on_import"):
                 source.on_import()
+        if module.__name__ in _WITH_MODULES:
+            for name in NAMES:
+                if name.startswith(module.__name__ + "."):
+                    importlib.import_module(name)
 
 
 def install():

@@ -68,8 +68,11 @@ def without_autotuning(tensorflow, dataset):
 def one_record_each(tensorflow, dataset):
     """Return `dataset` with one record per element; its elements may be records or vectors of records."""
     rank = tensorflow.compat.v1.data.get_output_shapes(dataset).ndims
-    if not rank:
-        return dataset
+    return unbatched(tensorflow, dataset) if rank else dataset
+
+
+def unbatched(tensorflow, dataset):
+    """Return `dataset` with one row per element; its elements are vectors of rows."""
     # apply() keeps the class of a TensorFlow 1 Dataset; its unbatch() would return a TensorFlow 2 Dataset.
     if hasattr(dataset, "unbatch"):
         return dataset.apply(lambda vectors: vectors.unbatch())
