@@ -152,27 +152,28 @@ class _Headers:
     """Headers that were seen before, which are not computed again.
 
     Attributes:
-      lengths: length by header.
+      sizes: size of the frame by its header.
     """
 
     def __init__(self) -> None:
-        self.lengths: dict[bytes, int] = {}
+        self.sizes: dict[bytes, int] = {}
 
-    def length(self, header: bytes, at: int) -> int:
-        """Return the length in a header of 12 bytes, at a position of the file.
+    def size_of_frame(self, header: bytes, at: int) -> int:
+        """Return the size of the frame with a header of 12 bytes, at a position of the file.
 
         Raises:
           FrameError: the header's checksum does not fit.
         """
-        length = self.lengths.get(header)
-        if length is None:
+        size = self.sizes.get(header)
+        if size is None:
             (length,) = _LENGTH.unpack_from(header)
             if header != header_of(length):
                 raise FrameError(at, "has a length that does not match its checksum")
-            if len(self.lengths) >= _MAX_KNOWN:
-                self.lengths.clear()
-            self.lengths[header] = length
-        return length
+            size = length + FRAME_OVERHEAD_BYTES
+            if len(self.sizes) >= _MAX_KNOWN:
+                self.sizes.clear()
+            self.sizes[header] = size
+        return size
 
 
 def _take_frames(data: bytes, at: int, stop: float, headers: _Headers, *, is_end: bool) -> tuple[Block, int | None]:
@@ -191,30 +192,29 @@ def _take_frames(data: bytes, at: int, stop: float, headers: _Headers, *, is_end
     Raises:
       FrameError: a checksum does not fit, or the last frame is cut short.
     """
-    starts: list[int] = []
-    records: list[bytes] = []
     size, limit = len(data), stop - at
-    known = headers.lengths  # looked up once: this loop runs per record
+    sizes = headers.sizes  # looked up once: this loop runs per record
     position = 0
+    bounds = [position]
     missing: int | None = 0
     while size - position >= HEADER_BYTES:
         header = data[position : position + HEADER_BYTES]
-        length = known.get(header)
-        if length is None:
-            length = headers.length(header, at + position)
+        try:
+            end = position + sizes[header]
+        except KeyError:
+            end = position + headers.size_of_frame(header, at + position)
         if position >= limit:
             missing = None
             break
-        end = position + length + FRAME_OVERHEAD_BYTES
         if end > size:
             missing = end - size
             break
-        starts.append(position)
-        records.append(data[position + HEADER_BYTES : end - _FOOTER_BYTES])
         position = end
+        bounds.append(position)
     if is_end and position < size and missing is not None:
         raise FrameError(at + position, "is cut short")
-    positions = np.array([*starts, position])
+    records = [data[start + HEADER_BYTES : end - _FOOTER_BYTES] for start, end in zip(bounds, bounds[1:])]
+    positions = np.array(bounds)
     _check_records(data, at, positions, records)
     return Block((at + positions[:-1]).tolist(), at + position, records, data), missing
 
@@ -265,7 +265,7 @@ def _follow(file: IO[bytes], at: int, until: int, size: int) -> int | None:
         header = data[offset : offset + HEADER_BYTES]
         if len(header) < HEADER_BYTES:
             raise FrameError(at, "is cut short")
-        end = at + headers.length(header, at) + FRAME_OVERHEAD_BYTES
+        end = at + headers.size_of_frame(header, at)
         if end > size:
             raise FrameError(at, "is cut short")
         if at >= until:
