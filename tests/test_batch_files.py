@@ -283,6 +283,15 @@ def test_unbounded_input_is_written_window_by_window(tmp_path):
     assert found == [list(range(10)), list(range(10, 20))]
 
 
+def test_csv_has_the_same_nulls_in_columns_of_all_types(in_memory, tmp_path):
+    (tmp_path / "in.csv").write_text("id,x,at,day\na,1,2024-02-29,2024-02-29\nNULL,NULL,NULL,NULL\n,,,\n")
+    schema = "id string, x bigint, at timestamp, day date"
+    found = rows_of(in_memory.run(Whole(ReadCsv(str(tmp_path / "in.csv"), schema))), schema)
+    nulls = {"x": None, "at": None, "day": None}
+    assert found[1:] == [{"id": "NULL", **nulls}, {"id": "", **nulls}]
+    assert found[0]["at"].date() == found[0]["day"] == datetime.date(2024, 2, 29)
+
+
 @pytest.mark.parametrize("reader", [ReadCsv, ReadJsonLines])
 def test_timestamps_may_have_a_time_zone_or_none(in_memory, tmp_path, reader):
     texts = {

@@ -45,6 +45,7 @@ def test_chunks_survive_a_shuffle(form, records):
     assert isinstance(coder, ExampleChunkCoder) and coder.is_deterministic()
     assert coder.decode(coder.encode(chunk)) == chunk
     assert coder.encode(chunk) == coder.encode(ExampleChunk(records))
+    assert coder.estimate_size(chunk) == len(coder.encode(chunk))
 
 
 def test_chunk_is_not_equal_to_its_records():

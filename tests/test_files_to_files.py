@@ -88,6 +88,28 @@ def test_chunks_are_taken_with_and_without_a_type_and_mixed_with_all_other_forms
 
 
 @FEEDS
+def test_large_chunk_is_sent_in_parts(in_memory, tmp_path, feed):
+    """As one frame it would exceed what may be in flight."""
+    records = [b"%d" % i + bytes(100_000) for i in range(300)]
+    (tmp_path / "sizes.py").write_text(
+        "def main(config):\n"
+        "    if config.feed is None:\n"
+        "        import os\n"
+        "        return config.write(n=config.dataset_length, size=os.path.getsize(config.dataset_file))\n"
+        "    for batch in config.example_batches(64):\n"
+        "        config.write(n=len(batch), size=sum(map(len, batch)))\n"
+    )
+    transform = RunTFScript(str(tmp_path / "sizes.py"), "n int, size bigint", feed=feed, env=blocked(tmp_path))
+
+    def typed(pcoll):
+        return pcoll | beam.Map(lambda chunk: chunk).with_output_types(ExampleChunk)
+
+    rows = in_memory.run(transform, [ExampleChunk(records)], before=typed)
+    assert sum(row["n"] for row in rows) == 300
+    assert sum(row["size"] for row in rows) >= sum(map(len, records))
+
+
+@FEEDS
 @pytest.mark.parametrize("form", ["examples", "record_batch"])
 def test_rows_of_an_output_batch_share_a_window(in_memory, tmp_path, feed, form):
     def before(elements):

@@ -10,6 +10,7 @@ the file's start.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from typing import IO, NamedTuple
@@ -53,14 +54,12 @@ class Block(NamedTuple):
       end: position behind the last frame.
       records: the records in the frames.
       frames: bytes that begin with the first frame.
-      has_next: True if a frame with a correct header follows, or the file ends here.
     """
 
     starts: list[int]
     end: int
     records: list[bytes]
     frames: bytes
-    has_next: bool
 
     def parts(self, count: int) -> Iterator[Block]:
         """Yield blocks of up to `count` of the frames."""
@@ -69,19 +68,22 @@ class Block(NamedTuple):
             following = self.starts[first + count] if first + count < len(self.starts) else self.end
             records = self.records[first : first + count]
             frames = self.frames[starts[0] - self.starts[0] : following - self.starts[0]]
-            yield Block(starts, following, records, frames, True)
+            yield Block(starts, following, records, frames)
 
     def first(self, count: int) -> Block:
         """Return the first `count` frames, at least one."""
         return next(self.parts(count))
 
 
-def iter_blocks(file: IO[bytes], at: int = 0) -> Iterator[Block]:
-    """Yield all frames from a position on, in blocks of about 1 MiB, or of one frame that is larger.
+def iter_blocks(file: IO[bytes], at: int = 0, stop: float = math.inf) -> Iterator[Block]:
+    """Yield the frames of a range, in blocks of about 1 MiB, or of one frame that is larger.
+
+    The header of the frame behind the range is checked too.
 
     Args:
       file: the open file; its position is `at`.
-      at: position of a frame.
+      at: position of the range's first frame.
+      stop: the range's end; frames that begin there or later are left out.
 
     Raises:
       FrameError: a checksum does not fit, or the last frame is cut short.
@@ -92,23 +94,21 @@ def iter_blocks(file: IO[bytes], at: int = 0) -> Iterator[Block]:
         more = read_up_to(file, wanted)
         is_end = len(more) < wanted
         data = rest + more
-        block, missing = _take_frames(data, at, headers, is_end=is_end)
+        block, missing = _take_frames(data, at, stop, headers, is_end=is_end)
         if block.starts:
             yield block
-        rest, at = data[block.end - at :], block.end
-        if is_end:
+        if is_end or missing is None:
             return
+        rest, at = data[block.end - at :], block.end
         wanted = max(READ_BYTES, missing)
 
 
 def iter_range(file: IO[bytes], start: int, stop: int, size: int) -> Iterator[Block]:
-    """Yield the frames from the first one that begins in a range on, as `iter_blocks` does; nothing if none does.
-
-    Frames behind the range come too, if they are in the same block.
+    """Yield the frames that begin in a range, as `iter_blocks` does.
 
     Args:
       file: the open file, which can be sought.
-      start: the range's first byte, greater than 0.
+      start: the range's first byte, greater than 0; it may be in the middle of a frame.
       stop: the range's end.
       size: size of the file.
 
@@ -119,98 +119,104 @@ def iter_range(file: IO[bytes], start: int, stop: int, size: int) -> Iterator[Bl
     if found is None:
         return
     file.seek(found)
-    blocks = iter_blocks(file, found)
+    blocks = iter_blocks(file, found, stop)
     try:
-        first, is_whole = _take_first(file, blocks, found, stop, size)
+        first = _take_first(file, blocks, found + _FOLLOWED_BYTES, size)
     except FrameError:
         # Either these bytes are part of a record, or a frame behind them is damaged.
         found = _follow(file, 0, start, size)
-        if found is not None and found < stop:
-            file.seek(found)
-            yield from iter_blocks(file, found)
-        return
+        if found is None or found >= stop:
+            return
+        file.seek(found)
+        first, blocks = [], iter_blocks(file, found, stop)
     yield from first
-    if not is_whole:
-        yield from blocks
+    yield from blocks
 
 
-def _take_first(file: IO[bytes], blocks: Iterator[Block], found: int, stop: int, size: int) -> tuple[list[Block], bool]:
-    """Return the first blocks, in which enough frames follow one another, and True if they have the whole range.
+def _take_first(file: IO[bytes], blocks: Iterator[Block], until: int, size: int) -> list[Block]:
+    """Return the blocks before a position; behind a shorter range, only check that frames follow up to there.
 
     Raises:
-      FrameError: too few frames follow.
+      FrameError: no frame follows, or a frame is damaged.
     """
-    first = []
+    first: list[Block] = []
     for block in blocks:
         first.append(block)
-        if block.end >= found + _FOLLOWED_BYTES:
-            return first, False
-        if block.has_next and block.end >= stop:
-            _follow(file, block.end, found + _FOLLOWED_BYTES, size)
-            return first, True
-    return first, True
+        if block.end >= until:
+            return first
+    _follow(file, first[-1].end, until, size)
+    return first
 
 
 class _Headers:
     """Headers that were seen before, which are not computed again.
 
     Attributes:
-      lengths: length by header.
+      sizes: size of the frame by its header.
     """
 
     def __init__(self) -> None:
-        self.lengths: dict[bytes, int] = {}
+        self.sizes: dict[bytes, int] = {}
 
-    def length(self, header: bytes, at: int) -> int:
-        """Return the length in a header of 12 bytes, at a position of the file.
+    def size_of_frame(self, header: bytes, at: int) -> int:
+        """Return the size of the frame with a header of 12 bytes, at a position of the file.
 
         Raises:
           FrameError: the header's checksum does not fit.
         """
-        length = self.lengths.get(header)
-        if length is None:
+        size = self.sizes.get(header)
+        if size is None:
             (length,) = _LENGTH.unpack_from(header)
             if header != header_of(length):
                 raise FrameError(at, "has a length that does not match its checksum")
-            if len(self.lengths) >= _MAX_KNOWN:
-                self.lengths.clear()
-            self.lengths[header] = length
-        return length
+            size = length + FRAME_OVERHEAD_BYTES
+            if len(self.sizes) >= _MAX_KNOWN:
+                self.sizes.clear()
+            self.sizes[header] = size
+        return size
 
 
-def _take_frames(data: bytes, at: int, headers: _Headers, *, is_end: bool) -> tuple[Block, int]:
+def _take_frames(data: bytes, at: int, stop: float, headers: _Headers, *, is_end: bool) -> tuple[Block, int | None]:
     """Return the whole frames that bytes begin with, and the number of bytes that the next frame lacks.
 
     Args:
       data: bytes of the file from position `at` on.
       at: position of a frame.
+      stop: position of the first frame to leave out.
       headers: headers that are known.
       is_end: True if the file ends with these bytes.
+
+    Returns:
+      (the frames, the number of bytes; None if the next frame is left out).
+
+    Raises:
+      FrameError: a checksum does not fit, or the last frame is cut short.
     """
-    starts: list[int] = []
-    records: list[bytes] = []
-    size = len(data)
-    known = headers.lengths  # looked up once: this loop runs per record
-    position = missing = 0
-    has_next = is_end
+    size, limit = len(data), stop - at
+    sizes = headers.sizes  # looked up once: this loop runs per record
+    position = 0
+    bounds = [position]
+    missing: int | None = 0
     while size - position >= HEADER_BYTES:
         header = data[position : position + HEADER_BYTES]
-        length = known.get(header)
-        if length is None:
-            length = headers.length(header, at + position)
-        end = position + length + FRAME_OVERHEAD_BYTES
+        try:
+            end = position + sizes[header]
+        except KeyError:
+            end = position + headers.size_of_frame(header, at + position)
+        if position >= limit:
+            missing = None
+            break
         if end > size:
-            has_next = True
             missing = end - size
             break
-        starts.append(position)
-        records.append(data[position + HEADER_BYTES : end - _FOOTER_BYTES])
         position = end
-    if is_end and position < size:
+        bounds.append(position)
+    if is_end and position < size and missing is not None:
         raise FrameError(at + position, "is cut short")
-    positions = np.array([*starts, position])
+    records = [data[start + HEADER_BYTES : end - _FOOTER_BYTES] for start, end in zip(bounds, bounds[1:])]
+    positions = np.array(bounds)
     _check_records(data, at, positions, records)
-    return Block((at + positions[:-1]).tolist(), at + position, records, data, has_next), missing
+    return Block((at + positions[:-1]).tolist(), at + position, records, data), missing
 
 
 def _check_records(data: bytes, at: int, positions: np.ndarray, records: list[bytes]) -> None:
@@ -259,7 +265,7 @@ def _follow(file: IO[bytes], at: int, until: int, size: int) -> int | None:
         header = data[offset : offset + HEADER_BYTES]
         if len(header) < HEADER_BYTES:
             raise FrameError(at, "is cut short")
-        end = at + headers.length(header, at) + FRAME_OVERHEAD_BYTES
+        end = at + headers.size_of_frame(header, at)
         if end > size:
             raise FrameError(at, "is cut short")
         if at >= until:

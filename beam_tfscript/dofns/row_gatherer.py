@@ -64,10 +64,11 @@ class RowGatherer:
 
     def encode_batch(self, batch: Any) -> Iterator[tuple[Any, Encoded]]:
         """Encode an Arrow batch or table, or a chunk, in slices; yield each slice with its encoded rows."""
+        # A chunk nearly always has a good size where it was made, and would be copied for another one.
+        is_small = isinstance(batch, ExampleChunk) and batch.size_bytes <= 2 * _TARGET_BYTES
         start = 0
         while start < batch.num_rows:
-            # A chunk has a good size where it was made, and would be copied for another one.
-            part = batch.slice(start, _MAX_ROWS if isinstance(batch, ExampleChunk) else self.limit)
+            part = batch.slice(start, _MAX_ROWS if is_small else self.limit)
             start += part.num_rows
             yield part, self.encode(part)
 

@@ -77,18 +77,21 @@ def _read_csv(file: IO[bytes], schema: Schema | None) -> Iterator[pa.RecordBatch
         types = {
             column.name: pa.string() if column.kind == "timestamp" else element_arrow_type(column) for column in schema
         }
+    options = pyarrow.csv.ConvertOptions(column_types=types, include_columns=names)
     reader = pyarrow.csv.open_csv(
         pa.input_stream(_Readable(file)),
         read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=names),
+        convert_options=options,
     )
     with reader:
         for batch in reader:
             for index, column in enumerate(schema or ()):
                 if column.kind == "timestamp":
                     texts = batch.column(index)
-                    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+                    # The texts that Arrow takes for a null in columns of other types.
+                    is_null = pc.is_in(texts, pa.array(options.null_values))
+                    texts = pc.if_else(is_null, pa.scalar(None, pa.string()), texts)
                     batch = batch.set_column(index, column.name, _from_texts(texts, column))
             yield batch
     check_complete(file)

@@ -7,6 +7,7 @@ bundle leaves no second file.
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 from typing import IO, Any
@@ -44,12 +45,14 @@ class BatchSink(FileBasedSink):
         self.shard_name_template: str
 
     def for_input(self, is_bounded: bool) -> BatchSink:
-        """Return this sink; on unbounded input, its files are named by their window, as in Beam's own sinks."""
-        if not is_bounded and self.shard_name_template == DEFAULT_SHARD_NAME_TEMPLATE:
-            self.shard_name_template = DEFAULT_WINDOW_SHARD_NAME_TEMPLATE
-            self.shard_name_format = self._template_to_format(self.shard_name_template)
-            self.shard_name_glob_format = self._template_to_glob_format(self.shard_name_template)
-        return self
+        """Return this sink; for unbounded input, one whose files are named by their window, as in Beam's own sinks."""
+        if is_bounded or self.shard_name_template != DEFAULT_SHARD_NAME_TEMPLATE:
+            return self
+        sink = copy.copy(self)
+        sink.shard_name_template = DEFAULT_WINDOW_SHARD_NAME_TEMPLATE
+        sink.shard_name_format = self._template_to_format(sink.shard_name_template)
+        sink.shard_name_glob_format = self._template_to_glob_format(sink.shard_name_template)
+        return sink
 
 
 class ExampleSink(BatchSink):

@@ -23,6 +23,10 @@ class ExampleChunkCoder(Coder):
         count = int.from_bytes(encoded[:_COUNT_BYTES], "little")
         return ExampleChunk.from_packed(count, encoded[_COUNT_BYTES:])
 
+    def estimate_size(self, value: ExampleChunk) -> int:
+        """Return the size of an encoded chunk, without encoding it."""
+        return _COUNT_BYTES * (1 + len(value)) + value.size_bytes
+
     def is_deterministic(self) -> bool:
         """Return True: equal chunks have equal bytes."""
         return True

@@ -66,7 +66,7 @@ def _read_range(file: IO[bytes], tracker: Any) -> Iterator[ExampleChunk]:
         size = file.seek(0, os.SEEK_END)
         blocks = iter_range(file, start, min(tracker.stop_position(), size), size)
     else:
-        blocks = iter_blocks(file)
+        blocks = iter_blocks(file, stop=tracker.stop_position())
     for block in blocks:
         for part in block.parts(wire.FRAME_TARGET_RECORDS):
             count = _claim(tracker, part.starts)
@@ -75,8 +75,6 @@ def _read_range(file: IO[bytes], tracker: Any) -> Iterator[ExampleChunk]:
                 yield ExampleChunk.from_framed(count, own.frames, own.records)
             if count < len(part.starts):
                 return
-        if block.has_next and block.end >= tracker.stop_position():
-            return
     check_complete(file)
 
 
