@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import subprocess
+import sys
 
 import apache_beam as beam
 import boto3
 import pytest
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import SetupOptions
 
 from beam_tfscript import RunTFScript
 from beam_tfscript.cli.main import main
@@ -182,6 +185,16 @@ def test_beams_own_sources_and_sinks_take_it(oss, in_memory):
     assert len(names(f"{oss}/lines-*-of-00003.txt.gz")) == 3
     found = in_memory.run(beam.Map(int), None, before=lambda p: p | beam.io.ReadFromText(f"{oss}/lines*"))
     assert sorted(found) == list(range(100))
+
+
+def test_workers_load_the_file_system_when_they_start():
+    pipeline = beam.Pipeline()
+    for label in "AB":
+        rows = pipeline | f"Rows {label}" >> beam.Create([{"id": "a"}])
+        _ = rows | label >> RunTFScript(script("tables.py"), entry="copy", input_schema="id string", feed="bundles")
+    (plugin,) = pipeline.options.view_as(SetupOptions).beam_plugins
+    code = f"from apache_beam.io.filesystems import FileSystems as F\nimport {plugin}\nF.get_filesystem('oss://b/k')"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_command_line_reads_and_writes_it(oss, tmp_path, capsys):

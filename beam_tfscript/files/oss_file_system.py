@@ -21,15 +21,25 @@ from apache_beam.io.aws import s3io
 from apache_beam.io.aws.clients.s3 import boto3_client
 from apache_beam.io.filesystem import BeamIOError, CompressedFile, CompressionTypes, FileMetadata, FileSystem
 from apache_beam.io.filesystemio import UploaderStream
+from apache_beam.options.pipeline_options import SetupOptions
+from apache_beam.pipeline import Pipeline
 
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files.source import PermanentFetchError, Timeouts
 
-__all__ = ["OSSFileSystem"]
+__all__ = ["OSSFileSystem", "load_on_workers"]
 
 _SCHEME = "oss"
 _OCTETS = "application/octet-stream"
 _WRITE_BUFFER_BYTES = 128 << 10
+
+
+def load_on_workers(pipeline: Pipeline) -> None:
+    """Have the workers load this module when they start: a stage of Beam's own transforms would not load it."""
+    options = pipeline.options.view_as(SetupOptions)
+    plugins = options.beam_plugins or []
+    if __name__ not in plugins:
+        options.beam_plugins = [*plugins, __name__]
 
 
 class OSSFileSystem(FileSystem):
