@@ -49,7 +49,7 @@ OF_RUNTIME = {
 }
 # Rooms that may import Beam, and the files of `files` that read from its file systems.
 KNOWS_BEAM = {"cli", "transforms", "tables", "dofns", "models", "io", "metrics"}
-FILES_WITH_BEAM = {"artifacts", "beam_files", "beam_source", "open_source", "shared_directory"}
+FILES_WITH_BEAM = {"artifacts", "beam_files", "beam_source", "open_source", "oss_file_system", "shared_directory"}
 
 
 def imports_of(path):

@@ -77,6 +77,8 @@ _BY_CLASS: dict[type[errors.TFScriptError], str] = {
     "unread.",
     errors.ScriptDied: "Read the last lines that the script printed. If memory ran out, read fewer rows per batch.",
     errors.ScriptRaised: "Correct the script at the last line of its own in the traceback above.",
+    errors.TableError: "Check the table's address and the account's rights. If the service was busy, run the command "
+    f"again: {page('maxcompute')}",
     errors.ScriptEnvironmentError: "Correct the script's environment: --python-env, or --requirements and "
     "--python-version.",
     errors.ProtocolError: "Check that the script does not close or write to file descriptors that it did not open. If "

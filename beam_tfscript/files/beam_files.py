@@ -11,6 +11,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 from apache_beam.io.filesystems import FileSystems
 
 from beam_tfscript.errors import ArgumentError
+from beam_tfscript.files import oss_file_system as oss_file_system  # Beam finds the file systems that are loaded
 from beam_tfscript.files.uris import mask_uri
 
 __all__ = [
@@ -33,10 +34,13 @@ def check_file_system(argument: str, uri: str) -> None:
     """
     try:
         FileSystems.get_filesystem(uri)
+    except ArgumentError:  # a package is missing, and the error names it
+        raise
     except ValueError as error:
         raise ArgumentError(
             f"{argument}: no file system is known for {mask_uri(uri)!r}. Give a local path, or a scheme that Apache "
-            "Beam has a file system for; gs:// and s3:// need their extra, as in apache-beam[gcp] or [aws]."
+            "Beam or this package has a file system for, such as oss://; gs:// and s3:// need their extra, as in "
+            "apache-beam[gcp] or [aws]."
         ) from error
 
 

@@ -54,36 +54,18 @@ class ObjectSource:
     def __init__(self, uri: str, timeouts: Timeouts):
         self._address = find_address(uri)
         self._is_oss = urlsplit(uri).scheme.lower() == "oss"
-        session = boto3.session.Session(
-            aws_access_key_id=self._address.key_id,
-            aws_secret_access_key=self._address.key_secret,
-            aws_session_token=self._address.token,
-        )
-        with _translated("", signed=True):
-            self._signed = session.get_credentials() is not None and (self._address.key_id or not self._is_oss)
-            signature = _signature(self._is_oss) if self._signed else botocore.UNSIGNED
-            self._client = session.client(
-                "s3",
-                endpoint_url=self._address.endpoint,
-                region_name=self._address.region or session.region_name or "us-east-1",
-                config=Config(
-                    connect_timeout=timeouts.connect_s,
-                    read_timeout=timeouts.stall_s,
-                    retries={"total_max_attempts": 1},
-                    signature_version=signature,
-                    s3={"addressing_style": _addressing(uri, self._address.endpoint)},
-                ),
-            )
+        addressing = parameters_of(uri).get("addressing")
+        self._client, self._signed = open_client(self._address, timeouts, is_oss=self._is_oss, addressing=addressing)
 
     def stat(self) -> str | None:
         """Return the object's ETag."""
-        with _translated(self._hint(), signed=bool(self._signed)):
+        with _translated(self._hint(), signed=self._signed):
             return self._client.head_object(Bucket=self._address.bucket, Key=self._address.key)["ETag"]
 
     def open(self, offset: int, version: str | None) -> Opened:
         """Open the object at `offset` if it is still the same, else at 0."""
         extent = {"Range": f"bytes={offset}-", "IfMatch": version} if offset and version else {}
-        with _translated(self._hint(), signed=bool(self._signed)):
+        with _translated(self._hint(), signed=self._signed):
             try:
                 found = self._client.get_object(Bucket=self._address.bucket, Key=self._address.key, **extent)
             except botocore.exceptions.ClientError as error:
@@ -99,7 +81,7 @@ class ObjectSource:
         self._client.close()
 
     def _read(self, body: Any) -> Iterator[bytes]:
-        with contextlib.closing(body), _translated(self._hint(), signed=bool(self._signed)):
+        with contextlib.closing(body), _translated(self._hint(), signed=self._signed):
             while chunk := body.read(READ_BYTES):
                 yield chunk
 
@@ -107,6 +89,44 @@ class ObjectSource:
         if self._is_oss:
             return "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET in the workers' environment"
         return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the workers' environment, or give them a role"
+
+
+def open_client(
+    address: ObjectAddress, timeouts: Timeouts, *, is_oss: bool, addressing: str | None = None, attempts: int = 1
+) -> tuple[Any, bool]:
+    """Return (boto3's client, True if it signs its requests).
+
+    Args:
+      address: endpoint, region and keys.
+      timeouts: timeouts of connections and reads.
+      is_oss: True for OSS.
+      addressing: boto3's addressing style; None for that which fits the endpoint.
+      attempts: attempts at each request.
+
+    Raises:
+      PermanentFetchError: the settings of boto3 cannot be used.
+    """
+    session = boto3.session.Session(
+        aws_access_key_id=address.key_id,
+        aws_secret_access_key=address.key_secret,
+        aws_session_token=address.token,
+    )
+    with _translated("", signed=True):
+        is_signed = session.get_credentials() is not None and bool(address.key_id or not is_oss)
+        signature = _signature(is_oss) if is_signed else botocore.UNSIGNED
+        client = session.client(
+            "s3",
+            endpoint_url=address.endpoint,
+            region_name=address.region or session.region_name or "us-east-1",
+            config=Config(
+                connect_timeout=timeouts.connect_s,
+                read_timeout=timeouts.stall_s,
+                retries={"total_max_attempts": attempts, "mode": "standard"},
+                signature_version=signature,
+                s3={"addressing_style": addressing or _addressing(address.endpoint)},
+            ),
+        )
+    return client, is_signed
 
 
 def find_address(uri: str) -> ObjectAddress:
@@ -151,14 +171,13 @@ def _signature(is_oss: bool) -> str | None:
     return "s3" if is_oss else None
 
 
-def _addressing(uri: str, endpoint: str | None) -> str:
+def _addressing(endpoint: str | None) -> str:
     """Return boto3's addressing style.
 
     OSS takes the bucket only in the host's name. A host that is an IP address or has no dot takes it only in the path.
     """
-    style = parameters_of(uri).get("addressing")
-    if style is not None or endpoint is None:
-        return style or "auto"
+    if endpoint is None:
+        return "auto"
     host = urlsplit(endpoint).hostname or ""
     try:
         ipaddress.ip_address(host)

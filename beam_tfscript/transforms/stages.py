@@ -25,6 +25,7 @@ from beam_tfscript.dofns.spread_tasks import SpreadTasks
 from beam_tfscript.dofns.train_stream import StreamGroupTraining, StreamTraining
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.files.artifacts import attach_files
+from beam_tfscript.files.oss_file_system import load_on_workers
 from beam_tfscript.options.script_options import ScriptOptions, TransformOptions
 from beam_tfscript.options.train_options import TrainOptions
 from beam_tfscript.transforms.engine_limits import check_engine, keep_keys_together
@@ -65,6 +66,7 @@ def run_script(
     Raises:
       ArgumentError, SchemaError: the input cannot be used.
     """
+    load_on_workers(rows.pipeline)
     given = _attach_files(given, rows.pipeline)
     planned = plan_side_inputs(side_inputs, label)
     side_schemas = {side_input.name: side_input.schema for side_input in planned}
