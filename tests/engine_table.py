@@ -42,6 +42,7 @@ BOUNDED = (
     Row("each row once, on both machines", {"test_each_row_comes_once_and_both_machines_work": ""}),
     Row("as many shards on each subtask", {"test_shards_are_spread_evenly_over_the_subtasks": "dataset"}),
     Row("every type of a column", {"test_every_type_comes_back_as_it_went_in": ""}),
+    Row("TFRecord files in batches, in and out", {"test_tfrecord_files_go_through_to_tfrecord_files": ""}),
     Row("windows", {
         "test_windows_are_runs_of_their_own": "", "test_bundles_give_each_row_back_in_its_window": "bundles",
     }),
