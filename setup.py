@@ -26,7 +26,7 @@ def long_description():
     return re.sub(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)]+)\)", rf"[\1]({ADDRESS}/blob/v{VERSION}/\2)", text)
 
 
-TEST = ["boto3>=1.28", "fsspec>=2024.2", "moto[s3,server]>=5", "hypothesis>=6.90", "psutil>=5.9", "pyodps>=0.12.2"]
+TEST = ["boto3>=1.28", "fsspec>=2024.2", "moto[s3,server]>=5", "hypothesis>=6.90", "psutil>=5.9", "pyodps>=0.12.6"]
 
 setup(
     name="beam-tfscript",
@@ -87,7 +87,7 @@ setup(
         "oss": ["boto3>=1.28"],
         "s3": ["boto3>=1.28"],
         # Tables of MaxCompute as sources and sinks.
-        "maxcompute": ["pyodps>=0.12.2"],
+        "maxcompute": ["pyodps>=0.12.6"],
         # The digits demo draws a picture.
         "demo": ["matplotlib>=3.7"],
         # The benchmarks read other processes' memory; Beam's RunInference for TensorFlow needs its hub,

@@ -659,6 +659,9 @@ def test_other_sources_of_credentials(service, monkeypatch, tmp_path):
     monkeypatch.setenv("ALIBABA_CLOUD_SECURITY_TOKEN", "token-of-an-hour")
     assert ReadFromMaxCompute(PROJECT, "people").schema
     assert service.tokens == {"token-of-an-hour"}
+    # Requests to an endpoint of a region are signed in another way.
+    monkeypatch.setenv("ODPS_REGION_NAME", "cn-hangzhou")
+    assert ReadFromMaxCompute(PROJECT, "people").schema
 
 
 def test_credentials_are_nowhere_in_the_job(service, in_memory, caplog):

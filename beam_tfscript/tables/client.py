@@ -100,6 +100,8 @@ def is_refused(error: BaseException) -> bool:
     """Return True if the service does not offer a part of its interface to this account or project."""
     from odps import errors
 
+    if isinstance(error, (errors.NoSuchTable, errors.NoSuchPartition, errors.NoSuchProject)):
+        return False
     if isinstance(error, errors.BaseODPSError):
         return error.status_code in _ABSENT or isinstance(error, (errors.NoPermission, errors.MethodNotAllowed))
     return False

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import pyarrow as pa
 
 from beam_tfscript.data.plain_arrow import plain_schema
@@ -24,17 +28,18 @@ def read_first_rows(uri: str, schema: Schema | None, rows: int) -> pa.Table:
       ArgumentError: there is no such table.
       TableError: the table cannot be read.
     """
-    transform = ReadFromMaxCompute.from_uri(uri, schema=schema, output_as="record_batch", rows_per_split=rows)
-    reading = transform.reading
-    found: list[pa.RecordBatch] = []
-    with connected(reading.address.project) as odps:
-        for split in reading.plan(odps):
-            sessions = reading.open(odps, split.api)
-            try:
-                for batch in reading.read(sessions, split):
-                    found += reading.elements(batch)
-            finally:
-                sessions.close()
-            if sum(batch.num_rows for batch in found) >= rows:
-                break
-    return pa.Table.from_batches(found, plain_schema(transform.schema)).slice(0, rows)
+    transform = ReadFromMaxCompute.from_uri(uri, schema=schema, output_as="record_batch")
+    with connected(transform.reading.address.project) as odps:
+        batches = list(_batches(transform, odps, rows))
+    return pa.Table.from_batches(batches, plain_schema(transform.schema)).slice(0, rows)
+
+
+def _batches(transform: ReadFromMaxCompute, odps: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches until there are enough rows; the rest of a split is not read."""
+    for split in transform.reading.plan(odps):
+        with contextlib.closing(transform.reading.open(odps, split.api)) as sessions:
+            for batch in transform.reading.read(sessions, split):
+                yield from transform.reading.elements(batch)
+                rows -= batch.num_rows
+                if rows <= 0:
+                    return

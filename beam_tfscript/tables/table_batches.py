@@ -32,7 +32,7 @@ def to_schema(batch: pa.RecordBatch, schema: Schema, as_json: Collection[str]) -
       SchemaError, RowError: a column or value does not fit the schema.
     """
     names, arrays = list(batch.schema.names), list(batch.columns)
-    for name in as_json:
+    for name in set(as_json).intersection(names):
         at = names.index(name)
         arrays[at] = to_json(arrays[at])
     return align_record_batch(pa.RecordBatch.from_arrays(arrays, names=names), schema)

@@ -88,6 +88,57 @@ def check_a_name_that_is_not_here_says_where_to_get_it():
     assert raises(ImportError, __import__, "akdl_of_mine") == "No module named 'akdl_of_mine'"
 
 
+def check_names_of_tables_are_in_packages_and_their_modules():
+    import common_io
+    import paiio
+    from paiio.data import TableRecordDataset
+
+    assert paiio.TableRecordDataset is TableRecordDataset is paiio.data.TableRecordDataset
+    assert common_io.table.TableReader is paiio.TableReader is paiio.python_io.TableReader
+    assert common_io.exception.OutOfRangeException is paiio.python_io.OutOfRangeException
+    assert "is not the address of a table" in raises(ValueError, paiio.TableReader, "people")
+    message = raises(ImportError, __import__, "common_io.foo")
+    assert "common_io.foo" in message, message
+
+
+def check_tables_are_the_runs_rows_and_its_output():
+    import numpy as np
+    import paiio
+
+    class Side(object):
+        """Config with rows of a side input."""
+
+        def __init__(self, config):
+            self.__dict__.update(config.__dict__)
+            self.feed = None
+
+        def _side_columns(self, name):
+            assert name == "side"
+            return self.input_schema
+
+        def side_batches(self, name, n, masks):
+            for start in range(0, 10, n):
+                ids = np.arange(start, min(start + n, 10))
+                yield {"id": ids, "x": ids / 2.0, "id__present": ids != 4}
+
+        def write(self, **row):
+            self.output_writer.write_row(row)
+
+    config = Side(start_run())
+    set_config(config)
+    reader = paiio.TableReader("feed://side", selected_cols="x,id", slice_id=3, slice_count=9)
+    assert reader.get_schema() == [("x", "float"), ("id", "bigint")]
+    assert reader.read(4) == [(0.0, 0), (0.5, 1), (1.0, 2), (1.5, 3)]
+    assert reader.read(9)[0] == (2.0, None) and reader.offset_pos == 10
+    raises(paiio.python_io.OutOfRangeException, reader.read)
+    with paiio.TableWriter("feed://") as writer:
+        writer.write([(1.5, 7), (None, 8)], (1, 0))
+        writer.write((9,), 0)
+        assert "names 1 columns" in raises(ValueError, writer.write, (1, 2), 0)
+    assert config.output_writer.count == 3
+    assert "closed" in raises(ValueError, writer.write, (1,), 0)
+
+
 def check_context_is_constructed_once():
     config = start_run()
     from dl_on_flink_tensorflow import tensorflow_context

@@ -499,7 +499,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         lines += [f"{name}:{value}" if name.startswith("x-odps-") else value for name, value in sorted(signed.items())]
         query = "&".join(f"{name}={value}" if value else name for name, value in sorted(self.query.items()))
         lines.append(urllib.parse.unquote(url.path) + (f"?{query}" if query else ""))
-        digest = hmac.new(ACCESS_KEY.encode(), "\n".join(lines).encode(), hashlib.sha1).digest()
+        access_id, *scope = access_id.split("/")
+        digest = hmac.new(_signing_key(scope), "\n".join(lines).encode(), hashlib.sha1).digest()
         if access_id != ACCESS_ID:
             raise _Refused(401, "Unauthorized", f"ODPS-0410031: Authentication failed - no access id {access_id}")
         if signature != base64.b64encode(digest).decode():
@@ -536,6 +537,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             body = body[: len(body) // 2]
         self.wfile.write(body)
+
+
+def _signing_key(scope: list[str]) -> bytes:
+    """Return the key of a signature: of version 2 without a scope, else of version 4, for a day and a region."""
+    if not scope:
+        return ACCESS_KEY.encode()
+    *parts, request = scope
+    key = (request.removesuffix("_request") + ACCESS_KEY).encode()
+    for part in (*parts, request):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    return key
 
 
 def _split(text: str) -> list[str]:
