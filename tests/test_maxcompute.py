@@ -695,13 +695,13 @@ def test_without_pyodps_the_error_names_the_extra(service, monkeypatch):
 # With scripts
 
 
-def test_script_between_two_tables(service, in_memory):
+def test_script_between_two_tables(service, runner):
     add_people(service)
     out = service.add_table("scores", "id string, age bigint", "pt string", {})
     copy = RunTFScript(script("tables.py"), "id string, age bigint", entry="copy", feed="bundles")
     rows = ReadFromMaxCompute(PROJECT, "people", "pt=1", ["id", "age"], output_as="record_batch", rows_per_split=3)
     write = WriteToMaxCompute(PROJECT, "scores", "pt=1")
-    (commit,) = in_memory.run(write, None, before=lambda pipeline: pipeline | rows | copy)
+    (commit,) = runner.run(write, None, before=lambda pipeline: pipeline | rows | copy)
     assert commit["rows"] == 10
     assert sorted_rows(out.all_rows()) == [{"id": f"p{n}", "age": n, "pt": "1"} for n in range(10, 20)]
 

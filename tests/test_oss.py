@@ -26,10 +26,10 @@ from tests.servers import object_store
 from tests.servers.proxy import proxy
 from tests.servers.web import web_server
 from tests.test_cli_check import ECHO
-from tests.test_maxcompute import IN_MEMORY
 from tests.test_model_store import make_model
 from tests.without_tensorflow import blocked
 
+IN_MEMORY = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 KEY_ID, KEY_SECRET = "id-of-oss-7", "secret-of-oss-9"
 NAMES = {"service_name": "s3", "region_name": "us-east-1", "aws_access_key_id": "k", "aws_secret_access_key": "s"}
 

@@ -45,8 +45,15 @@ class TableCommit(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Block that was written; `token` commits it."""
+    """Block that was written.
 
+    Attributes:
+      session: id of the write session.
+      token: text by which the session's commit names the block.
+      rows: number of rows.
+    """
+
+    session: str
     token: str
     rows: int
 
@@ -187,7 +194,7 @@ class Target:
                 attempt_number = random.randrange(_ATTEMPT_NUMBERS)
                 return sessions.write_block(session, number, attempt_number, file.stream())
 
-            return Block(retry(attempt, f"Writing block {number} of {self.address}"), file.rows)
+            return Block(session.id, retry(attempt, f"Writing block {number} of {self.address}"), file.rows)
 
         try:
             with translated(f"The table {table.name} cannot be written"), BlockFile() as file:
@@ -203,7 +210,15 @@ class Target:
             sessions.close()
 
     def commit(self, odps: Any, session: WriteSession, blocks: Sequence[Block]) -> TableCommit:
-        """Commit the blocks."""
+        """Commit the blocks.
+
+        Raises:
+          TableError: the service refuses, or the engine has computed the session twice, and blocks are of both.
+        """
+        ids = {block.session for block in blocks}
+        if len(ids) > 1:
+            raise TableError(f"The table {self.address} cannot be committed: its blocks are of {len(ids)} sessions.")
+        session = session._replace(id=ids.pop()) if ids else session
         sessions = open_sessions(odps, self.address, session.api)
         try:
             with translated(f"The table {self.address} cannot be committed"):

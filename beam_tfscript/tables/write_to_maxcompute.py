@@ -135,7 +135,13 @@ class WriteToMaxCompute(beam.PTransform):
                 "x float', or elements with a Beam schema."
             )
         target = self._target.for_schema(schema)
-        session = rows.pipeline | "Begin" >> beam.Create([None]) | "Open" >> beam.ParDo(_OpenSession(target))
+        session = (
+            rows.pipeline
+            | "Begin" >> beam.Create([None])
+            | "Open" >> beam.ParDo(_OpenSession(target))
+            # Two steps use it: an engine that computes what comes before anew for each would open two sessions.
+            | "Keep session" >> beam.Reshuffle()
+        )
         blocks = (
             rows
             | "Global" >> beam.WindowInto(GlobalWindows())
