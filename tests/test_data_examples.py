@@ -297,6 +297,7 @@ def test_errors_survive_pickling():
         ExampleDecoder(OUTPUT).decode([b""])
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.index, copy.column) == (str(caught.value), 0, "id")
+    assert str(pickle.loads(pickle.dumps(caught.value.__cause__))) in str(copy)
 
 
 def test_coders_survive_pickling():

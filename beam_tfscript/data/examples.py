@@ -192,7 +192,8 @@ class ExampleDecoder:
 class _FeatureConversionError(ConversionError):
     """Error of an Example's features; `column` is the column that they do not fit, or None."""
 
-    def __init__(self, message: str, column: Column | None):
+    # With a default, as some libraries, such as pyodps, have exceptions pickled with their causes.
+    def __init__(self, message: str, column: Column | None = None):
         super().__init__(message)
         self.column = column
 
