@@ -80,7 +80,8 @@ def wait_until_clean(cluster):
 
     A TaskManager that lost its job sometimes does not stop the SDK worker that it has started.
     """
-    deadline = time.monotonic() + SOON_S
+    # An SDK worker that rests keeps a script process for a minute.
+    deadline = time.monotonic() + 2 * SOON_S
     while left := [found for machine in cluster.machines for found in left_on(machine)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)

@@ -128,7 +128,7 @@ def _processes(owned: _Owned) -> Iterator[str]:
 
 
 def _network(pid: int) -> str | None:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, PermissionError):  # it has ended, or its parent has and is now process 1
         return os.readlink(f"/proc/{pid}/ns/net")
     return None
 
