@@ -80,7 +80,7 @@ test-cluster: $(STAMP)
 # Ten million rows, twice, and what they cost: alone, and not in CI.
 test-cluster-scale: $(STAMP)
 	BEAM_TFSCRIPT_TEST_ENGINES=cluster $(BIN)/python -m pytest -m large --log-cli-level=INFO tests/test_cluster_scale.py
-	$(BIN)/python -m benchmarks.scale --engine cluster
+	$(BIN)/python -m benchmarks.scale --engine cluster --shards 32
 
 test-envs: $(STAMP)
 	JOBS=$(JOBS) $(BIN)/python -m tests.interpreters
