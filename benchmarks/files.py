@@ -58,12 +58,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--formats", default="tfrecord,parquet", help="comma-separated (%(default)s)")
     parser.add_argument("--contenders", default="plain,bundles,rows", help="comma-separated (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each job; the median counts (%(default)s)")
-    parser.add_argument("--json", help="file to write the figures to")
-    parser.add_argument(
-        "--work-dir",
-        default=os.path.join(tempfile.gettempdir(), "beam-tfscript-benchmarks"),
-        help="directory of rows, models and logs, kept for the next run (%(default)s)",
-    )
+    workload.add_flags(parser)
     options = parser.parse_args(argv)
     formats, contenders = options.formats.split(","), options.contenders.split(",")
     options.jobs = [job for job in JOBS if job[0] in formats and job[1] in contenders]

@@ -11,7 +11,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 
 from benchmarks import report, workload
 from benchmarks.contenders import CONTENDERS, SCRIPTS
@@ -33,12 +32,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--compute-bound", action="store_true", help="a model that takes about 10 ms per batch of 32")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each job; the median counts")
     parser.add_argument("--whole-time-only", action="store_true", help="leave out the jobs of half and of one row")
-    parser.add_argument("--json", help="file to write the figures to")
-    parser.add_argument(
-        "--work-dir",
-        default=os.path.join(tempfile.gettempdir(), "beam-tfscript-benchmarks"),
-        help="directory of rows, models and logs, kept for the next run (%(default)s)",
-    )
+    workload.add_flags(parser)
     options = parser.parse_args(argv)
     options.rows = options.rows or (200_000 if options.compute_bound else 1_000_000)
     options.batch_size = 32 if options.compute_bound else 1024

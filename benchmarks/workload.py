@@ -6,8 +6,10 @@ short one.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,16 @@ _SEED = 20
 _BLOCK_ROWS = 10_000
 _HEAVY_WIDTH = 512
 _HEAVY_PASSES = 60  # about 10 ms for a batch of 32 on two cores
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for the report's file, and for the directory that the other functions write to."""
+    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument(
+        "--work-dir",
+        default=os.path.join(tempfile.gettempdir(), "beam-tfscript-benchmarks"),
+        help="directory of rows, models and logs, kept for the next run (%(default)s)",
+    )
 
 
 def make_rows(work_dir: str, rows: int) -> str:

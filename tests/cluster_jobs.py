@@ -112,6 +112,11 @@ def cluster_directory(cluster):
     assert os.listdir(made / "spool") == []
 
 
+def as_dict(row):
+    """Return an output row as a dict; dicts stay as they are."""
+    return row._asdict() if hasattr(row, "_asdict") else row
+
+
 class BatchJob:
     """A bounded pipeline on the cluster, whose outputs are written to the shared directory.
 

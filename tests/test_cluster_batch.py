@@ -15,7 +15,7 @@ import apache_beam as beam
 import pytest
 
 from beam_tfscript import RunTFScript, TrainTFScript
-from tests.cluster_jobs import CUT_S, LONG_S, RESTARTS, BatchJob, restore, run_cluster
+from tests.cluster_jobs import CUT_S, LONG_S, RESTARTS, BatchJob, as_dict, restore, run_cluster
 from tests.engines.tools import BUILD
 from tests.environments import pack_python, write_wheel
 from tests.running import script
@@ -53,10 +53,6 @@ def outputs_of(pipeline, transform, rows):
     result = made | "Script" >> transform
     collections_ = {"good": result} if isinstance(result, beam.PCollection) else result._asdict()
     return {tag: found | f"Dict {tag}" >> beam.Map(as_dict) for tag, found in collections_.items()}
-
-
-def as_dict(row):
-    return row._asdict() if hasattr(row, "_asdict") else row
 
 
 def run_of(entry="where", schema=WHERE, **arguments):

@@ -9,7 +9,7 @@ import apache_beam as beam
 import pytest
 
 from beam_tfscript import RunTFScript
-from tests.cluster_jobs import BatchJob, scripts_on, workers_on
+from tests.cluster_jobs import BatchJob, as_dict, scripts_on, workers_on
 from tests.running import script
 from tests.training import LINE, POINTS, line_training, read_row, serve
 
@@ -24,10 +24,6 @@ CLUSTER = {"placement": "spread", "num_workers": 2, "num_ps": 1}
 def start(cluster, transform):
     """Start a job with a transform over the points."""
     return BatchJob(cluster, lambda pipeline: pipeline | beam.Create(POINTS) | transform | beam.Map(as_dict))
-
-
-def as_dict(row):
-    return row._asdict()
 
 
 def rows_of(job):

@@ -21,11 +21,11 @@ from beam_tfscript.data.rows import rows_to_record_batch, split_rows
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.errors import RowError
 
-__all__ = ["BATCHES", "MESSAGES", "Encoded", "RowEncoder", "element_of_batch"]
+__all__ = ["ARROW", "BATCHES", "MESSAGES", "Encoded", "RowEncoder", "element_of_batch"]
 
-_ARROW = (pa.RecordBatch, pa.Table)
 # Types of elements that hold many rows each.
-BATCHES = (*_ARROW, ExampleChunk)
+ARROW = (pa.RecordBatch, pa.Table)
+BATCHES = (*ARROW, ExampleChunk)
 
 # Messages that are passed on as their bytes; identified by name, because TensorFlow is never imported here.
 MESSAGES = ("tensorflow.Example", "tensorflow.SequenceExample")
@@ -80,7 +80,7 @@ class RowEncoder:
             return Encoded([], [], None, {})
         if isinstance(elements, ExampleChunk):
             return self._encode_chunk(elements, keep_going)
-        if isinstance(elements, _ARROW):
+        if isinstance(elements, ARROW):
             return self._encode_batch(elements, keep_going)
         serialized = _serialize_all(elements)
         if self._schema is None:

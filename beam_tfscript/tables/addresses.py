@@ -8,7 +8,7 @@ from typing import Any
 from beam_tfscript.errors import ArgumentError
 from beam_tfscript.runtime.maxcompute import SCHEME, TableAddress, parse_address, parse_partition
 
-__all__ = ["address_of", "address_of_uri", "conditions_of", "is_table", "partition_of", "partition_text"]
+__all__ = ["address_of", "address_of_uri", "conditions_of", "is_table", "partition_of", "partition_text", "table_text"]
 
 
 def is_table(uri: str) -> bool:
@@ -39,6 +39,11 @@ def address_of(project: str, table: str) -> TableAddress:
         if not isinstance(value, str) or not value or any(char in value for char in "/ .:"):
             raise ArgumentError(f"{argument} must be a name, got {value!r}; from_uri() takes addresses.")
     return TableAddress(project, schema or None, name, ())
+
+
+def table_text(address: TableAddress) -> str:
+    """Return a table's name as `address_of` takes it, such as `schema.table`."""
+    return address.table if address.schema is None else f"{address.schema}.{address.table}"
 
 
 def partition_of(given: str | Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:

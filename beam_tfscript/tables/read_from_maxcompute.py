@@ -11,7 +11,7 @@ from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.decode_output import elements_of, output_type
 from beam_tfscript.errors import ArgumentError, TableError
 from beam_tfscript.runtime.maxcompute import TableAddress, has_credentials
-from beam_tfscript.tables.addresses import address_of, address_of_uri, conditions_of, partition_text
+from beam_tfscript.tables.addresses import address_of, address_of_uri, conditions_of, partition_text, table_text
 from beam_tfscript.tables.apis import check_api, first_that_answers, open_sessions
 from beam_tfscript.tables.client import ATTEMPTS, connected, is_transient, pause, translated
 from beam_tfscript.tables.sessions import ReadPlan, Sessions, Split
@@ -110,8 +110,7 @@ class ReadFromMaxCompute(beam.PTransform):
             raise ArgumentError(f"{uri} names a partition: leave out partitions.")
         if address.partition:
             arguments["partitions"] = partition_text(address.partition)
-        table = ".".join(filter(None, (address.schema, address.table)))
-        return cls(address.project, table, **arguments)
+        return cls(address.project, table_text(address), **arguments)
 
     @property
     def schema(self) -> Schema:

@@ -13,12 +13,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_tfscript.data.align import align_record_batch
 from beam_tfscript.data.batch_hints import columns_of_batches
+from beam_tfscript.data.encoding import ARROW
 from beam_tfscript.data.plain_arrow import plain_record_batches
 from beam_tfscript.data.rows import rows_to_record_batch
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.beam_types import schema_of
 from beam_tfscript.errors import ArgumentError
-from beam_tfscript.tables.addresses import address_of, address_of_uri, partition_of, partition_text
+from beam_tfscript.tables.addresses import address_of, address_of_uri, partition_of, partition_text, table_text
 from beam_tfscript.tables.apis import check_api
 from beam_tfscript.tables.client import connected
 from beam_tfscript.tables.write_target import TableCommit, Target
@@ -111,7 +112,7 @@ class WriteToMaxCompute(beam.PTransform):
         address = address_of_uri(uri)
         if address.partition:
             arguments["partition"] = partition_text(address.partition)
-        return cls(address.project, ".".join(filter(None, (address.schema, address.table))), **arguments)
+        return cls(address.project, table_text(address), **arguments)
 
     def display_data(self) -> dict[str, Any]:
         """Return the display items of a job's page."""
@@ -185,7 +186,7 @@ class _BatchRows(beam.DoFn):
 
     def process(self, row: Any) -> Iterable[Any]:
         """Take one row, or an Arrow batch of rows; return the batches that are full."""
-        if isinstance(row, (pa.RecordBatch, pa.Table)):
+        if isinstance(row, ARROW):
             return self._keyed(align_record_batch(row, self._schema))
         self._rows.append(row)
         return self._flush() if len(self._rows) >= _BATCH_ROWS else ()

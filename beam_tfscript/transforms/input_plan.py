@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
 from beam_tfscript.data.batch_hints import columns_of_batches
-from beam_tfscript.data.encoding import MESSAGES, RowEncoder
+from beam_tfscript.data.encoding import ARROW, MESSAGES, RowEncoder
 from beam_tfscript.data.example_chunk import ExampleChunk
 from beam_tfscript.data.schema import Schema
 from beam_tfscript.dofns.beam_types import schema_of
@@ -105,7 +104,7 @@ def reader_of(rows: PCollection) -> str | None:
 
 def is_arrow(element_type: Any) -> bool:
     """Return True if the elements are Arrow record batches or tables, of many rows each."""
-    return isinstance(element_type, type) and issubclass(element_type, (pa.RecordBatch, pa.Table))
+    return isinstance(element_type, type) and issubclass(element_type, ARROW)
 
 
 def _is_serialized(element_type: Any) -> bool:
